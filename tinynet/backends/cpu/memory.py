@@ -1,0 +1,184 @@
+"""Memory for large arrays, used again instead of asked for again.
+
+The C library gives a large array fresh pages and takes them back when the array dies, so every step of
+a training loop would have the system map and clear the same megabytes once more: an addition then costs
+three times what its arithmetic does. Here the memory of a dead array goes to a pool, and the next array
+of about that size is made from it.
+
+When is an array dead? When nothing views its memory any more, and NumPy knows that already: a view keeps
+the array it looks into alive, and that array keeps its `base`. So every array made here has as its base
+a small *lease*, an object that does nothing but hold the place; when the last view is gone, so is the
+lease, and its finaliser puts the memory back. Nothing that can still be reached is ever overwritten,
+and no reference has to be counted by hand.
+
+Memory is kept in size classes, eight to an octave, so that arrays of nearly the same size (the last,
+smaller batch) share it; at most an eighth of a block lies idle. What was not needed for `KEEP_SECONDS`
+goes back to the system at the next request.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+POOLED = 1 << 16  # bytes; smaller arrays are cheap to make, NumPy keeps their memory itself
+ALIGN = 64  # bytes: a cache line, and the widest vector register
+KEEP_SECONDS = 10.0
+CHECK_EVERY = 256  # leases between two looks at the clock
+
+enabled = True
+
+
+class _SizeClass:
+    """The blocks of one size. An address is in `free` or leased; `blocks` keeps the memory behind all."""
+
+    __slots__ = ("blocks", "free", "lease", "lowest", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.blocks: dict[int, np.ndarray] = {}
+        self.free: list[int] = []
+        self.lowest = 0  # the fewest free blocks since the last sweep: so many were not needed
+        self.lease = _lease_type(size, self.free).from_address
+
+    def grow(self) -> int:
+        """The aligned address of a new block."""
+        block = np.empty(self.size + ALIGN, np.uint8)  # NumPy asks for huge pages where they pay
+        address = -(-block.ctypes.data // ALIGN) * ALIGN
+        self.blocks[address] = block
+        return address
+
+    def shrink(self, count: int) -> None:
+        """Gives up to `count` free blocks back to the system, those that waited longest first."""
+        for _ in range(count):
+            try:
+                address = self.free.pop(0)
+            except IndexError:  # another thread took it meanwhile
+                break
+            del self.blocks[address]
+        self.lowest = len(self.free)
+
+
+def _lease_type(size: int, free: list[int]) -> Any:
+    """The type whose instances stand for one use of a block of `size` bytes."""
+
+    class Lease(ctypes.c_char * size):  # type: ignore[misc]
+        __slots__ = ()
+
+        # A list's append is atomic, so this may run in any thread and at any moment. The default
+        # arguments outlive the module's names, which the interpreter clears when it exits.
+        def __del__(self, give_back: Any = free.append, address: Any = ctypes.addressof) -> None:
+            give_back(address(self))
+
+    return Lease
+
+
+_classes: dict[int, _SizeClass] = {}
+_leases = 0
+_misses = 0
+_next_check = CHECK_EVERY
+_last_sweep = time.monotonic()
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised C-contiguous array; a large one is aligned and its memory comes from the pool."""
+    global _leases
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < POOLED or not enabled or dtype.hasobject:
+        return np.empty(shape, dtype)
+    shift = nbytes.bit_length() - 4
+    size = -(-nbytes >> shift) << shift
+    _leases += 1
+    try:
+        kept = _classes[size]
+        free = kept.free
+        address = free.pop()
+        if len(free) < kept.lowest:
+            kept.lowest = len(free)
+    except (KeyError, IndexError):
+        kept, address = _miss(size)
+    if _leases >= _next_check:
+        _look_at_the_clock()
+    return np.ndarray(shape, dtype, kept.lease(address))
+
+
+def like(x: Any, y: Any = None) -> np.ndarray | None:
+    """Where an elementwise operation on x (and y) should write: an array of the pool for a large
+    floating-point result, or None, which lets the ufunc make its own small (or unusual) one."""
+    if y is None or type(y) is float or type(y) is int:
+        if type(x) is np.ndarray and x.nbytes >= POOLED and x.dtype.kind == "f":
+            return empty(x.shape, x.dtype)
+        return None
+    if type(x) is float or type(x) is int:
+        return like(y)
+    if type(x) is not np.ndarray or type(y) is not np.ndarray:
+        return None
+    if x.nbytes < POOLED and y.nbytes < POOLED:
+        return None
+    shape = x.shape if x.shape == y.shape else np.broadcast_shapes(x.shape, y.shape)
+    dtype = x.dtype if x.dtype is y.dtype else np.result_type(x, y)
+    return empty(shape, dtype) if dtype.kind == "f" else None
+
+
+def trim() -> None:
+    """Gives all free memory back to the system; leased memory stays."""
+    for kept in list(_classes.values()):
+        kept.shrink(len(kept.free))
+
+
+def stats() -> dict[str, int]:
+    """Counts since the start (`leases`, and `misses` that asked the system) and bytes held now."""
+    classes = list(_classes.values())
+    return {
+        "leases": _leases,
+        "misses": _misses,
+        "hits": _leases - _misses,
+        "bytes_held": sum(c.size * len(c.blocks) for c in classes),
+        "bytes_free": sum(c.size * len(c.free) for c in classes),
+    }
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Within this context every array is NumPy's own; leases of before live on as they would."""
+    global enabled
+    before, enabled = enabled, False
+    try:
+        yield
+    finally:
+        enabled = before
+
+
+def _miss(size: int) -> tuple[_SizeClass, int]:
+    """A block of `size` from the system; where that has none left, after giving back what is free."""
+    global _misses
+    _misses += 1
+    kept = _classes.get(size) or _classes.setdefault(size, _SizeClass(size))
+    try:
+        return kept, kept.grow()
+    except MemoryError:
+        trim()
+        return kept, kept.grow()
+
+
+def _look_at_the_clock() -> None:
+    """Every `KEEP_SECONDS`, gives back the blocks that stayed free for all that time."""
+    global _next_check, _last_sweep
+    _next_check = _leases + CHECK_EVERY
+    now = time.monotonic()
+    if now - _last_sweep >= KEEP_SECONDS:
+        _last_sweep = now
+        for kept in list(_classes.values()):
+            kept.shrink(kept.lowest)
+
+
+if hasattr(os, "register_at_fork"):  # a child would otherwise copy every free page that it writes to
+    os.register_at_fork(after_in_child=trim)

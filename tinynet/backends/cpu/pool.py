@@ -1,0 +1,174 @@
+"""Max and average pooling over windows, by one strided slice of the image for each place in the window.
+
+A window of KH×KW has KH·KW places; all windows' values at one place are a slice of the image with the
+pooling's stride. So pooling is a loop over places, each a whole-array operation. What lies outside the
+image is never read: the slice of a place is cut to the windows for which that place is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .memory import empty
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+Slices = tuple[slice, slice]
+
+
+def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
+    """(OH, OW): how many windows fit along each axis of an image of `size` (H, W)."""
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    room = [n + before + after for n, (before, after) in zip(size, padding, strict=True)]
+    if room[0] < reach[0] or room[1] < reach[1]:
+        raise ValueError(f"a window of {reach[0]}×{reach[1]} does not fit a padded image of {room[0]}×{room[1]}")
+    return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
+
+
+def _inside(place: int, outputs: int, size: int, stride: int, before: int) -> tuple[slice, slice]:
+    """Along one axis: (the windows whose `place` lies inside the image, where in the image that is)."""
+    first = max(0, -((place - before) // stride))  # the first window with window·stride + place >= before
+    last = min(outputs - 1, (size - 1 + before - place) // stride)
+    start = first * stride + place - before
+    return slice(first, max(last + 1, first)), slice(start, max(last * stride + place - before + 1, start), stride)
+
+
+def places(size: Pair, kernel: Pair, stride: Pair, padding: Pads) -> Iterator[tuple[int, Slices, Slices]]:
+    """For each place of the window in C order: (its number, the windows it is inside for, its image slice)."""
+    oh, ow = output_size(size, kernel, stride, padding)
+    for i in range(kernel[0]):
+        rows, image_rows = _inside(i, oh, size[0], stride[0], padding[0][0])
+        for j in range(kernel[1]):
+            cols, image_cols = _inside(j, ow, size[1], stride[1], padding[1][0])
+            yield i * kernel[1] + j, (rows, cols), (image_rows, image_cols)
+
+
+# ---- maximum ----------------------------------------------------------------------------------------
+
+
+def max_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, Any]:
+    """x (N, H, W, C) → (y (N, OH, OW, C), saved). Padding never wins; of equal values the first does."""
+    if kernel == (2, 2) and stride == (2, 2) and padding == ((0, 0), (0, 0)):
+        return _max_pool_2x2(x)
+    y, winner = _max_pool_any(x, kernel, stride, padding)
+    return y, (winner, x.shape, kernel, stride, padding)
+
+
+def max_pool2d_grad(g: np.ndarray, saved: Any, *, out: np.ndarray | None = None) -> np.ndarray:
+    """g (N, OH, OW, C) → (N, H, W, C): g at each window's winner, added where windows overlap."""
+    if len(saved) == 2:
+        return _max_pool_2x2_grad(g, *saved, out)
+    winner, shape, kernel, stride, padding = saved
+    dx = empty(shape, g.dtype) if out is None else out
+    dx[...] = 0
+    for number, (rows, cols), (image_rows, image_cols) in places(shape[1:3], kernel, stride, padding):
+        dx[:, image_rows, image_cols] += g[:, rows, cols] * (winner[:, rows, cols] == number)
+    return dx
+
+
+def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, np.ndarray]:
+    """(y, the number of each window's winning place) for any window."""
+    n, h, w, c = x.shape
+    oh, ow = output_size((h, w), kernel, stride, padding)
+    y = empty((n, oh, ow, c), x.dtype)
+    y[...] = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    # A window of nothing but -inf is won by its first place inside the image, which is known beforehand:
+    # along each axis the place that meets the image's first row, or 0 where the window starts inside.
+    top = np.maximum(padding[0][0] - np.arange(oh) * stride[0], 0)
+    left = np.maximum(padding[1][0] - np.arange(ow) * stride[1], 0)
+    winner = empty((n, oh, ow, c), np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32)
+    winner[...] = (top[:, None] * kernel[1] + left)[:, :, None]
+    for number, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding):
+        value, best = x[:, image_rows, image_cols], y[:, rows, cols]
+        better = value > best
+        better |= (value != value) & (best == best)  # the first NaN wins over all
+        np.copyto(winner[:, rows, cols], number, where=better)
+        np.maximum(best, value, out=best)
+    return y, winner
+
+
+def _quadrants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The four places of all 2×2 windows, as views (N, H // 2, W // 2, C)."""
+    h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2], x[:, 1:h:2, 0:w:2], x[:, 1:h:2, 1:w:2]
+
+
+def _max_pool_2x2(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    """The common window: three maxima."""
+    output_size(x.shape[1:3], (2, 2), (2, 2), ((0, 0), (0, 0)))
+    x0, x1, x2, x3 = _quadrants(x)
+    y, low = empty(x0.shape, x.dtype), empty(x0.shape, x.dtype)
+    np.maximum(x0, x1, out=y)
+    np.maximum(x2, x3, out=low)
+    np.maximum(y, low, out=y)
+    return y, (x, y)
+
+
+def winner_masks(x0: np.ndarray, x1: np.ndarray, x2: np.ndarray, x3: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Four bool arrays: where each of the four is the first maximum. Exactly one holds everywhere.
+
+    `x == max` would be wrong: of equal values it names them all, and a gradient would be counted twice.
+    """
+    upper, left, low_left = (empty(x0.shape, np.bool_) for _ in range(3))
+    np.greater_equal(x0, x1, out=left)
+    np.greater_equal(x2, x3, out=low_left)
+    np.greater_equal(np.maximum(x0, x1), np.maximum(x2, x3), out=upper)
+    first, second = upper & left, upper > left
+    np.greater(low_left, upper, out=left)
+    np.logical_or(upper, low_left, out=upper)
+    np.logical_not(upper, out=upper)
+    return first, second, left, upper
+
+
+def _max_pool_2x2_grad(g: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """g times each place's mask, written to its quadrant."""
+    if y.size and np.isnan(y.max()):  # comparisons do not see NaN: let the general way find it
+        pads = ((0, 0), (0, 0))
+        winner = _max_pool_any(x, (2, 2), (2, 2), pads)[1]
+        return max_pool2d_grad(g, (winner, x.shape, (2, 2), (2, 2), pads), out=out)
+    dx = empty(x.shape, g.dtype) if out is None else out
+    dx[:, y.shape[1] * 2 :] = 0  # what the windows do not reach
+    dx[:, :, y.shape[2] * 2 :] = 0
+    for place, mask in zip(_quadrants(dx), winner_masks(*_quadrants(x)), strict=True):
+        np.multiply(g, mask, out=place)
+    return dx
+
+
+# ---- average ----------------------------------------------------------------------------------------
+
+
+def _window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pads, include_pad: bool) -> np.ndarray:
+    """(OH, OW, 1): what each window's sum is divided by."""
+    oh, ow = output_size(size, kernel, stride, padding)
+    counts = np.full((oh, ow, 1), kernel[0] * kernel[1] if include_pad else 0)
+    if not include_pad:
+        for _, (rows, cols), _ in places(size, kernel, stride, padding):
+            counts[rows, cols] += 1
+    return np.maximum(counts, 1)  # a window of padding alone sums to 0, and 0 is its mean
+
+
+def avg_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool,
+               *, out: np.ndarray | None = None) -> np.ndarray:
+    """x (N, H, W, C) → (N, OH, OW, C), the mean of each window; the divisor counts padding or not."""
+    n, h, w, c = x.shape
+    counts = _window_counts((h, w), kernel, stride, padding, count_include_pad)
+    y = empty((n, *counts.shape[:2], c), x.dtype) if out is None else out
+    y[...] = 0
+    for _, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding):
+        y[:, rows, cols] += x[:, image_rows, image_cols]
+    y /= counts.astype(y.dtype)
+    return y
+
+
+def avg_pool2d_grad(g: np.ndarray, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
+                    count_include_pad: bool, *, out: np.ndarray | None = None) -> np.ndarray:
+    """g (N, OH, OW, C) → (N, H, W, C): g spread evenly over each window, added where windows overlap."""
+    share = g / _window_counts(shape[1:3], kernel, stride, padding, count_include_pad).astype(g.dtype)
+    dx = empty(shape, g.dtype) if out is None else out
+    dx[...] = 0
+    for _, (rows, cols), (image_rows, image_cols) in places(shape[1:3], kernel, stride, padding):
+        dx[:, image_rows, image_cols] += share[:, rows, cols]
+    return dx
