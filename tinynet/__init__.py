@@ -1,0 +1,9 @@
+"""tinynet: a neural-network engine that you can read in an evening."""
+
+from . import backends, ops
+from .autograd import grad, no_grad
+from .backends import use
+from .ops.random import seed
+from .tensor import Tensor, tensor
+
+__version__ = "0.1.0"

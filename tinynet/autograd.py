@@ -1,0 +1,331 @@
+"""The tape: what an operation records, and how gradients run back along it.
+
+Reverse-mode differentiation in one page. Every operation, besides its output y, gives its vector-Jacobian
+product: a function from a gradient g of y to gradients of the inputs. `@op` stores it in a Node whose
+parents are the nodes of the inputs; `backward` visits the nodes from the last made to the first, so each
+gradient is complete before it is used. (Griewank & Walther, *Evaluating Derivatives*, ch. 3.)
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import inspect
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .tensor import Tensor, tensor
+
+clock = itertools.count(1)             # orders nodes and in-place changes
+OPS: dict[str, Callable] = {}          # every operation by name; the tests and `tinynet gradcheck` walk it
+
+
+class Node:
+    """One recorded operation, or a leaf: a tensor that was made with requires_grad=True."""
+
+    __slots__ = ("be", "dtype", "leaf", "name", "parents", "shape", "time", "vjp")
+
+    def __init__(self, name: str, be: Any, array: Any, parents: tuple, vjp: Callable | None):
+        self.name, self.be, self.parents, self.vjp = name, be, parents, vjp
+        self.shape, self.dtype = array.shape, array.dtype
+        self.time = next(clock)
+        self.leaf: weakref.ref[Tensor] | None = None
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.leaf is not None
+
+
+# ---- recording --------------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+mode = _Mode()
+
+
+class no_grad:
+    """`with no_grad():` (or `@no_grad()` on a function): operations are computed but not recorded."""
+
+    def __enter__(self) -> None:
+        self.previous, mode.recording = mode.recording, False
+
+    def __exit__(self, *_: object) -> None:
+        mode.recording = self.previous
+
+    def __call__(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+        return wrapped
+
+
+def op(function: Callable) -> Callable[..., Tensor]:
+    """Declare an operation: `function(be, *inputs, **options)` gives (y, vjp).
+
+    `be` is the backend, inputs come as its arrays; `vjp(g, need)` gives one gradient for each positional
+    argument (trailing ones may be left out), None where need[i] is False. A gradient may still have the
+    broadcast shape: `backward` undoes broadcasting. It is a fresh array, g itself or a view of g, never a
+    saved array. vjp is None for an operation that has no derivative.
+    """
+    name = function.__name__.rstrip("_")
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    names = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+    @functools.wraps(function)
+    def apply(*args: Any, **options: Any) -> Tensor:
+        if options and not names.keys().isdisjoint(options):
+            args, options = _positional(name, parameters, args, options)
+        be: Any = None
+        inputs, parents, tracked = [], [], False
+        for a in args:
+            if isinstance(a, Tensor):
+                if be is None:
+                    be = a.backend
+                elif a.backend is not be:
+                    raise _mixed(name, args)
+                node = a.node
+                a = a.data
+                tracked = tracked or node is not None
+            else:
+                node = None
+                if isinstance(a, np.generic):
+                    a = a.item()   # a NumPy scalar is a number: float64 ones must not promote
+            inputs.append(a)
+            parents.append(node)
+        if be is None:   # arrays and lists alone: they become tensors of the current backend
+            return apply(tensor(args[0]), *args[1:], **options)
+        if be.name != "numpy":
+            inputs = [be.asarray(a) if isinstance(a, np.ndarray) else a for a in inputs]
+        try:
+            y, vjp = function(be, *inputs, **options)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(error, name, inputs) from error
+        if isinstance(y, np.generic):
+            y = np.asarray(y)      # NumPy turns 0-d results into scalars
+        if tracked and vjp is not None and mode.recording:
+            return Tensor(y, be, Node(name, be, y, tuple(parents), vjp))
+        return Tensor(y, be)
+
+    OPS[name] = apply
+    return apply
+
+
+def _positional(name: str, parameters: list, args: tuple, options: dict) -> tuple[tuple, dict]:
+    """Tensors may be given by keyword (b=…): move those to their places."""
+    args_, options = list(args), dict(options)
+    for i, p in enumerate(parameters):
+        if p.kind is p.POSITIONAL_OR_KEYWORD and i >= len(args_):
+            if p.name not in options and p.default is p.empty:
+                raise TypeError(f"{name}: the argument {p.name!r} is missing")
+            args_.append(options.pop(p.name, p.default))
+    return tuple(args_), options
+
+
+def _mixed(name: str, args: tuple) -> ValueError:
+    kinds = ", ".join(f"a tensor of shape {a.shape} on {a.backend.name!r}" for a in args if isinstance(a, Tensor))
+    return ValueError(f"{name}: the inputs are on different backends ({kinds}); "
+                      "move one with .to(\"numpy\"), .to(\"cupy\") or .to(\"simulator\")")
+
+
+def _explained(error: Exception, name: str, inputs: list) -> Exception:
+    """The same error, with the operation's name and the shapes in front."""
+    if str(error).startswith(name + ":"):
+        return error
+    shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in inputs)
+    return type(error)(f"{name}: {error} (inputs: {shapes})")
+
+
+# ---- going back -------------------------------------------------------------------------------------
+
+
+def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
+    """Run back from root, yielding (node, its gradient, whether that array is ours) and consuming the tape."""
+    grads = {root: (g, False)}
+    queue = [(-root.time, root)]
+    while queue:
+        node = heapq.heappop(queue)[1]         # the last made: all that use it have been visited
+        g, owned = grads.pop(node)
+        yield node, g, owned
+        if node.is_leaf:
+            continue
+        if changed.latest > node.time:
+            _refuse_changed(node)
+        vjp, parents, node.vjp, node.parents = node.vjp, node.parents, _consumed, ()
+        be = node.be
+        for parent, p in zip(parents, vjp(g, tuple(q is not None for q in parents))):   # type: ignore[misc]
+            if parent is None or p is None:
+                continue
+            if isinstance(p, np.generic):
+                p = np.asarray(p)
+            if p.shape != parent.shape:
+                p = be.sum_to(p, parent.shape)          # the one place where broadcasting is undone
+            if p.dtype != parent.dtype:
+                p = be.astype(p, parent.dtype)
+            if parent not in grads:
+                grads[parent] = p, p is not g and be.owns(p)
+                heapq.heappush(queue, (-parent.time, parent))
+            else:
+                total, ours = grads[parent]
+                grads[parent] = _sum(be, total, p, out=total if ours else None), True
+
+
+def _sum(be: Any, x: Any, y: Any, out: Any = None) -> Any:
+    total = be.add(x, y, out=out)
+    return np.asarray(total) if isinstance(total, np.generic) else total
+
+
+def _consumed(g: Any, need: Any) -> Any:
+    raise RuntimeError(
+        "backward: this graph was consumed by an earlier backward or grad; compute the output again, or add "
+        "the losses and go back once (tinynet frees the tape as it goes)")
+
+
+def _seed(name: str, y: Tensor, g: Any) -> tuple[Node, Any]:
+    """The node to start from and its gradient: 1 for a scalar, else g, which must fit."""
+    if y.node is None:
+        raise ValueError(
+            f"{name}: the tensor of shape {y.shape} depends on no tensor that requires a gradient; make inputs "
+            "with requires_grad=True, outside no_grad (gradients themselves are not differentiable: tinynet is "
+            "first-order)")
+    be = y.backend
+    if g is None:
+        if y.size != 1:
+            raise ValueError(f"{name}: the tensor has shape {y.shape}, not one value; reduce it first, as in "
+                             ".sum() or .mean(), or pass g of that shape")
+        return y.node, be.full(y.shape, 1, y.dtype)
+    if not isinstance(g, Tensor):
+        g = tensor(g, dtype=y.dtype, backend=be)
+    if g.backend is not be:
+        raise _mixed(name, (y, g))
+    if g.shape != y.shape:
+        raise ValueError(f"{name}: g has shape {g.shape}, the tensor {y.shape}; they must be equal")
+    return y.node, g.data if g.dtype == y.dtype else be.astype(g.data, y.dtype)
+
+
+def backward(y: Tensor, g: Any = None) -> None:
+    """Add the gradient of y (times the cotangent g) to `.grad` of every leaf that y depends on.
+
+    Args: g: an array or tensor of y's shape; may be left out where y has one value.
+    Raises: ValueError where y has no graph or g does not fit; RuntimeError where the graph is used up or a
+    saved array was changed in place. The tape is consumed: memory is given back as the sweep goes.
+    """
+    for node, g, owned in sweep(*_seed("backward", y, g)):
+        if node.is_leaf and (leaf := node.leaf()) is not None:   # type: ignore[misc]
+            if leaf.grad is None:
+                leaf.grad = Tensor(g if owned else node.be.copy(g), node.be)
+            else:
+                leaf.grad = Tensor(_sum(node.be, leaf.grad.data, g), node.be)
+
+
+def grad(y: Tensor, xs: Any, g: Any = None, *, create_graph: bool = False) -> Any:
+    """The gradients of y with respect to any tensors of its graph, intermediate ones too.
+
+    Args: xs: a tensor, or a list or tuple of tensors. g: y's cotangent, needed unless y has one value.
+    Returns: a Tensor for a tensor, a list for a list; zeros where y does not depend on x. `.grad` of the
+    leaves is left alone; the tape is consumed.
+    """
+    if create_graph:
+        raise ValueError("grad: create_graph=True asks for derivatives of derivatives; tinynet is first-order")
+    wanted = [xs] if isinstance(xs, Tensor) else list(xs)
+    for x in wanted:
+        if not isinstance(x, Tensor) or x.node is None:
+            raise ValueError("grad: xs must be tensors through which gradients flow; "
+                             f"got {x!r:.80}, which does not require a gradient")
+    nodes = {x.node: None for x in wanted}
+    found = {node: g if owned else node.be.copy(g)
+             for node, g, owned in sweep(*_seed("grad", y, g)) if node in nodes}
+    out = [Tensor(found[x.node] if x.node in found else x.backend.full(x.shape, 0, x.dtype), x.backend)
+           for x in wanted]
+    return out[0] if isinstance(xs, Tensor) else out
+
+
+# ---- leaves, and changing them in place ---------------------------------------------------------------
+
+
+def requires_grad_(x: Tensor, flag: bool = True) -> Tensor:
+    """Make x a leaf whose gradient `backward` computes (or, with flag=False, stop that). Gives x."""
+    if x.node is not None and not x.node.is_leaf:
+        raise ValueError(f"requires_grad_: the tensor is the result of {x.node.name}; use .detach() first")
+    if not flag:
+        x.node = None
+    elif x.node is None:
+        if x.dtype.kind != "f":
+            raise TypeError(f"a tensor of dtype {x.dtype} cannot require a gradient; make it float32 or float64")
+        x.node = Node("leaf", x.backend, x.data, (), None)
+        x.node.leaf = weakref.ref(x)
+    return x
+
+
+class _Changes:
+    """Which tensors were changed in place, and when: what `backward` holds its saved arrays against."""
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self.times: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
+
+    def note(self, x: Tensor) -> None:
+        key = id(x)
+        ref = self.times[key][1] if key in self.times else weakref.ref(x, lambda _: self.times.pop(key, None))
+        self.latest = next(clock)
+        self.times[key] = self.latest, ref
+
+
+changed = _Changes()
+
+
+def _refuse_changed(node: Node) -> None:
+    """Raise where an array that node's product still needs was changed in place after node was made."""
+    function = node.vjp
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):   # type: ignore[union-attr]
+        value = cell.cell_contents
+        for array in value if isinstance(value, tuple | list) else (value,):
+            for time, ref in list(changed.times.values()):
+                x = ref()
+                if (time > node.time and x is not None and x.backend is node.be and hasattr(array, "strides")
+                        and node.be.may_share_memory(array, x.data)):
+                    raise RuntimeError(
+                        f"backward: {node.name} saved an array of shape {array.shape} (as {name!r}) that was changed "
+                        "in place since; go back before you change it, or work on a copy")
+
+
+def _in_place(name: str, compute: Callable) -> Callable:
+    def method(x: Tensor, y: Any) -> Tensor:
+        if x.node is not None and (mode.recording or not x.node.is_leaf):
+            raise RuntimeError(f"{name}: a tensor that takes part in differentiation is changed in place only if it "
+                               "is a leaf, inside `with no_grad():`")
+        if isinstance(y, Tensor):
+            if y.backend is not x.backend:
+                raise _mixed(name, (x, y))
+            y = y.data
+        elif isinstance(y, np.ndarray | np.generic):
+            y = x.backend.asarray(y, x.dtype)
+        compute(x, y)
+        changed.note(x)
+        return x
+    return method
+
+
+Tensor.backward = backward
+Tensor.requires_grad_ = requires_grad_
+Tensor.__iadd__ = _in_place("+=", lambda x, y: x.backend.add(x.data, y, out=x.data))
+Tensor.__isub__ = _in_place("-=", lambda x, y: x.backend.subtract(x.data, y, out=x.data))
+Tensor.__imul__ = _in_place("*=", lambda x, y: x.backend.multiply(x.data, y, out=x.data))
+Tensor.__itruediv__ = _in_place("/=", lambda x, y: x.backend.divide(x.data, y, out=x.data))
+
+
+def _setitem(x: Tensor, index: Any, value: Any) -> None:
+    index = index.numpy() if isinstance(index, Tensor) else index
+    _in_place("x[…] =", lambda x, y: x.backend.setitem_inplace(x.data, index, y))(x, value)
+
+
+Tensor.__setitem__ = _setitem   # type: ignore[assignment,method-assign]

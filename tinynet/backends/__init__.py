@@ -1,0 +1,85 @@
+"""The backend switch: which arrays new tensors are made of, and whose kernels run on them.
+
+>>> import tinynet as tn
+>>> tn.use("numpy")                     # from now on
+>>> with tn.use("simulator"):           # or for a while
+...     x = tn.tensor([1.0, 2.0])
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from .contract import Backend
+
+NAMES = ("numpy", "cupy", "simulator")
+_loaded: dict[str, Backend] = {}
+_current: Backend | None = None
+
+
+class BackendError(RuntimeError):
+    """A backend cannot run here; the message says what is missing and how to get it."""
+
+
+def get(name: str | Backend) -> Backend:
+    """The backend called `name` ("numpy", "cupy" or "simulator").
+
+    Raises ValueError for another name, BackendError where it cannot run on this machine.
+    """
+    if not isinstance(name, str):
+        return name
+    if name not in _loaded:
+        if name not in NAMES:
+            raise ValueError(f"backend {name!r} is unknown; choose one of {', '.join(map(repr, NAMES))}")
+        if name == "numpy":
+            _loaded[name] = importlib.import_module(".cpu", __name__)  # type: ignore[assignment]
+        else:
+            _loaded[name] = importlib.import_module(".cuda", __name__).make(name)
+    return _loaded[name]
+
+
+def current() -> Backend:
+    """The backend of new tensors: the last `use`, else $TINYNET_BACKEND, else numpy."""
+    global _current
+    if _current is None:
+        _current = get(os.environ.get("TINYNET_BACKEND") or "numpy")
+    return _current
+
+
+class use:
+    """Make new tensors on a backend: at once and for good, or for the length of a `with` block.
+
+    Args: name: "numpy", "cupy" (a GPU through CuPy) or "simulator" (the same CUDA kernels, run on the CPU).
+    Raises: BackendError with the remedy where it cannot run here; ValueError for an unknown name.
+    """
+
+    def __init__(self, name: str):
+        global _current
+        previous = _current
+        _current = get(name)
+        self._previous = previous
+
+    def __enter__(self) -> Backend:
+        return current()
+
+    def __exit__(self, *_: object) -> None:
+        global _current
+        _current = self._previous
+
+    def __repr__(self) -> str:
+        return f"<tinynet backend {current().name!r}>"
+
+
+def why_not(name: str) -> str | None:
+    """None where backend `name` runs here, else one sentence that says what is missing. Never raises."""
+    try:
+        get(name)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def available() -> tuple[str, ...]:
+    """The names of the backends that run on this machine. Never raises."""
+    return tuple(name for name in NAMES if why_not(name) is None)

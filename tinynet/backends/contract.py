@@ -1,0 +1,291 @@
+"""The contract: every kernel that a backend must have, with shapes and meanings, in one place.
+
+A backend is a module-like object with these names. `numpy` is the package `tinynet.backends.cpu`;
+`cupy` and `simulator` are two instances of `tinynet.backends.cuda`. A test holds each of them to the
+signatures below, and all of them to the same results.
+
+Words used throughout:
+
+- *array*: the backend's own array (`numpy.ndarray`, `cupy.ndarray`, …). Kernels take and give arrays;
+  where an operand may also be a Python number it is called *x or number*. No kernel changes an input,
+  except those whose name ends in `_step` or `_inplace`.
+- `out`: an array of the right shape and dtype to write into; without it the kernel makes one.
+- `axes`: a tuple of distinct non-negative ints, already normalised; `()` means no axis at all.
+- `g`: a gradient with the shape of the forward result; it may have any strides.
+- `saved`: what the forward kernel left for its `_grad`; its form is the backend's own.
+- Shapes: images (N, H, W, C), convolution weights (KH, KW, C // groups, F), dense weights (in, out).
+- `padding` in conv and pool is ((top, bottom), (left, right)); `stride`, `dilation` and `kernel` are
+  (vertical, horizontal).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+Array = Any
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+
+
+class Backend(Protocol):
+    """See the module's text. `name` is what `tn.use` takes; `key` adds what results depend on."""
+
+    name: str
+
+    # ---- arrays: making, moving, viewing ------------------------------------------------------
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        """`data` (host or own array) as an own array; no copy where it already is one."""
+
+    def numpy(self, x: Array) -> Any:
+        """x on the host; the numpy backend gives x itself."""
+
+    def empty(self, shape: tuple, dtype: Any) -> Array:
+        """An uninitialised C-contiguous array."""
+
+    def full(self, shape: tuple, value: float, dtype: Any) -> Array:
+        """A C-contiguous array filled with value."""
+
+    def copy(self, x: Array, *, out: Array | None = None) -> Array:
+        """A C-contiguous copy of x, whatever its strides."""
+
+    def astype(self, x: Array, dtype: Any, *, out: Array | None = None) -> Array:
+        """A copy of x in another dtype."""
+
+    def copyto(self, dst: Array, src: Any) -> None:
+        """dst[...] = src, casting and broadcasting; src is an own array, a host array or a number."""
+
+    def owns(self, x: Array) -> bool:
+        """True where x has its memory for itself, that is, x is not a view of another array."""
+
+    def may_share_memory(self, x: Array, y: Array) -> bool:
+        """False only where x and y certainly do not overlap."""
+
+    # ---- elementwise: one input ------------------------------------------------------------------
+    def negative(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def exp(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def log(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def sqrt(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def abs(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def sign(self, x: Array, *, out: Array | None = None) -> Array: ...
+    def tanh(self, x: Array, *, out: Array | None = None) -> Array: ...
+
+    def sigmoid(self, x: Array, *, out: Array | None = None) -> Array:
+        """1 / (1 + exp(-x)), without overflow."""
+
+    def relu(self, x: Array, *, out: Array | None = None) -> Array:
+        """max(x, 0); NaN stays NaN."""
+
+    def leaky_relu(self, x: Array, slope: float, *, out: Array | None = None) -> Array:
+        """x where x > 0, else slope·x."""
+
+    def gelu(self, x: Array, *, out: Array | None = None) -> Array:
+        """x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016)."""
+
+    def softplus(self, x: Array, *, out: Array | None = None) -> Array:
+        """log(1 + exp(x)), without overflow."""
+
+    # their derivatives times g: of y where that is the shorter rule, else of x
+    def sqrt_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g / (2 y)"""
+
+    def tanh_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g (1 - y²)"""
+
+    def sigmoid_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g y (1 - y)"""
+
+    def relu_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g where y > 0, else 0"""
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float, *, out: Array | None = None) -> Array:
+        """g where x > 0, else slope·g"""
+
+    def gelu_grad(self, g: Array, x: Array, *, out: Array | None = None) -> Array:
+        """g (Φ(x) + x φ(x))"""
+
+    def softplus_grad(self, g: Array, x: Array, *, out: Array | None = None) -> Array:
+        """g · sigmoid(x)"""
+
+    # ---- elementwise: two and three inputs, broadcasting as NumPy does; each x, y or number -----------
+    def add(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def subtract(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def multiply(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def divide(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def power(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def maximum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def minimum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+
+    def power_grad(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        """d/dx: g y x^(y-1), and 0 where y = 0."""
+
+    def power_grad_exponent(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        """d/dy: g x^y log x, and 0 where x = 0."""
+
+    def equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def not_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def less(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def less_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def greater(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+
+    def greater_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        """The six comparisons give bool arrays."""
+
+    def where(self, condition: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        """x where the bool array `condition` holds, else y."""
+
+    def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
+        """x limited to [low, high]; None leaves that side open; NaN stays NaN."""
+
+    # ---- reduce -------------------------------------------------------------------------------------
+    def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
+        """The sum over axes."""
+
+    def sum_to(self, x: Array, shape: tuple, *, out: Array | None = None) -> Array:
+        """Sums x down to a shape that broadcasts to x.shape: the transpose of broadcasting."""
+
+    def max(self, x: Array, axes: tuple, keepdims: bool = False) -> tuple[Array, Any]:
+        """(the maximum over axes, saved); the first maximum in C order wins a tie. NaN wins over all."""
+
+    def min(self, x: Array, axes: tuple, keepdims: bool = False) -> tuple[Array, Any]:
+        """(the minimum over axes, saved), likewise."""
+
+    def max_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
+        """g at each winner of `max` or `min`, 0 elsewhere, in the shape of x."""
+
+    def logsumexp(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
+        """log Σ exp(x), shifted by the maximum, so stable."""
+
+    def softmax(self, x: Array, axes: tuple, *, out: Array | None = None) -> Array:
+        """exp(x) / Σ exp(x)"""
+
+    def softmax_grad(self, g: Array, y: Array, axes: tuple, *, out: Array | None = None) -> Array:
+        """y (g - Σ g y)"""
+
+    def log_softmax(self, x: Array, axes: tuple, *, out: Array | None = None) -> Array:
+        """x - logsumexp(x)"""
+
+    def log_softmax_grad(self, g: Array, y: Array, axes: tuple, *, out: Array | None = None) -> Array:
+        """g - exp(y) Σ g"""
+
+    # ---- shape ---------------------------------------------------------------------------------------
+    def reshape(self, x: Array, shape: tuple) -> Array:
+        """A view where the strides allow one, else a copy; shape holds no -1."""
+
+    def transpose(self, x: Array, axes: tuple) -> Array:
+        """A view with the axes permuted."""
+
+    def broadcast_to(self, x: Array, shape: tuple) -> Array:
+        """A view with stride 0 along the new axes; never written to."""
+
+    def concatenate(self, xs: list, axis: int, *, out: Array | None = None) -> Array:
+        """The arrays xs, equal in all other axes, one after the other along axis >= 0."""
+
+    def pad(self, x: Array, widths: tuple, mode: str, value: float = 0.0,
+            *, out: Array | None = None) -> Array:
+        """widths: a (before, after) pair for each axis; mode: "constant" or "edge"."""
+
+    def pad_edge_grad(self, g: Array, widths: tuple, *, out: Array | None = None) -> Array:
+        """The transpose of pad(mode="edge"): the border's gradient is added to the edge it was copied from."""
+
+    def getitem(self, x: Array, index: Any) -> Array:
+        """x[index]: ints, slices, Ellipsis, None, host integer or bool arrays, own integer arrays. A view
+        where NumPy gives one."""
+
+    def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
+        """Zeros of `shape` with g added at [index]; repeated indices add up, in a fixed order."""
+
+    def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:
+        """x[index] = value; integer arrays as index may be refused (IndexError) off the host."""
+
+    # ---- matmul --------------------------------------------------------------------------------------
+    def matmul(self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False,
+               *, out: Array | None = None) -> Array:
+        """x (…, M, K) @ y (…, K, N), leading axes broadcast; a transpose flag swaps that input's last two."""
+
+    def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False,
+              *, out: Array | None = None) -> Array:
+        """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
+
+    # ---- conv ----------------------------------------------------------------------------------------
+    def im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair,
+               *, out: Array | None = None) -> Array:
+        """(N, H, W, C) → (N, OH, OW, KH, KW, C): each output's window, zeros outside the image."""
+
+    def col2im(self, cols: Array, shape: tuple, stride: Pair, padding: Pads, dilation: Pair,
+               *, out: Array | None = None) -> Array:
+        """The transpose of im2col: each window's values added back into an image of `shape`."""
+
+    def conv2d(self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads, dilation: Pair,
+               groups: int) -> tuple[Array, Any]:
+        """(y (N, OH, OW, F), saved): cross-correlation, as every framework calls convolution."""
+
+    def conv2d_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
+        """(dx, dw, db), None where need[i] is False."""
+
+    def conv_relu_pool(self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads,
+                       dilation: Pair, groups: int, pool: bool) -> tuple[Array, Any]:
+        """(y, saved): conv2d, relu and, if `pool`, a 2×2 maximum of stride 2: what Sequential fuses."""
+
+    def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
+        """(dx, dw, db), None where need[i] is False."""
+
+    # ---- pool ----------------------------------------------------------------------------------------
+    def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads) -> tuple[Array, Any]:
+        """(y (N, OH, OW, C), saved); padding never wins, the first maximum of a window wins a tie."""
+
+    def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
+        """g at each window's winner, added where windows overlap, in the shape of x."""
+
+    def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool,
+                   *, out: Array | None = None) -> Array:
+        """The mean of each window; the divisor counts padding or not."""
+
+    def avg_pool2d_grad(self, g: Array, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
+                        count_include_pad: bool, *, out: Array | None = None) -> Array:
+        """g spread evenly over each window, in `shape`."""
+
+    # ---- loss ----------------------------------------------------------------------------------------
+    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
+        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,)."""
+
+    def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
+        """g (N,) times (softmax - one-hot), shape (N, K)."""
+
+    # ---- random --------------------------------------------------------------------------------------
+    def random_bits(self, shape: tuple, seed: int, stream: int, step: int, first: int,
+                    *, out: Array | None = None) -> Array:
+        """uint16 of `shape` (N, …): row i depends only on (seed, stream, step, first + i). The words of
+        Philox4x64-10 (Salmon et al. 2011) with key (seed, stream) and counter (block, 0, step, 0), where
+        row r starts at block r · ceil(row size / 16); a block gives 4 words, a word 4 values, low bits
+        first."""
+
+    def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int,
+                ) -> tuple[Array, Any]:
+        """(y, saved): x / (1 - rate) where random_bits >= round(rate · 65536), else 0."""
+
+    def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
+        """g under the same mask and scale."""
+
+    # ---- optim: in place, over flat vectors ---------------------------------------------------------------
+    # `state` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
+    # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count first.
+    def sgd_step(self, w: Array, g: Array, velocity: Array | None, state: Array, loss: Array | None,
+                 momentum: float, nesterov: bool, weight_decay: float) -> None:
+        """g += weight_decay w; velocity = momentum · velocity + g (g itself at the first step);
+        w -= lr (g + momentum · velocity if nesterov else velocity). Neither w's nor g's owner sees g change."""
+
+    def adam_step(self, w: Array, g: Array, m: Array, v: Array, state: Array, loss: Array | None,
+                  beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
+        """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019)."""
+
+    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, state: Array,
+                     loss: Array | None, alpha: float, eps: float, momentum: float,
+                     weight_decay: float) -> None:
+        """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum."""
+
+    def adagrad_step(self, w: Array, g: Array, v: Array, state: Array, loss: Array | None,
+                     eps: float, lr_decay: float, weight_decay: float) -> None:
+        """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)"""
+
+    def clip_norm_inplace(self, g: Array, max_norm: float) -> Array:
+        """Scales the flat g by min(1, max_norm / (‖g‖ + 1e-6)); gives ‖g‖ before, as a 0-d array."""

@@ -1,0 +1,188 @@
+"""Elementwise functions and their derivatives, in NumPy.
+
+`like(x, y)` gives a recycled array for a large result and None for a small one, which NumPy then makes
+itself. A chain of steps runs in place in that one result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .memory import like
+
+
+def _unary(ufunc: np.ufunc) -> Callable:
+    def kernel(x, *, out=None):
+        return ufunc(x, out=like(x) if out is None else out)
+
+    kernel.__name__ = ufunc.__name__
+    return kernel
+
+
+def _binary(ufunc: np.ufunc) -> Callable:
+    def kernel(x, y, *, out=None):
+        return ufunc(x, y, out=like(x, y) if out is None else out)
+
+    kernel.__name__ = ufunc.__name__
+    return kernel
+
+
+def _compare(ufunc: np.ufunc) -> Callable:
+    def kernel(x, y, *, out=None):
+        return ufunc(x, y, out=out)
+
+    kernel.__name__ = ufunc.__name__
+    return kernel
+
+
+negative, sign, tanh = _unary(np.negative), _unary(np.sign), _unary(np.tanh)
+abs = _unary(np.absolute)
+add, subtract, multiply = _binary(np.add), _binary(np.subtract), _binary(np.multiply)
+maximum, minimum = _binary(np.maximum), _binary(np.minimum)
+equal, not_equal = _compare(np.equal), _compare(np.not_equal)
+less, less_equal = _compare(np.less), _compare(np.less_equal)
+greater, greater_equal = _compare(np.greater), _compare(np.greater_equal)
+
+
+def _quiet(kernel: Callable) -> Callable:
+    """IEEE results (inf, NaN) without NumPy's warnings: log 0 is -inf here as on a GPU."""
+
+    def wrapped(*args, **kwargs):
+        with np.errstate(all="ignore"):
+            return kernel(*args, **kwargs)
+
+    wrapped.__name__ = kernel.__name__
+    return wrapped
+
+
+exp, log, sqrt = _quiet(_unary(np.exp)), _quiet(_unary(np.log)), _quiet(_unary(np.sqrt))
+divide, power = _quiet(_binary(np.divide)), _quiet(_binary(np.power))
+
+
+def sqrt_grad(g, y, *, out=None):
+    return divide(g, np.multiply(y, 2), out=out)
+
+
+def tanh_grad(g, y, *, out=None):
+    slope = np.multiply(y, y, out=like(y) if out is None else out)
+    return np.multiply(g, np.subtract(1, slope, out=_same(slope)), out=_same(slope))
+
+
+def sigmoid(x, *, out=None):
+    # 1/(1+e^-x) = (1 + tanh(x/2)) / 2: no overflow on either side
+    y = np.multiply(x, 0.5, out=like(x) if out is None else out)
+    y = np.tanh(y, out=_same(y))
+    y = np.add(y, 1, out=_same(y))
+    return np.multiply(y, 0.5, out=_same(y))
+
+
+def sigmoid_grad(g, y, *, out=None):
+    slope = np.subtract(1, y, out=like(y) if out is None else out)
+    slope = np.multiply(slope, y, out=_same(slope))
+    return np.multiply(slope, g, out=_same(slope))
+
+
+def relu(x, *, out=None):
+    return np.maximum(x, 0, out=like(x) if out is None else out)
+
+
+def relu_grad(g, y, *, out=None):
+    # multiplying by the mask is many times faster than np.where
+    return np.multiply(g, np.greater(y, 0), out=like(g, y) if out is None else out)
+
+
+def leaky_relu(x, slope, *, out=None):
+    return np.multiply(x, _leak(x, slope), out=like(x) if out is None else out)
+
+
+def leaky_relu_grad(g, x, slope, *, out=None):
+    return np.multiply(g, _leak(x, slope), out=like(x) if out is None else out)
+
+
+def _leak(x, slope):
+    return np.where(np.greater(x, 0), x.dtype.type(1), x.dtype.type(slope))
+
+
+def gelu(x, *, out=None):
+    return np.multiply(x, _normal_cdf(x), out=out)
+
+
+def gelu_grad(g, x, *, out=None):
+    density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return np.multiply(g, _normal_cdf(x) + x * density, out=out)
+
+
+def softplus(x, *, out=None):
+    return np.logaddexp(x, x.dtype.type(0), out=like(x) if out is None else out)
+
+
+def softplus_grad(g, x, *, out=None):
+    return np.multiply(g, sigmoid(x), out=out)
+
+
+def power_grad(g, x, y, *, out=None):
+    with np.errstate(all="ignore"):
+        return np.multiply(g, np.where(np.equal(y, 0), 0, y * np.power(x, y - 1)), out=out)
+
+
+def power_grad_exponent(g, x, y, *, out=None):
+    with np.errstate(all="ignore"):
+        return np.multiply(g, np.where(np.equal(x, 0), 0, np.power(x, y) * np.log(x)), out=out)
+
+
+def where(condition, x, y, *, out=None):
+    if out is None:
+        return np.where(condition, x, y)
+    np.copyto(out, y)
+    np.copyto(out, x, where=condition)
+    return out
+
+
+def clip(x, low, high, *, out=None):
+    return np.clip(x, low, high, out=like(x) if out is None else out)
+
+
+def _same(array):
+    """`array` as the out= of the next step; None where a ufunc gave a scalar (0-d input)."""
+    return array if type(array) is np.ndarray else None
+
+
+# ---- erf, which NumPy lacks ------------------------------------------------------------------------
+# W. J. Cody, "Rational Chebyshev approximation for the error function", Math. Comp. 23 (1969): the three
+# ranges |x| <= 0.46875, <= 4, and above, each to 16 digits. Coefficients from the highest power down.
+_NEAR = ((1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
+          3.20937758913846947e3),
+         (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3))
+_MIDDLE = ((2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
+            2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
+            1.23033935479799725e3),
+           (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+            3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3))
+_FAR = ((1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+         1.60837851487422766e-2, 6.58749161529837803e-4),
+        (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+         2.33520497626869185e-3))
+
+
+def _ratio(coefficients, z):
+    return np.polyval(coefficients[0], z) / np.polyval(coefficients[1], z)
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function of an array, to the precision of its dtype."""
+    a = np.abs(x)
+    with np.errstate(all="ignore"):
+        near = x * _ratio(_NEAR, np.minimum(a, 0.5) ** 2)
+        inverse = 1 / np.maximum(a, 4) ** 2
+        tail = np.where(a <= 4, _ratio(_MIDDLE, np.minimum(a, 4)),
+                        (1 / math.sqrt(math.pi) - inverse * _ratio(_FAR, inverse)) / a)
+        far = np.copysign(1 - np.exp(-a * a) * tail, x)
+    return np.where(a <= 0.46875, near, far).astype(x.dtype)
+
+
+def _normal_cdf(x):
+    """Φ(x) = (1 + erf(x/√2)) / 2, from float64 inside so that the far left keeps what float32 can hold."""
+    return (0.5 * (1 + erf(x.astype(np.float64) * math.sqrt(0.5)))).astype(x.dtype)

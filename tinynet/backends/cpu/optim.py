@@ -1,0 +1,100 @@
+"""Update rules over flat vectors, in place, in chunks that stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+CHUNK = 1 << 15
+
+
+def _begin(state, loss) -> tuple[float, float] | None:
+    """(learning rate, step count) of this step, or None where the loss voids it."""
+    if loss is not None and not np.isfinite(loss):
+        return None
+    state[1] += 1
+    return float(state[0]), float(state[1])
+
+
+def _chunks(w, g, *states, weight_decay) -> Iterator[list]:
+    """w, a private copy of g + weight_decay·w, the states: views of CHUNK elements at a time."""
+    scratch = np.empty(min(CHUNK, w.size), w.dtype)
+    for start in range(0, w.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        d = scratch[: min(CHUNK, w.size - start)]
+        if weight_decay:
+            np.multiply(w[part], weight_decay, out=d)
+            d += g[part]
+        else:
+            np.copyto(d, g[part])
+        yield [w[part], d, *(None if s is None else s[part] for s in states)]
+
+
+def sgd_step(w, g, velocity, state, loss, momentum, nesterov, weight_decay):
+    if (begun := _begin(state, loss)) is None:
+        return
+    lr, _ = begun
+    for w, d, v in _chunks(w, g, velocity, weight_decay=weight_decay):
+        if v is not None:
+            v *= momentum
+            v += d
+            d = d + momentum * v if nesterov else v
+        w -= lr * d
+
+
+def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decoupled):
+    if (begun := _begin(state, loss)) is None:
+        return
+    lr, t = begun
+    rate = lr / (1 - beta1**t)
+    root = math.sqrt(1 - beta2**t)
+    for w, d, m, v in _chunks(w, g, m, v, weight_decay=0 if decoupled else weight_decay):
+        if decoupled and weight_decay:
+            w *= 1 - lr * weight_decay
+        m *= beta1
+        m += np.multiply(d, 1 - beta1)
+        v *= beta2
+        np.multiply(d, d, out=d)
+        d *= 1 - beta2
+        v += d
+        np.sqrt(v, out=d)
+        d *= 1 / root
+        d += eps
+        np.divide(m, d, out=d)
+        d *= rate
+        w -= d
+
+
+def rmsprop_step(w, g, v, velocity, state, loss, alpha, eps, momentum, weight_decay):
+    if (begun := _begin(state, loss)) is None:
+        return
+    lr, _ = begun
+    for w, d, v, velocity in _chunks(w, g, v, velocity, weight_decay=weight_decay):
+        v *= alpha
+        v += (1 - alpha) * d * d
+        d /= np.sqrt(v) + eps
+        if velocity is not None:
+            velocity *= momentum
+            velocity += d
+            d = velocity
+        w -= lr * d
+
+
+def adagrad_step(w, g, v, state, loss, eps, lr_decay, weight_decay):
+    if (begun := _begin(state, loss)) is None:
+        return
+    lr, t = begun
+    for w, d, v in _chunks(w, g, v, weight_decay=weight_decay):
+        v += d * d
+        d /= np.sqrt(v) + eps
+        w -= lr / (1 + (t - 1) * lr_decay) * d
+
+
+def clip_norm_inplace(g, max_norm):
+    norm = np.sqrt(np.sum(np.square(g, dtype=np.float64)))
+    scale = max_norm / (norm + 1e-6)
+    if scale < 1 or not np.isfinite(scale):
+        g *= g.dtype.type(scale)
+    return np.asarray(norm, g.dtype)

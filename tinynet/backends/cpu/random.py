@@ -1,0 +1,38 @@
+"""Counter-based randomness: NumPy's Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", 2011), read at a place computed from the sample's global index."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .memory import like
+
+_WORD = (1 << 64) - 1
+
+
+def random_bits(shape, seed, stream, step, first, *, out=None):
+    size = math.prod(shape[1:])
+    blocks = -(-size // 16)                     # 4 words of 64 bits a block, 4 values a word
+    start = (first * blocks | step << 128) - 1  # NumPy adds 1 to the counter before each block
+    counter = [start >> shift & _WORD for shift in (0, 64, 128, 192)]
+    philox = np.random.Philox(key=[seed & _WORD, stream & _WORD], counter=counter)
+    words = philox.random_raw(shape[0] * blocks * 4).astype("<u8", copy=False)
+    bits = words.view("<u2").reshape(shape[0], blocks * 16)[:, :size].reshape(shape)
+    if out is None:
+        return bits
+    np.copyto(out, bits)
+    return out
+
+
+def dropout(x, rate, seed, stream, step, first):
+    keep = random_bits(x.shape, seed, stream, step, first) >= round(rate * 65536)
+    saved = keep, x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
+    return dropout_grad(x, saved), saved
+
+
+def dropout_grad(g, saved, *, out=None):
+    keep, scale = saved
+    out = np.multiply(g, keep, out=like(g) if out is None else out)
+    return np.multiply(out, scale, out=out)

@@ -1,0 +1,100 @@
+"""2-D convolution (cross-correlation, as every framework means by it), channels last.
+
+Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), has the pictures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import op
+from ..tensor import Tensor
+
+Pair = tuple[int, int]
+
+
+def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
+    """An int, or (vertical, horizontal), as a pair; each at least `least`."""
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    if len(values) != 2 or not all(isinstance(v, int) and v >= least for v in values):
+        raise ValueError(f"{name}: {what}={value!r} must be an int >= {least} or a (vertical, horizontal) pair of them")
+    return values
+
+
+def windows(name: str, size: Pair, kernel: Pair, stride: Pair, padding: Any, dilation: Pair = (1, 1)):
+    """The padding as ((top, bottom), (left, right)) and the output size (OH, OW) of a sliding window.
+
+    `padding`: an int, a (vertical, horizontal) pair, "valid" (none), or "same": an output of
+    ceil(size / stride), an odd surplus going after, as in Keras.
+    """
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if padding == "same":
+        total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(size, stride, extent, strict=True)]
+        pads = [(t // 2, t - t // 2) for t in total]
+    elif padding == "valid":
+        pads = [(0, 0), (0, 0)]
+    elif isinstance(padding, str):
+        raise ValueError(f"{name}: padding={padding!r} must be an int, a pair of ints, \"same\" or \"valid\"")
+    else:
+        pads = [(p, p) for p in pair(name, "padding", padding, 0)]
+    room = [n + a + b for n, (a, b) in zip(size, pads, strict=True)]
+    if any(e > r for e, r in zip(extent, room, strict=True)):
+        raise ValueError(f"{name}: the kernel {kernel}{f' with dilation {dilation}' if dilation != (1, 1) else ''} covers "
+                         f"{extent[0]}×{extent[1]}, more than the image of {size[0]}×{size[1]} with padding {padding!r}; "
+                         "use a smaller kernel or more padding")
+    return tuple(pads), tuple((r - e) // s + 1 for r, e, s in zip(room, extent, stride, strict=True))
+
+
+@op
+def _conv2d(be, x, w, b, stride, padding, dilation, groups):
+    y, saved = be.conv2d(x, w, b, stride, padding, dilation, groups)
+    return y, lambda g, need: be.conv2d_grad(g, saved, need)
+
+
+@op
+def _conv_relu_pool(be, x, w, b, stride, padding, dilation, groups, pool):
+    y, saved = be.conv_relu_pool(x, w, b, stride, padding, dilation, groups, pool)
+    return y, lambda g, need: be.conv_relu_pool_grad(g, saved, need)
+
+
+def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: int | Pair = 1, padding: int | Pair | str = 0,
+           dilation: int | Pair = 1, groups: int = 1) -> Tensor:
+    """x (N, H, W, C) with w (KH, KW, C // groups, F) and b (F,) → (N, OH, OW, F).
+
+    y[n, i, j, f] = b[f] + Σ x[n, i·stride + u·dilation - top, j·stride + v·dilation - left, c] · w[u, v, c, f]
+
+    Args:
+        stride, dilation: an int or (vertical, horizontal).
+        padding: zeros around the image: an int, (vertical, horizontal), "same" (surplus after, as Keras), "valid".
+        groups: input and output channels are split into so many groups that do not see each other.
+    Raises: ValueError where the shapes do not fit.
+    """
+    return _conv2d(x, w, b, *_arguments("conv2d", x, w, b, stride, padding, dilation, groups))
+
+
+def conv_relu_pool(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: int | Pair = 1,
+                   padding: int | Pair | str = 0, dilation: int | Pair = 1, groups: int = 1,
+                   pool: bool = True) -> Tensor:
+    """relu(conv2d(…)), then max_pool2d(…, 2) if `pool`, in one step: what Sequential fuses by itself."""
+    arguments = _arguments("conv_relu_pool", x, w, b, stride, padding, dilation, groups)
+    return _conv_relu_pool(x, w, b, *arguments, pool)
+
+
+def _arguments(name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any,
+               groups: int) -> tuple:
+    """The checked and normalised options of a convolution."""
+    if x.ndim != 4:
+        raise ValueError(f"{name}: input {x.shape} must be (N, H, W, C); one image needs x[None], grey ones a last axis of 1")
+    if w.ndim != 4:
+        raise ValueError(f"{name}: weight {w.shape} must be (KH, KW, C // groups, F)")
+    channels, filters = x.shape[3], w.shape[3]
+    if groups < 1 or channels % groups or filters % groups:
+        raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} filters")
+    if channels != w.shape[2] * groups:
+        raise ValueError(f"{name}: input has {channels} channels, the weight {w.shape}"
+                         f"{f' with groups={groups}' if groups > 1 else ''} expects {w.shape[2] * groups}")
+    if b is not None and b.shape != (filters,):
+        raise ValueError(f"{name}: bias {b.shape} must be ({filters},), one value a filter")
+    stride, dilation = pair(name, "stride", stride), pair(name, "dilation", dilation)
+    pads, _ = windows(name, x.shape[1:3], w.shape[:2], stride, padding, dilation)
+    return stride, pads, dilation, groups

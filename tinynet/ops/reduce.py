@@ -1,0 +1,115 @@
+"""Reductions. `axis` is None (all axes), an int or a tuple of ints, negative ones counted from the end; an
+empty tuple reduces nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..autograd import op
+from ..tensor import Tensor
+
+
+def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` as a sorted tuple of distinct axes in [0, ndim)."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = []
+    for a in axis if isinstance(axis, tuple | list) else (axis,):
+        if not -ndim <= a < ndim:
+            raise ValueError(f"{name}: axis {a} is out of range for a tensor with {ndim} axes")
+        axes.append(a % ndim)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{name}: axis {axis} names one axis twice")
+    return tuple(sorted(axes))
+
+
+def _kept(shape: tuple, axes: tuple) -> tuple:
+    """shape with 1 for each reduced axis."""
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _count(name: str, shape: tuple, axes: tuple) -> int:
+    """How many values are reduced to one; a ValueError where there are none."""
+    count = math.prod(shape[i] for i in axes)
+    if not count:
+        raise ValueError(f"{name}: shape {shape} has no values along axis {axes}; {name} needs at least one")
+    return count
+
+
+@op
+def sum(be, x, axis=None, keepdims=False):
+    """The sum over `axis`."""
+    shape, axes = x.shape, axes_of("sum", axis, x.ndim)
+    return be.sum(x, axes, keepdims), lambda g, need: (
+        be.broadcast_to(be.reshape(g, _kept(shape, axes)), shape),)
+
+
+@op
+def mean(be, x, axis=None, keepdims=False):
+    """The arithmetic mean over `axis`."""
+    shape, axes = x.shape, axes_of("mean", axis, x.ndim)
+    scale = 1 / _count("mean", shape, axes)
+    return be.multiply(be.sum(x, axes, keepdims), scale), lambda g, need: (
+        be.broadcast_to(be.reshape(be.multiply(g, scale), _kept(shape, axes)), shape),)
+
+
+@op
+def max(be, x, axis=None, keepdims=False):
+    """The largest value over `axis`; the first one in C order gets the gradient."""
+    axes = axes_of("max", axis, x.ndim)
+    _count("max", x.shape, axes)
+    y, saved = be.max(x, axes, keepdims)
+    return y, lambda g, need: (be.max_grad(g, saved),)
+
+
+@op
+def min(be, x, axis=None, keepdims=False):
+    """The smallest value over `axis`; the first one in C order gets the gradient."""
+    axes = axes_of("min", axis, x.ndim)
+    _count("min", x.shape, axes)
+    y, saved = be.min(x, axes, keepdims)
+    return y, lambda g, need: (be.max_grad(g, saved),)
+
+
+def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
+    """The variance over `axis`: Σ (x - mean)² / (n - ddof)."""
+    axes = axes_of("var", axis, x.ndim)
+    n = _count("var", x.shape, axes)
+    if n <= ddof:
+        raise ValueError(f"var: {n} values along axis {axes} with ddof={ddof}; more than ddof are needed")
+    away = x - mean(x, axis, True)
+    return sum(away * away, axis, keepdims) * (1 / (n - ddof))
+
+
+@op
+def logsumexp(be, x, axis=None, keepdims=False):
+    """log Σ exp(x) over `axis`, without overflow."""
+    axes = axes_of("logsumexp", axis, x.ndim)
+    _count("logsumexp", x.shape, axes)
+
+    def vjp(g, need):
+        return (be.multiply(be.reshape(g, _kept(x.shape, axes)), be.softmax(x, axes)),)
+
+    return be.logsumexp(x, axes, keepdims), vjp
+
+
+@op
+def softmax(be, x, axis=-1):
+    """exp(x) / Σ exp(x) over `axis`, without overflow."""
+    axes = axes_of("softmax", axis, x.ndim)
+    y = be.softmax(x, axes)
+    return y, lambda g, need: (be.softmax_grad(g, y, axes),)
+
+
+@op
+def log_softmax(be, x, axis=-1):
+    """x - logsumexp(x) over `axis`."""
+    axes = axes_of("log_softmax", axis, x.ndim)
+    y = be.log_softmax(x, axes)
+    return y, lambda g, need: (be.log_softmax_grad(g, y, axes),)
+
+
+T: Any = Tensor
+T.sum, T.mean, T.max, T.min, T.var = sum, mean, max, min, var
+T.logsumexp, T.softmax, T.log_softmax = logsumexp, softmax, log_softmax

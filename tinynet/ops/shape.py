@@ -1,0 +1,162 @@
+"""Operations that move values and compute none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import op
+from ..tensor import Tensor
+from .reduce import axes_of
+
+
+@op
+def _reshape(be, x, shape):
+    old = x.shape
+    return be.reshape(x, shape), lambda g, need: (be.reshape(g, old),)
+
+
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """x in another shape, values in C order; one size may be -1. `reshape(x, 2, 3)` or `reshape(x, (2, 3))`."""
+    new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    known = math.prod(n for n in new if n != -1)
+    if new.count(-1) == 1 and known and x.size % known == 0:
+        new = tuple(x.size // known if n == -1 else n for n in new)
+    if -1 in new or math.prod(new) != x.size:
+        raise ValueError(f"reshape: shape {x.shape} holds {x.size} values, which do not fit {new}")
+    return _reshape(x, new)
+
+
+def flatten(x: Tensor) -> Tensor:
+    """(N, …) → (N, the product of the rest)."""
+    return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+@op
+def _transpose(be, x, axes):
+    return be.transpose(x, axes), lambda g, need: (be.transpose(g, tuple(int(i) for i in np.argsort(axes))),)
+
+
+def transpose(x: Tensor, axes: Any = None) -> Tensor:
+    """x with its axes permuted; by default reversed."""
+    axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
+    if sorted(a % x.ndim if -x.ndim <= a < x.ndim else -1 for a in axes) != list(range(x.ndim)):
+        raise ValueError(f"transpose: axes {axes} are no permutation of the {x.ndim} axes of shape {x.shape}")
+    return _transpose(x, tuple(a % x.ndim for a in axes))
+
+
+def squeeze(x: Tensor, axis: Any = None) -> Tensor:
+    """x without its axes of size 1, or without those named."""
+    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else axes_of("squeeze", axis, x.ndim)
+    if any(x.shape[i] != 1 for i in axes):
+        raise ValueError(f"squeeze: axis {axis} of shape {x.shape} is not of size 1")
+    return _reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def expand_dims(x: Tensor, axis: int) -> Tensor:
+    """x with a new axis of size 1 at `axis`."""
+    axis = axes_of("expand_dims", axis, x.ndim + 1)[0]
+    return _reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+@op
+def broadcast_to(be, x, shape):
+    """x repeated along new axes and axes of size 1, to `shape`. (`backward` sums the gradient down again.)"""
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    return be.broadcast_to(x, shape), lambda g, need: (g,)
+
+
+@op
+def _concatenate(be, axis, *xs):
+    stops = np.cumsum([x.shape[axis] for x in xs]).tolist()
+
+    def vjp(g, need):
+        parts = zip([0, *stops[:-1]], stops, strict=True)
+        return (None, *(be.getitem(g, (slice(None),) * axis + (slice(a, b),)) for a, b in parts))
+
+    return be.concatenate(list(xs), axis), vjp
+
+
+def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The tensors one after the other along `axis`; their other axes must be equal."""
+    xs = list(xs)
+    if not xs:
+        raise ValueError("concatenate: needs at least one tensor")
+    axis = axes_of("concatenate", axis, xs[0].ndim)[0]
+    for x in xs:
+        if x.ndim != xs[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, xs[0].shape, strict=True))
+                                       if i != axis):
+            raise ValueError(f"concatenate: shapes {[x.shape for x in xs]} differ outside axis {axis}")
+    return _concatenate(axis, *xs)
+
+
+def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Tensors of one shape side by side along a new axis."""
+    xs = list(xs)
+    if len({x.shape for x in xs}) > 1:
+        raise ValueError(f"stack: the shapes {[x.shape for x in xs]} must be equal")
+    return concatenate([expand_dims(x, axis) for x in xs], axis)
+
+
+def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """x cut along `axis` into `sections` equal parts, or before each of the given places, as np.split."""
+    axis = axes_of("split", axis, x.ndim)[0]
+    n = x.shape[axis]
+    if isinstance(sections, int):
+        if sections < 1 or n % sections:
+            raise ValueError(f"split: axis {axis} of shape {x.shape} has size {n}, not divisible into {sections} parts")
+        places = list(range(0, n, n // sections or 1))[1:] if n else [0] * (sections - 1)
+    else:
+        places = list(sections)
+    return [x[(slice(None),) * axis + (slice(a, b),)]
+            for a, b in zip([0, *places], [*places, n], strict=True)]
+
+
+@op
+def _pad(be, x, widths, mode, value):
+    inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))
+    if mode == "edge":
+        return be.pad(x, widths, mode), lambda g, need: (be.pad_edge_grad(g, widths),)
+    return be.pad(x, widths, mode, value), lambda g, need: (be.getitem(g, inside),)
+
+
+def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
+    """x with a border: `widths` is an int, a (before, after) pair for every axis, or one pair an axis.
+
+    Args: mode: "constant" (filled with `value`) or "edge" (the border repeats the nearest value).
+    """
+    if mode not in ("constant", "edge"):
+        raise ValueError(f"pad: mode {mode!r} is unknown; choose \"constant\" or \"edge\"")
+    pairs = np.broadcast_to(np.asarray(widths, int), (x.ndim, 2)).tolist()
+    if any(w < 0 for pair in pairs for w in pair):
+        raise ValueError(f"pad: the widths {widths} must not be negative; slice to crop")
+    if mode == "edge" and not x.size:
+        raise ValueError(f"pad: shape {x.shape} has no edge to repeat")
+    return _pad(x, tuple(map(tuple, pairs)), mode, value)
+
+
+@op
+def _getitem(be, x, index):
+    shape = x.shape
+    return be.getitem(x, index), lambda g, need: (be.getitem_grad(g, index, shape),)
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """x[index] with ints, slices, …, None, bool and integer arrays; repeated integers add up their gradients."""
+    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple(part.numpy() if isinstance(part, Tensor) else np.asarray(part) if isinstance(part, list) else part
+                  for part in parts)
+    return _getitem(x, parts)
+
+
+def _iterate(x: Tensor):
+    return (x[i] for i in range(len(x)))
+
+
+T: Any = Tensor
+T.reshape, T.transpose, T.squeeze, T.flatten, T.broadcast_to = reshape, transpose, squeeze, flatten, broadcast_to
+T.__getitem__, T.__iter__ = getitem, _iterate
+T.T = property(transpose, doc="The tensor with its axes reversed.")

@@ -1,0 +1,218 @@
+"""Tensor: an array, its gradient, and its place on the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backends
+from .backends.contract import Backend
+
+if TYPE_CHECKING:
+    from .autograd import Node
+
+
+class Tensor:
+    """An array of one backend that may take part in differentiation. Make one with `tinynet.tensor`.
+
+    Attributes:
+        data: the backend's array (an `np.ndarray`, a `cupy.ndarray`, …), never a Python scalar.
+        grad: the gradient that `backward` left, a Tensor of the same shape and dtype, or None.
+        node: this tensor's place on the tape, None where no gradient flows.
+        backend: the backend whose kernels run on `data`.
+
+    Operators and methods are attached where each operation is declared, in `tinynet/ops`.
+    """
+
+    __slots__ = ("__weakref__", "backend", "data", "grad", "node")
+    __array_ufunc__ = None   # `ndarray * Tensor` asks Tensor.__rmul__, and so is a Tensor
+
+    def __init__(self, data: Any, backend: Backend, node: Node | None = None):
+        self.data = data
+        self.backend = backend
+        self.node = node
+        self.grad: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to (or through) this tensor."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        self.requires_grad_(flag)
+
+    def numpy(self) -> np.ndarray:
+        """The values on the host. On the numpy backend this is `data` itself: a change shows in both."""
+        return self.backend.numpy(self.data)
+
+    def item(self) -> float | int | bool:
+        """The one value of a one-element tensor, as a Python number; waits for the device."""
+        if self.size != 1:
+            raise ValueError(f"item: the tensor has shape {self.shape}, {self.size} values; item() needs one")
+        return self.numpy().item()
+
+    def detach(self) -> Tensor:
+        """A tensor of the same data through which no gradient flows."""
+        return Tensor(self.data, self.backend)
+
+    def to(self, backend: str | Backend) -> Tensor:
+        """A copy on another backend, off the tape (itself where it is there already)."""
+        be = backends.get(backend)
+        if be is self.backend:
+            return self
+        moved = Tensor(be.asarray(self.numpy()), be)
+        if self.node is not None and self.node.is_leaf:
+            moved.requires_grad_()   # type: ignore[attr-defined]
+        return moved
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous; "
+                             "compare, then use .numpy().any() or .numpy().all()")
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        copied = Tensor(self.backend.copy(self.data), self.backend)
+        memo[id(self)] = copied
+        if self.node is not None:
+            if not self.node.is_leaf:
+                raise ValueError("deepcopy: only leaf tensors can be copied; use .detach() for an intermediate one")
+            copied.requires_grad_()   # type: ignore[attr-defined]
+        if self.grad is not None:
+            copied.grad = Tensor(self.backend.copy(self.grad.data), self.backend)
+        return copied
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100, precision=4)
+        extras = [f"dtype={self.dtype}"] if self.dtype != np.float32 else []
+        extras += [f"backend={self.backend.name!r}"] if self.backend.name != "numpy" else []
+        if self.node is not None:
+            extras.append("requires_grad=True" if self.node.is_leaf else f"op={self.node.name}")
+        return ", ".join([f"tensor({values}", *extras]) + ")"
+
+    if TYPE_CHECKING:   # attached elsewhere; tests/test_tensor.py keeps this list true
+        _Operator = Callable[..., "Tensor"]
+        # autograd.py
+        backward: Callable[..., None]
+        requires_grad_: _Operator
+        __iadd__: _Operator
+        __isub__: _Operator
+        __imul__: _Operator
+        __itruediv__: _Operator
+        __setitem__: Callable[..., None]
+        # ops/elementwise.py
+        __add__: _Operator
+        __radd__: _Operator
+        __sub__: _Operator
+        __rsub__: _Operator
+        __mul__: _Operator
+        __rmul__: _Operator
+        __truediv__: _Operator
+        __rtruediv__: _Operator
+        __pow__: _Operator
+        __rpow__: _Operator
+        __neg__: _Operator
+        __abs__: _Operator
+        __eq__: _Operator   # type: ignore[assignment]
+        __ne__: _Operator   # type: ignore[assignment]
+        __lt__: _Operator
+        __le__: _Operator
+        __gt__: _Operator
+        __ge__: _Operator
+        abs: _Operator
+        astype: _Operator
+        clip: _Operator
+        exp: _Operator
+        log: _Operator
+        relu: _Operator
+        sigmoid: _Operator
+        sqrt: _Operator
+        tanh: _Operator
+        # ops/reduce.py
+        sum: _Operator
+        mean: _Operator
+        max: _Operator
+        min: _Operator
+        var: _Operator
+        logsumexp: _Operator
+        softmax: _Operator
+        log_softmax: _Operator
+        # ops/shape.py
+        __getitem__: _Operator
+        __iter__: Callable[..., Any]
+        T: Tensor
+        broadcast_to: _Operator
+        flatten: _Operator
+        reshape: _Operator
+        squeeze: _Operator
+        transpose: _Operator
+        # ops/matmul.py
+        __matmul__: _Operator
+        __rmatmul__: _Operator
+
+
+def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None,
+           requires_grad: bool = False) -> Tensor:
+    """A new tensor that holds a copy of `data`.
+
+    Args:
+        data: a number, nested sequences, an ndarray, a Tensor (taken off its tape).
+        dtype: by default an ndarray's own; Python floats become float32, ints int64, bools bool.
+        backend: "numpy", "cupy" or "simulator"; by default the current one (a Tensor's own).
+        requires_grad: whether `backward` shall leave a gradient in `.grad`; floating dtypes only.
+    """
+    if isinstance(data, Tensor):
+        backend = data.backend if backend is None else backend
+        data = data.numpy()
+    be = backends.current() if backend is None else backends.get(backend)
+    if dtype is None and not hasattr(data, "dtype"):
+        kind = np.asarray(data).dtype
+        if kind == object:
+            raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
+        dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
+    array = np.array(data, dtype, order="C") if not hasattr(data, "get") else data   # cupy arrays have .get
+    result = Tensor(be.copy(be.asarray(array, dtype)) if array is data else be.asarray(array), be)
+    return result.requires_grad_() if requires_grad else result
+
+
+def _holds_arrays(data: Any) -> bool:
+    """Whether a nested sequence holds NumPy values, whose float64 is meant."""
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, np.ndarray | np.generic)
