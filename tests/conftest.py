@@ -1,0 +1,32 @@
+"""Fixed Hypothesis profiles, and the markers that skip with a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import settings
+
+import tinynet as tn
+
+# The same examples in every run, so that a failure is a change of the code and not of the dice.
+# `HYPOTHESIS_PROFILE=explore python -m pytest` looks further afield.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=40, database=None)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {"gpu": tn.backends.why_not("cupy"),
+               "parity": None if importlib.util.find_spec("torch") else "needs PyTorch: pip install '.[parity]'"}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def fresh_seed():
+    """Every test starts from the same random state, whatever ran before it."""
+    tn.ops.random.seed(0)
