@@ -1,6 +1,6 @@
 """tinynet: a neural-network engine that you can read in an evening."""
 
-from . import backends, ops
+from . import backends, models, nn, ops, optim
 from .autograd import grad, no_grad
 from .backends import use
 from .ops.random import seed

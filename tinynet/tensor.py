@@ -108,7 +108,7 @@ class Tensor:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        copied = Tensor(self.backend.copy(self.data), self.backend)
+        copied = type(self)(self.backend.copy(self.data), self.backend)   # type: ignore[call-arg]
         memo[id(self)] = copied
         if self.node is not None:
             if not self.node.is_leaf:

@@ -286,6 +286,3 @@ class Backend(Protocol):
     def adagrad_step(self, w: Array, g: Array, v: Array, state: Array, loss: Array | None,
                      eps: float, lr_decay: float, weight_decay: float) -> None:
         """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)"""
-
-    def clip_norm_inplace(self, g: Array, max_norm: float) -> Array:
-        """Scales the flat g by min(1, max_norm / (‖g‖ + 1e-6)); gives ‖g‖ before, as a 0-d array."""

@@ -32,8 +32,8 @@ class RandomState:
 
     def generator(self, stream: str) -> np.random.Generator:
         """A NumPy generator for the next draw on the host (the initialisers use it)."""
-        counter = [0, 0, self.next(stream), 0]
-        return np.random.Generator(np.random.Philox(key=[self.seed % 2**64, STREAMS[stream]], counter=counter))
+        key = np.array([self.seed % 2**64, STREAMS[stream]], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, self.next(stream), 0], np.uint64)))
 
 
 state = RandomState()

@@ -90,11 +90,3 @@ def adagrad_step(w, g, v, state, loss, eps, lr_decay, weight_decay):
         v += d * d
         d /= np.sqrt(v) + eps
         w -= lr / (1 + (t - 1) * lr_decay) * d
-
-
-def clip_norm_inplace(g, max_norm):
-    norm = np.sqrt(np.sum(np.square(g, dtype=np.float64)))
-    scale = max_norm / (norm + 1e-6)
-    if scale < 1 or not np.isfinite(scale):
-        g *= g.dtype.type(scale)
-    return np.asarray(norm, g.dtype)

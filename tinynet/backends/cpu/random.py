@@ -16,8 +16,8 @@ def random_bits(shape, seed, stream, step, first, *, out=None):
     size = math.prod(shape[1:])
     blocks = -(-size // 16)                     # 4 words of 64 bits a block, 4 values a word
     start = (first * blocks | step << 128) - 1  # NumPy adds 1 to the counter before each block
-    counter = [start >> shift & _WORD for shift in (0, 64, 128, 192)]
-    philox = np.random.Philox(key=[seed & _WORD, stream & _WORD], counter=counter)
+    counter = np.array([start >> shift & _WORD for shift in (0, 64, 128, 192)], np.uint64)
+    philox = np.random.Philox(key=np.array([seed & _WORD, stream & _WORD], np.uint64), counter=counter)
     words = philox.random_raw(shape[0] * blocks * 4).astype("<u8", copy=False)
     bits = words.view("<u2").reshape(shape[0], blocks * 16)[:, :size].reshape(shape)
     if out is None:

@@ -1,0 +1,15 @@
+"""Layers: thin objects over the operations, which hold the parameters. Images are (N, H, W, C)."""
+
+from . import init
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .conv import Conv2d
+from .dense import Dense, Flatten
+from .module import Module, Parameter
+from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from .random import Dropout
+from .sequential import Sequential, set_fusion
+
+__all__ = [
+    "GELU", "AvgPool2d", "Conv2d", "Dense", "Dropout", "Flatten", "GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "Module",
+    "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "init", "set_fusion",
+]

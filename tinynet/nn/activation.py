@@ -1,0 +1,68 @@
+"""Activations as layers, and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import ops
+from ..tensor import Tensor
+from .module import Module
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": ops.relu, "leaky_relu": ops.leaky_relu, "gelu": ops.gelu, "sigmoid": ops.sigmoid,
+    "softplus": ops.softplus, "tanh": ops.tanh, "softmax": ops.softmax,
+}
+
+
+def get(activation: str | Callable | None) -> Callable[[Tensor], Tensor] | None:
+    """An activation by name; a function or None as it is."""
+    if activation is None or callable(activation):
+        return activation
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}, or pass a function")
+    return ACTIVATIONS[activation]
+
+
+class ReLU(Module):
+    """max(x, 0)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, else slope·x."""
+
+    def __init__(self, slope: float = 0.01):
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, self.slope)
+
+
+class GELU(Module):
+    """x·Φ(x)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e⁻ˣ)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.sigmoid(x)
+
+
+class Tanh(Module):
+    """tanh x"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.tanh(x)
+
+
+class Softmax(Module):
+    """exp(x) / Σ exp(x) over the last axis. Leave it out before softmax_cross_entropy, which takes logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softmax(x)

@@ -1,0 +1,74 @@
+"""The convolution layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..ops.conv import Pair, pair, windows
+from ..tensor import Tensor
+from . import activation as activations
+from . import init
+from .module import Module, Parameter
+from .sequential import fusing
+
+
+class Conv2d(Module):
+    """x (N, H, W, C) → (N, OH, OW, out_channels). The input's channels are inferred.
+
+    Args:
+        out_channels: the number of filters.
+        kernel_size, stride, dilation: an int or (vertical, horizontal).
+        padding: an int, (vertical, horizontal), "same" (surplus after, as Keras) or "valid".
+        padding_mode: "zeros", or "edge" to repeat the border's values.
+        groups: channels are split into so many groups that do not see each other.
+        activation: a name such as "relu", a function, or None.
+        kernel_init: the weights' initialiser, by name or as a function (shape, rng); the bias starts at 0.
+    Parameters: weight (KH, KW, C // groups, out_channels), bias (out_channels,).
+    """
+
+    weight: Parameter
+    bias: Parameter | None = None
+
+    def __init__(self, out_channels: int, kernel_size: int | Pair, *extra: Any, stride: int | Pair = 1,
+                 padding: int | Pair | str = 0, padding_mode: str = "zeros", dilation: int | Pair = 1,
+                 groups: int = 1, bias: bool = True, activation: str | Callable | None = None,
+                 kernel_init: str | Callable = "glorot_uniform"):
+        if extra:
+            raise TypeError(f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, and all else is "
+                            f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
+                            f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]}).")
+        if not isinstance(out_channels, int) or out_channels < 1:
+            raise ValueError(f"Conv2d: out_channels={out_channels!r} must be an int >= 1")
+        if padding_mode not in ("zeros", "edge"):
+            raise ValueError(f"Conv2d: padding_mode={padding_mode!r} must be \"zeros\" or \"edge\"")
+        self.out_channels, self.kernel_size = out_channels, pair("Conv2d", "kernel_size", kernel_size)
+        self.stride, self.dilation = pair("Conv2d", "stride", stride), pair("Conv2d", "dilation", dilation)
+        self.padding, self.padding_mode, self.groups, self.has_bias = padding, padding_mode, groups, bias
+        self.activation, self.kernel_init = activations.get(activation), init.get(kernel_init)
+
+    def create(self, shape: tuple) -> None:
+        if len(shape) != 3:
+            raise ValueError(f"Conv2d: inputs must be (N, H, W, C), got (N, {', '.join(map(str, shape))})")
+        if self.groups < 1 or shape[2] % self.groups or self.out_channels % self.groups:
+            raise ValueError(f"Conv2d: groups={self.groups} must divide the input's {shape[2]} channels and the "
+                             f"{self.out_channels} filters")
+        windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)
+        self.weight = self.parameter((*self.kernel_size, shape[2] // self.groups, self.out_channels), self.kernel_init)
+        if self.has_bias:
+            self.bias = self.parameter((self.out_channels,), init.zeros)
+
+    def forward(self, x: Tensor) -> Tensor:
+        relu = self.activation is ops.relu and fusing()
+        y = self.conv(x, ops.conv_relu_pool, pool=False) if relu else self.conv(x, ops.conv2d)
+        return y if relu or self.activation is None else self.activation(y)
+
+    def conv(self, x: Tensor, function: Callable, **options: Any) -> Tensor:
+        """The convolution alone, by ops.conv2d or by its fused form ops.conv_relu_pool."""
+        padding = self.padding
+        if self.padding_mode == "edge" and x.ndim == 4:
+            pads, _ = windows("Conv2d", x.shape[1:3], self.kernel_size, self.stride, padding, self.dilation)
+            x, padding = ops.pad(x, ((0, 0), *pads, (0, 0)), mode="edge"), 0
+        return function(x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,
+                        groups=self.groups, **options)

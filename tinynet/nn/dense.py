@@ -1,0 +1,56 @@
+"""The dense layer, and Flatten, which usually stands before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..tensor import Tensor
+from . import activation as activations
+from . import init
+from .module import Module, Parameter
+from .sequential import fusing
+
+
+class Dense(Module):
+    """x (…, in) → (…, out_features): x @ weight + bias. The input's features are inferred.
+
+    Args: activation: a name such as "relu", a function, or None. kernel_init: the weights' initialiser.
+    Parameters: weight (in, out_features), bias (out_features,).
+    """
+
+    weight: Parameter
+    bias: Parameter | None = None
+
+    def __init__(self, out_features: int, *extra: Any, bias: bool = True, activation: str | Callable | None = None,
+                 kernel_init: str | Callable = "glorot_uniform"):
+        if extra:
+            raise TypeError(f"Dense takes (out_features): the input's features are inferred, and all else is named. Write "
+                            f"nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r}).")
+        if not isinstance(out_features, int) or out_features < 1:
+            raise ValueError(f"Dense: out_features={out_features!r} must be an int >= 1")
+        self.out_features, self.has_bias = out_features, bias
+        self.activation, self.kernel_init = activations.get(activation), init.get(kernel_init)
+
+    def create(self, shape: tuple) -> None:
+        if not shape:
+            raise ValueError("Dense: inputs must be (N, features), got (N,); add an axis with x[:, None]")
+        if len(shape) == 3:
+            raise ValueError(f"Dense: the input is an image {shape}; put nn.Flatten() or nn.GlobalAvgPool2d() before Dense")
+        self.weight = self.parameter((shape[-1], self.out_features), self.kernel_init)
+        if self.has_bias:
+            self.bias = self.parameter((self.out_features,), init.zeros)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.activation is ops.relu and fusing():
+            return ops.dense(x, self.weight, self.bias, relu=True)
+        y = ops.dense(x, self.weight, self.bias)
+        return y if self.activation is None else self.activation(y)
+
+
+class Flatten(Module):
+    """(N, …) → (N, the product of the rest)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.flatten(x)

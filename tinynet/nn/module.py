@@ -1,0 +1,237 @@
+"""Module: what holds parameters. A layer creates them when it first sees its input, so sizes are inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..autograd import no_grad, requires_grad_
+from ..backends.contract import Backend
+from ..ops import random
+from ..tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns. Made by `Module.parameter`; `owner` is the optimiser that moved it into
+    its flat buffer, if one did."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, data: Any, backend: Backend):
+        super().__init__(data, backend)
+        self.owner: Any = None
+        requires_grad_(self)
+
+
+class Module:
+    """A layer or a network. Subclasses define `forward(x)`, and `create(shape)` where they have parameters.
+
+    Parameters, buffers (plain tensors), modules and lists of modules that are attributes are found by
+    themselves, under dotted names: `layers.0.weight`.
+    """
+
+    training: bool = True
+    built: tuple | None = None          # the input shape, without the batch axis, that sizes were inferred from
+    output_shape: tuple | None = None   # of the last built call, without the batch axis
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+        self = super().__new__(cls)
+        self._arguments = (args, kwargs)    # so that `tn.save` can write how the module was made
+        self._hooks: list[Callable] = []
+        return self
+
+    # ---- what subclasses define ---------------------------------------------------------------------
+    def create(self, shape: tuple) -> None:
+        """Make the parameters for inputs of `shape` (no batch axis)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no forward(); a module must define it")
+
+    # ---- calling -------------------------------------------------------------------------------------
+    def __call__(self, x: Any, *rest: Any) -> Tensor:
+        if not isinstance(x, Tensor):
+            x = _input(x, self)
+        if self.built is None:
+            self.create(x.shape[1:])
+            self.built = x.shape[1:]
+        y = self.forward(x, *rest)
+        if self.output_shape is None and isinstance(y, Tensor):
+            self.output_shape = y.shape[1:]
+        for hook in self._hooks:
+            hook(self, x, y)
+        return y
+
+    def build(self, shape: int | tuple) -> Module:
+        """Create all parameters for inputs of `shape` (without the batch axis) and give the module back.
+
+        Again with the same shape: nothing. With another: a ValueError.
+        """
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        if self.built is not None:
+            if self.built != shape and not self._accepts(shape):
+                raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, now {shape}; "
+                                 "make a new model for another shape")
+            return self
+        be, modes = backends.current(), {m: m.training for m in self.modules()}
+        before = dict(random.state.steps)
+        try:
+            self.eval()
+            with no_grad():
+                self(Tensor(be.full((1, *shape), 0, np.float32), be))
+        except Exception:
+            random.state.steps = before
+            raise
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        return self
+
+    def _accepts(self, shape: tuple) -> bool:
+        return False
+
+    def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
+        """A new parameter: `initialise(shape, rng)` gives its float32 values."""
+        be = backends.current()
+        return Parameter(be.copy(be.asarray(initialise(shape, random.state.generator("init")), np.float32)), be)
+
+    # ---- finding -------------------------------------------------------------------------------------
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside, with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple) and name != "_arguments":
+                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module (under the name "") and all inside it."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> list[Module]:
+        return [module for _, module in self.named_modules()]
+
+    def _tensors(self, kind: type) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if type(value) is kind and id(value) not in seen:
+                    seen.add(id(value))     # a shared parameter counts once
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter), frozen ones too, each once."""
+        if any(m.built is None and type(m).create is not Module.create for m in self.modules()):
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as its sizes are inferred from the input: "
+                               "call model.build((28, 28, 1)) with your input's shape, pass input_shape= to "
+                               "Sequential, or call the model once")
+        yield from self._tensors(Parameter)   # type: ignore[misc]
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters, frozen ones too."""
+        return [p for _, p in self.named_parameters()]
+
+    # ---- modes ---------------------------------------------------------------------------------------
+    def train(self, mode: bool = True) -> Module:
+        """Training mode: dropout drops. Gives the module back."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode: dropout passes everything. Gives the module back."""
+        return self.train(False)
+
+    def freeze(self) -> Module:
+        """Stop gradients to all parameters (of this module and those inside); optimisers then skip them."""
+        for p in self.parameters():
+            p.requires_grad_(False)
+            p.grad = None
+        return self
+
+    def unfreeze(self) -> Module:
+        """Undo `freeze`."""
+        for p in self.parameters():
+            p.requires_grad_()
+        return self
+
+    def to(self, backend: str | Backend) -> Module:
+        """Move parameters and buffers to a backend, in place. Do it before an optimiser takes them."""
+        be = backends.get(backend)
+        tensors = [t for kind in (Parameter, Tensor) for _, t in self._tensors(kind)]
+        for t in tensors:
+            if getattr(t, "owner", None) is not None and t.owner() is not None and t.backend is not be:
+                raise RuntimeError("to: an optimiser holds these parameters in its flat buffer; move the model first, "
+                                   "then make the optimiser")
+        for t in tensors:
+            trainable = t.requires_grad
+            t.requires_grad_(False)
+            t.data, t.backend, t.grad = be.copy(be.asarray(t.numpy())), be, None
+            if trainable:
+                t.requires_grad_()
+        return self
+
+    def register_forward_hook(self, hook: Callable[[Module, Tensor, Tensor], None]) -> Callable[[], None]:
+        """Call `hook(module, x, y)` after each forward; gives a function that removes it. A hooked layer is
+        never fused with its neighbours."""
+        self._hooks.append(hook)
+        return lambda: self._hooks.remove(hook)
+
+    # ---- state ---------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers on the host, by name."""
+        self.parameters()   # raises while unbuilt
+        return {name: np.array(t.numpy()) for kind in (Parameter, Tensor) for name, t in self._tensors(kind)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Module:
+        """Copy values in place; names, shapes and dtype kinds must fit, else nothing changes and a ValueError says
+        what differs."""
+        self.parameters()
+        own = {name: t for kind in (Parameter, Tensor) for name, t in self._tensors(kind)}
+        problems = [f"{name} is missing" for name in own if name not in state]
+        problems += [f"{name} is unknown" for name in state if name not in own]
+        problems += [f"{name} has shape {np.shape(state[name])}, the model's is {t.shape}"
+                     for name, t in own.items() if name in state and np.shape(state[name]) != t.shape]
+        if problems:
+            more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+            raise ValueError(f"load_state_dict: {'; '.join(problems[:5])}{more}")
+        for name, t in own.items():
+            value = state[name]
+            t.backend.copyto(t.data, t.backend.asarray(value.numpy() if isinstance(value, Tensor) else value, t.dtype))
+        return self
+
+    # ---- showing -------------------------------------------------------------------------------------
+    def summary(self) -> str:
+        """Print, and return, a table of layers with output shapes and parameter counts."""
+        counts = {name: sum(p.size for _, p in module._tensors(Parameter)) for name, module in self.named_modules()
+                  if not any(True for _ in module.children())}
+        rows = [(name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
+                for name, module in self.named_modules() if name in counts]
+        head = ("name", "layer", "output", "parameters")
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
+        lines = ["  ".join(c.rjust(w) if i == 3 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+                 for row in [head, *rows]]
+        total = sum(p.size for p in self.parameters())
+        trained = sum(p.size for p in self.parameters() if p.requires_grad)
+        text = "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "-" * len(lines[0]),
+                          f"{total:,} parameters, {trained:,} trainable"])
+        print(text)
+        return text
+
+    def __repr__(self) -> str:
+        args, kwargs = self._arguments
+        inside = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def _input(x: Any, module: Module) -> Tensor:
+    """An array as a tensor of the module's backend; integers and float64 become float32."""
+    first = next((t for _, t in module._tensors(Parameter)), None)
+    be = first.backend if first is not None else backends.current()
+    array = np.asarray(x)
+    return Tensor(be.asarray(array.astype(np.float32) if first is None or array.dtype.kind != "f"
+                             else array.astype(first.dtype, copy=False)), be)

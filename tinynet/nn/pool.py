@@ -1,0 +1,46 @@
+"""Pooling layers."""
+
+from __future__ import annotations
+
+from .. import ops
+from ..ops.conv import Pair, pair
+from ..tensor import Tensor
+from .module import Module
+
+
+class _Pool2d(Module):
+    def __init__(self, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair | str = 0):
+        name = type(self).__name__
+        self.kernel_size = pair(name, "kernel_size", kernel_size)
+        self.stride = self.kernel_size if stride is None else pair(name, "stride", stride)
+        self.padding = padding
+
+
+class MaxPool2d(_Pool2d):
+    """(N, H, W, C) → (N, OH, OW, C): the maximum of each window; stride = kernel_size by default."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+
+
+class AvgPool2d(_Pool2d):
+    """(N, H, W, C) → (N, OH, OW, C): the mean of each window; stride = kernel_size by default.
+
+    count_include_pad: whether padded zeros count in the divisor.
+    """
+
+    def __init__(self, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair | str = 0,
+                 count_include_pad: bool = True):
+        super().__init__(kernel_size, stride=stride, padding=padding)
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding,
+                              count_include_pad=self.count_include_pad)
+
+
+class GlobalAvgPool2d(Module):
+    """(N, H, W, C) → (N, C): the mean of each image's channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.global_avg_pool2d(x)

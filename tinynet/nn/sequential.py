@@ -1,0 +1,95 @@
+"""Sequential: layers one after the other, with conv → relu → max-pool run as one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..tensor import Tensor
+from .module import Module
+
+_fusion = True
+
+
+def fusing() -> bool:
+    """Whether fused operations may be used."""
+    return _fusion
+
+
+class set_fusion:
+    """`set_fusion(False)` runs every layer as its own operation, from now on or for a `with` block.
+
+    Fused and unfused agree to rounding; only speed and memory differ.
+    """
+
+    def __init__(self, flag: bool):
+        global _fusion
+        self._previous, _fusion = _fusion, bool(flag)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        global _fusion
+        _fusion = self._previous
+
+
+class Sequential(Module):
+    """Layers applied in turn. `input_shape` (without the batch axis) builds them at once.
+
+    >>> model = nn.Sequential(nn.Conv2d(32, 3, activation="relu"), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(10),
+    ...                       input_shape=(28, 28, 1))
+    """
+
+    def __init__(self, *layers: Module, input_shape: int | tuple | None = None):
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            layers = tuple(layers[0])
+        for layer in layers:
+            if not isinstance(layer, Module):
+                hint = "; write nn.ReLU() with its parentheses" if isinstance(layer, type) else ""
+                raise TypeError(f"Sequential: {layer!r} is not a layer{hint}")
+        self.layers = list(layers)
+        if input_shape is not None:
+            self.build(input_shape)
+
+    def children(self) -> Any:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        i = 0
+        while i < len(self.layers):
+            fused, length = self._fused(i) if _fusion else (None, 1)
+            x = fused(x) if fused else self.layers[i](x)
+            i += length
+        return x
+
+    def _fused(self, i: int) -> tuple[Callable | None, int]:
+        """The operation that does layers i, i+1, … in one step, and how many; (None, 1) where there is none."""
+        from .activation import ReLU
+        from .conv import Conv2d
+        from .dense import Dense
+        from .pool import MaxPool2d
+
+        first, length = self.layers[i], 1
+        if first.built is None or not isinstance(first, Conv2d | Dense) or first._hooks:
+            return None, 1
+        rest = self.layers[i + 1 : i + 3]
+        relu = first.activation is ops.relu
+        if first.activation is None and rest and type(rest[0]) is ReLU and rest[0].built and not rest[0]._hooks:
+            relu, length, rest = True, 2, rest[1:]
+        if not relu:
+            return None, 1
+        if isinstance(first, Dense):
+            return (lambda x: ops.dense(x, first.weight, first.bias, relu=True)), length
+        pool = bool(rest) and type(rest[0]) is MaxPool2d and rest[0].built is not None and not rest[0]._hooks and (
+            rest[0].kernel_size == rest[0].stride == (2, 2) and rest[0].padding in (0, (0, 0), "valid"))
+        return (lambda x: first.conv(x, ops.conv_relu_pool, pool=pool)), length + pool
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, i: int) -> Module:
+        return self.layers[i]
+
+    def __iter__(self) -> Any:
+        return iter(self.layers)

@@ -1,0 +1,190 @@
+"""The optimiser's frame: one flat buffer a group, of which the parameters become views.
+
+A step copies the gradients into a flat vector of their own and runs one kernel over all of it. The learning
+rate and the step count live beside the parameters, on the device, so that a step asks the host for nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..autograd import changed
+from ..nn.module import Parameter
+from ..tensor import Tensor
+
+
+class Group:
+    """Parameters that share their settings: flat vectors `w` and `g`, and one more for each kind of state.
+
+    `runs` are stretches [start, stop) of parameters that have made the same number of steps: one at first; a
+    parameter that sits a step out (frozen, or without a gradient) splits its run, as it keeps its own count.
+    """
+
+    def __init__(self, owner: Optimizer, params: list[Parameter], options: dict):
+        first = params[0]
+        for p in params:
+            if (p.dtype, p.backend) != (first.dtype, first.backend):
+                raise ValueError(f"{type(owner).__name__}: the parameters of a group must share dtype and backend; found "
+                                 f"{first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}")
+        self.params, self.options, self.be = params, options, first.backend
+        self.starts = np.cumsum([0, *(p.size for p in params)]).tolist()
+        size, dtype = self.starts[-1], first.dtype
+        self.w, self.g = self.be.empty((size,), dtype), self.be.full((size,), 0, dtype)
+        self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
+        counts = self.be.asarray(np.array([options["lr"], 0.0]))
+        self.runs: list[tuple[int, int, Any]] = [(0, len(params), counts)]
+        self.w_tensor = Tensor(self.w, self.be)     # stands for all parameters where changes are noted
+        self.adopt(self.w)
+        for p in params:
+            p.owner = weakref.ref(owner)
+
+    def adopt(self, w: Any) -> None:
+        """Copy the parameters into the flat vector w, and make them views of it."""
+        self.w = self.w_tensor.data = w
+        for p, view in zip(self.params, self.views(w), strict=True):
+            self.be.copyto(view, p.data)
+            p.data = view
+
+    def views(self, flat: Any) -> list:
+        """The parts of a flat vector, in the parameters' shapes."""
+        return [self.be.reshape(flat[a:b], p.shape)
+                for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)]
+
+    def collect(self) -> list[tuple[int, int, Any]]:
+        """Copy the gradients into `g`; gives (start, stop, counts) of the stretches of elements that have one."""
+        have = [p.grad is not None for p in self.params]
+        if not all(have):
+            self._split(have)
+        for p, view in zip(self.params, self.views(self.g), strict=True):
+            if p.grad is not None:
+                if p.grad.shape != p.shape or p.grad.backend is not self.be:
+                    raise ValueError(f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
+                                     f"shape {p.grad.shape} on {p.grad.backend.name!r}")
+                self.be.copyto(view, p.grad.data)
+        return [(self.starts[a], self.starts[b], counts) for a, b, counts in self.runs if have[a]]
+
+    def _split(self, have: list[bool]) -> None:
+        """Cut the runs where a parameter with a gradient meets one without."""
+        runs = []
+        for a, b, counts in self.runs:
+            cuts = [a, *(i for i in range(a + 1, b) if have[i] != have[i - 1]), b]
+            for i, j in zip(cuts[:-1], cuts[1:], strict=True):
+                runs.append((i, j, counts if i == a else self.be.copy(counts)))
+        self.runs = runs
+
+
+class Optimizer:
+    """Base of all optimisers. Subclasses give `state_names(options)` and `update(...)`.
+
+    Args:
+        params: a list of parameters, or of dicts {"params": [...], "lr": ..., ...} with settings of their own.
+        defaults: the settings of groups that do not set them.
+    """
+
+    def __init__(self, params: Iterable, **defaults: Any):
+        name = type(self).__name__
+        given = list(params)
+        if not given:
+            raise ValueError(f"{name}: there are no parameters to optimise; build the model first")
+        specs = given if isinstance(given[0], dict) else [{"params": given}]
+        seen: set[int] = set()
+        self.groups: list[Group] = []
+        groups = []
+        for spec in specs:
+            spec = dict(spec)
+            members = list(spec.pop("params"))
+            if unknown := set(spec) - set(defaults):
+                raise ValueError(f"{name}: unknown setting {', '.join(sorted(unknown))}; it has {', '.join(defaults)}")
+            self._check(members, seen)
+            options = {**defaults, **spec}
+            if not options["lr"] >= 0:
+                raise ValueError(f"{name}: lr={options['lr']!r} must be >= 0")
+            groups.append((members, options))
+        self.groups = [Group(self, members, options) for members, options in groups]
+
+    def _check(self, members: list, seen: set[int]) -> None:
+        name = type(self).__name__
+        for p in members:
+            if not isinstance(p, Parameter):
+                raise TypeError(f"{name}: {p!r:.60} is not a parameter; pass model.parameters(), or nn.Parameter(...)")
+            if id(p) in seen:
+                raise ValueError(f"{name}: a parameter of shape {p.shape} is given twice")
+            seen.add(id(p))
+            if p.owner is not None and p.owner() is not None:
+                raise ValueError(f"{name}: a parameter of shape {p.shape} belongs to another optimiser "
+                                 f"({type(p.owner()).__name__}) already; delete that one first (del optimizer)")
+
+    # ---- what subclasses define ----------------------------------------------------------------------
+    def state_names(self, options: dict) -> tuple[str, ...]:
+        """The names of the flat state vectors that these settings need."""
+        return ()
+
+    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
+        """Change w, and the vectors in `state`, in place, by one kernel; counts is [lr, steps made]."""
+        raise TypeError(f"{type(self).__name__} has no update(); an optimiser must define it")
+
+    # ---- using it --------------------------------------------------------------------------------------
+    def step(self, loss: Tensor | None = None) -> None:
+        """Update all parameters that have a gradient. With `loss` given, a loss that is not finite voids it."""
+        value = None if loss is None else loss.data
+        for group in self.groups:
+            for start, stop, counts in group.collect():
+                self.apply(group, start, stop, counts, value)
+
+    def apply(self, group: Group, start: int, stop: int, counts: Any, loss: Any) -> None:
+        """Run the kernel on elements [start, stop) of a group whose `g` is filled."""
+        state = {name: flat[start:stop] for name, flat in group.state.items()}
+        self.update(group.be, group.w[start:stop], group.g[start:stop], state, counts, loss, group.options)
+        changed.note(group.w_tensor)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients (they become None)."""
+        for group in self.groups:
+            for p in group.params:
+                p.grad = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets all groups'."""
+        return self.groups[0].options["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.groups:
+            group.options["lr"] = float(value)
+            for _, _, counts in group.runs:
+                group.be.copyto(counts[:1], float(value))
+
+    # ---- state -----------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies, on the host, of all that a resumed run needs: state vectors, step counts, learning rates."""
+        out: dict[str, np.ndarray] = {}
+        for i, group in enumerate(self.groups):
+            for name, flat in group.state.items():
+                out[f"{i}.{name}"] = np.array(group.be.numpy(flat))
+            out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.runs])
+            out[f"{i}.counts"] = np.stack([np.array(group.be.numpy(counts)) for _, _, counts in group.runs])
+        return out
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Copy a state_dict in place; it must come from an optimiser with the same parameters and settings."""
+        own = self.state_dict()
+        if set(own) != set(state):
+            raise ValueError(f"load_state_dict: {type(self).__name__} holds {', '.join(sorted(own))}; the state has "
+                             f"{', '.join(sorted(state))}")
+        for i, group in enumerate(self.groups):
+            for name in group.state:
+                if np.shape(state[f"{i}.{name}"]) != own[f"{i}.{name}"].shape:
+                    raise ValueError(f"load_state_dict: {i}.{name} holds {np.size(state[f'{i}.{name}'])} values, this "
+                                     f"optimiser has {own[f'{i}.{name}'].size}")
+        for i, group in enumerate(self.groups):
+            for name, flat in group.state.items():
+                group.be.copyto(flat, group.be.asarray(np.ascontiguousarray(state[f"{i}.{name}"])))
+            counts = np.asarray(state[f"{i}.counts"], np.float64)
+            group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(counts[k])))
+                          for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())]
+            group.options["lr"] = float(counts[0, 0])
