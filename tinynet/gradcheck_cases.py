@@ -1,0 +1,231 @@
+"""For every operation, the calls whose derivatives are checked: by the suite, and by `tinynet gradcheck`.
+
+A new operation gets a row here; `missing()` names those without one, and a test fails while there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import autograd, ops
+from .gradcheck import gradcheck
+from .ops.random import state as random_state
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call: fn(*inputs, **options). Without `smooth`, the operation has no derivative (a comparison)."""
+
+    name: str
+    fn: Callable
+    draws: tuple[Draw, ...]
+    options: dict = field(default_factory=dict)
+    label: str = ""
+    smooth: bool = True
+
+    def arrays(self, dtype: Any = np.float64) -> list[np.ndarray]:
+        """The inputs, the same at each call: float ones of `dtype`."""
+        rng = np.random.default_rng(1)
+        drawn = [draw(rng) for draw in self.draws]
+        return [x.astype(dtype) if x.dtype.kind == "f" else x for x in drawn]
+
+    def __call__(self, *tensors: Any) -> Any:
+        return self.fn(*tensors, **self.options)
+
+    def __str__(self) -> str:
+        shapes = " ".join(str(x.shape).replace(" ", "") for x in self.arrays())
+        options = ",".join(f"{k}={v}".replace(" ", "") for k, v in self.options.items() if k != "index")
+        return " ".join(filter(None, [self.name, shapes, options, self.label]))
+
+    def check(self) -> None:
+        """Raises where the gradient is wrong, by the strict tolerances of the suite."""
+        gradcheck(self, self.arrays(), atol=1e-8, rtol=1e-6)
+
+
+# ---- what the inputs are drawn from ---------------------------------------------------------------------
+
+
+def normal(*shape: int) -> Draw:
+    return lambda rng: np.asarray(rng.standard_normal(shape))
+
+
+def positive(*shape: int) -> Draw:
+    """In [0.5, 2]: away from the pole of log and 1/x."""
+    return lambda rng: np.asarray(rng.uniform(0.5, 2, shape))
+
+
+def away(*shape: int) -> Draw:
+    """Of either sign, at least 0.1 from 0, where relu and abs have their kink."""
+    return lambda rng: np.asarray(rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape))
+
+
+def separated(*shape: int) -> Draw:
+    """All values differ by 0.05 or more and none is near 0, so that no maximum is nearly a tie."""
+    size = int(np.prod(shape))
+    return lambda rng: (0.05 * (rng.permutation(size) - size / 2) + 0.0125).reshape(shape)
+
+
+def integers(high: int, *shape: int) -> Draw:
+    return lambda rng: np.asarray(rng.integers(0, high, shape))
+
+
+def booleans(*shape: int) -> Draw:
+    return lambda rng: np.asarray(rng.uniform(size=shape) < 0.5)
+
+
+# ---- the cases -------------------------------------------------------------------------------------------
+
+CASES: list[Case] = []
+
+
+def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any) -> None:
+    CASES.append(Case(name, fn, draws, options, label))
+
+
+for _name in ("add", "subtract", "multiply"):
+    for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1,), (1, 1)), ((0, 3), (1, 3)):
+        case(_name, getattr(ops, _name), normal(*_shapes[0]), normal(*_shapes[1]))
+    case(_name, lambda x, f=getattr(ops, _name): f(f(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
+    case(_name, lambda x, f=getattr(ops, _name): f(0.7, x), normal(3), label="a number first")
+for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1)):
+    case("divide", ops.divide, normal(*_shapes[0]), away(*_shapes[1]))
+    case("power", ops.power, positive(*_shapes[0]), normal(*_shapes[1]))
+case("divide", lambda x: 2.0 / x / 3.0, away(2, 3), label="numbers")
+case("divide", lambda x: x / x, away(3), label="one tensor twice")
+case("power", lambda x: x ** 3 + x ** 2 + x ** 1 + x ** 0, away(2, 3), label="whole exponents")
+case("power", lambda x: 2.5 ** x, normal(2, 3), label="a number first")
+case("power", lambda x: x ** x, positive(3), label="one tensor twice")
+for _name in ("maximum", "minimum"):
+    case(_name, lambda x, f=getattr(ops, _name): f(x[:4], x[4:]), separated(8), label="halves")
+    case(_name, lambda x, f=getattr(ops, _name): f(x[:, :1], x[0, 1:]), separated(3, 4), label="broadcast")
+    case(_name, lambda x, f=getattr(ops, _name): f(x, 0.0), separated(3, 4), label="a number")
+case("where", ops.where, booleans(3, 4), normal(3, 4), normal(3, 4))
+case("where", ops.where, booleans(4), normal(3, 1), normal())
+case("clip", ops.clip, separated(4, 5), low=-0.25, high=0.3)
+case("clip", ops.clip, separated(4, 5), low=0.1)
+case("clip", ops.clip, separated(4, 5), high=0.1)
+for _name, _draw in {"negative": normal, "exp": normal, "log": positive, "sqrt": positive, "abs": away, "tanh": normal,
+                     "sigmoid": normal, "relu": away, "gelu": normal, "softplus": normal}.items():
+    for _shape in (2, 3), (), (0, 2):
+        case(_name, getattr(ops, _name), _draw(*_shape))
+case("leaky_relu", ops.leaky_relu, away(3, 4))
+case("leaky_relu", ops.leaky_relu, away(3, 4), slope=0.3)
+case("gelu", lambda x: ops.gelu(x * 3), normal(30), label="all three ranges of erf")
+case("astype", ops.astype, normal(2, 3), dtype=np.float64)
+for _name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+    CASES.append(Case(_name, getattr(ops, _name), (integers(3, 3, 4), integers(3, 4)), smooth=False))
+
+_AXES: tuple = (None, 0, -1, (0, 2), (-1, 1), ())
+for _name, _draw in {"sum": normal, "mean": normal, "var": normal, "logsumexp": normal,
+                     "max": separated, "min": separated}.items():
+    for _axis in _AXES:
+        case(_name, getattr(ops, _name), _draw(2, 3, 4), axis=_axis, keepdims=_axis in (0, (-1, 1)))
+    case(_name, getattr(ops, _name), _draw())
+    case(_name, getattr(ops, _name), _draw(0, 3), axis=1)
+    case(_name, getattr(ops, _name), _draw(1, 3), axis=0)
+case("sum", ops.sum, normal(0, 3), axis=0)
+case("var", ops.var, normal(4, 3), axis=0, ddof=1)
+for _name in ("softmax", "log_softmax"):
+    for _axis in _AXES:
+        case(_name, getattr(ops, _name), normal(2, 3, 4), axis=_axis)
+    case(_name, getattr(ops, _name), normal(), axis=None)
+    case(_name, getattr(ops, _name), normal(0, 3))
+
+case("reshape", lambda x: ops.reshape(x, 4, -1), normal(2, 3, 4), label="(4,-1)")
+case("reshape", lambda x: ops.reshape(x, ()), normal(1, 1), label="()")
+case("flatten", ops.flatten, normal(2, 3, 4))
+case("flatten", ops.flatten, normal(0, 3, 4))
+case("transpose", ops.transpose, normal(2, 3, 4))
+case("transpose", ops.transpose, normal(2, 3, 4), axes=(2, 0, 1))
+case("transpose", ops.transpose, normal(3, 3), axes=(-1, 0))
+case("squeeze", ops.squeeze, normal(1, 3, 1))
+case("squeeze", ops.squeeze, normal(1, 3, 1), axis=-1)
+case("expand_dims", ops.expand_dims, normal(2, 3), axis=-1)
+case("expand_dims", ops.expand_dims, normal(), axis=0)
+case("broadcast_to", ops.broadcast_to, normal(3, 1), shape=(2, 3, 4))
+case("broadcast_to", ops.broadcast_to, normal(), shape=(2, 2))
+case("concatenate", lambda x, y: ops.concatenate([x, y, x], -1), normal(2, 3), normal(2, 2), label="one tensor twice")
+case("concatenate", lambda x, y: ops.concatenate([x, y]), normal(0, 2), normal(3, 2))
+case("stack", lambda x, y: ops.stack([x, y], 1), normal(2, 3), normal(2, 3), label="axis=1")
+case("stack", lambda x, y: ops.stack([x, y], -1), normal(2, 3), normal(2, 3), label="axis=-1")
+case("split", ops.split, normal(2, 6), sections=3, axis=-1)
+case("split", ops.split, normal(7, 2), sections=[2, 2, 5])
+for _widths in 1, (0, 2), ((1, 0), (2, 3)):
+    case("pad", ops.pad, normal(2, 3), widths=_widths)
+    case("pad", ops.pad, normal(2, 3), widths=_widths, mode="edge")
+case("pad", ops.pad, normal(2, 3), widths=1, value=5.0)
+case("pad", ops.pad, normal(1, 1, 2), widths=2, mode="edge")
+for _label, _index in {
+        "an int": 1, "a negative step": slice(None, None, -2), "nothing left": slice(3, 1),
+        "mixed": (slice(1, None), -1), "a new axis": (..., None, 0),
+        "repeated integers": np.array([0, 2, 2, 0, 2]), "negative integers": (np.array([[-1, 0], [0, 2]]),),
+        "pairs": (np.array([0, 1, 0]), np.array([1, 1, 1])), "integers after a slice": (slice(1, 3), np.array([3, 3])),
+        "bool": np.array([True, False, True])}.items():
+    case("getitem", ops.getitem, normal(3, 4), index=_index, label=_label)
+
+for _shapes in (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)),
+                ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 2, 3), (3,))):
+    case("matmul", ops.matmul, normal(*_shapes[0]), normal(*_shapes[1]))
+case("matmul", lambda x: x @ x, normal(3, 3), label="one tensor twice")
+case("matmul", lambda x: x @ x.T, normal(3, 2), label="with its transpose")
+for _rows in (4,), (), (2, 3), (0,):
+    case("dense", ops.dense, normal(*_rows, 3), normal(3, 2), normal(2))
+case("dense", ops.dense, normal(4, 3), normal(3, 2))
+case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), relu=True)
+
+for _name in ("conv2d", "conv_relu_pool"):
+    _conv = getattr(ops, _name)
+    case(_name, _conv, normal(2, 5, 6, 3), normal(3, 2, 3, 4), normal(4))
+    case(_name, _conv, normal(1, 5, 6, 2), normal(2, 3, 2, 1))
+    case(_name, _conv, normal(2, 6, 5, 2), normal(3, 3, 2, 2), normal(2), stride=(2, 1), padding=(1, 2))
+    case(_name, _conv, normal(1, 7, 6, 4), normal(2, 2, 2, 6), normal(6), groups=2, dilation=(2, 1), padding="same")
+    case(_name, _conv, normal(1, 5, 5, 3), normal(3, 3, 1, 6), normal(6), groups=3, padding=1)
+    case(_name, _conv, normal(2, 4, 4, 3), normal(1, 1, 3, 2), normal(2), padding="valid")
+    case(_name, _conv, normal(0, 4, 4, 2), normal(3, 3, 2, 2), normal(2))
+case("conv_relu_pool", ops.conv_relu_pool, normal(2, 5, 5, 2), normal(3, 3, 2, 3), normal(3), pool=False)
+for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
+    _pool = getattr(ops, _name)
+    case(_name, _pool, _draw(2, 4, 6, 3), kernel_size=2)
+    case(_name, _pool, _draw(1, 5, 7, 2), kernel_size=2)
+    case(_name, _pool, _draw(1, 6, 5, 2), kernel_size=(3, 2), stride=(1, 2), padding=(1, 0))
+    case(_name, _pool, _draw(1, 5, 5, 1), kernel_size=3, stride=2, padding="same")
+    case(_name, _pool, _draw(2, 3, 4, 1), kernel_size=1, stride=2)
+    case(_name, _pool, _draw(0, 4, 4, 2), kernel_size=2)
+case("avg_pool2d", ops.avg_pool2d, normal(1, 5, 4, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False)
+case("global_avg_pool2d", ops.global_avg_pool2d, normal(2, 3, 4, 2))
+
+for _reduction in "mean", "sum", "none":
+    for _name in ("softmax_cross_entropy", "nll_loss"):
+        case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)
+    case("mse", ops.mse, normal(3, 2), normal(3, 2), reduction=_reduction)
+    case("binary_cross_entropy_with_logits", ops.binary_cross_entropy_with_logits, normal(3, 2), positive(3, 2),
+         reduction=_reduction)
+case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(1, 1), integers(1, 1))
+case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(0, 3), integers(3, 0), reduction="sum")
+
+
+def _same_dropout(x: Any, rate: float) -> Any:
+    """dropout with one mask at every call, and the global random state left as it is."""
+    steps = dict(random_state.steps)
+    try:
+        random_state.steps["dropout"] = 0
+        return ops.dropout(x, rate)
+    finally:
+        random_state.steps.update(steps)
+
+
+case("dropout", _same_dropout, normal(6, 5), rate=0.4)
+case("dropout", _same_dropout, normal(3, 2, 2, 3), rate=0.9)
+case("dropout", _same_dropout, normal(0, 3), rate=0.5)
+
+
+def missing() -> list[str]:
+    """The names of the operations (declared with @op, or listed in tinynet.ops) that have no case."""
+    covered = {c.name for c in CASES}
+    return sorted({name.lstrip("_") for name in (*autograd.OPS, *ops.__all__)} - covered)
