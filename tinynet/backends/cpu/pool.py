@@ -7,7 +7,7 @@ image is never read: the slice of a place is cut to the windows for which that p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .memory import empty
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 Slices = tuple[slice, slice]
+NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
@@ -51,7 +52,7 @@ def places(size: Pair, kernel: Pair, stride: Pair, padding: Pads) -> Iterator[tu
 
 def max_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, Any]:
     """x (N, H, W, C) → (y (N, OH, OW, C), saved). Padding never wins; of equal values the first does."""
-    if kernel == (2, 2) and stride == (2, 2) and padding == ((0, 0), (0, 0)):
+    if kernel == (2, 2) and stride == (2, 2) and padding == NO_PADS:
         return _max_pool_2x2(x)
     y, winner = _max_pool_any(x, kernel, stride, padding)
     return y, (winner, x.shape, kernel, stride, padding)
@@ -90,51 +91,93 @@ def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> t
     return y, winner
 
 
-def _quadrants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def quadrants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The four places of all 2×2 windows, as views (N, H // 2, W // 2, C)."""
     h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     return x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2], x[:, 1:h:2, 0:w:2], x[:, 1:h:2, 1:w:2]
 
 
 def _max_pool_2x2(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    """The common window: three maxima."""
-    output_size(x.shape[1:3], (2, 2), (2, 2), ((0, 0), (0, 0)))
-    x0, x1, x2, x3 = _quadrants(x)
-    y, low = empty(x0.shape, x.dtype), empty(x0.shape, x.dtype)
+    """The common window: three maxima, and three comparisons that tell who won."""
+    output_size(x.shape[1:3], (2, 2), (2, 2), NO_PADS)
+    x0, x1, x2, x3 = quadrants(x)
+    y, low, marks = empty(x0.shape, x.dtype), empty(x0.shape, x.dtype), empty((3, *x0.shape), np.bool_)
+    np.greater_equal(x0, x1, out=marks[0])
+    np.greater_equal(x2, x3, out=marks[1])
     np.maximum(x0, x1, out=y)
     np.maximum(x2, x3, out=low)
+    np.greater_equal(y, low, out=marks[2])
     np.maximum(y, low, out=y)
-    return y, (x, y)
-
-
-def winner_masks(x0: np.ndarray, x1: np.ndarray, x2: np.ndarray, x3: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Four bool arrays: where each of the four is the first maximum. Exactly one holds everywhere.
-
-    `x == max` would be wrong: of equal values it names them all, and a gradient would be counted twice.
-    """
-    upper, left, low_left = (empty(x0.shape, np.bool_) for _ in range(3))
-    np.greater_equal(x0, x1, out=left)
-    np.greater_equal(x2, x3, out=low_left)
-    np.greater_equal(np.maximum(x0, x1), np.maximum(x2, x3), out=upper)
-    first, second = upper & left, upper > left
-    np.greater(low_left, upper, out=left)
-    np.logical_or(upper, low_left, out=upper)
-    np.logical_not(upper, out=upper)
-    return first, second, left, upper
-
-
-def _max_pool_2x2_grad(g: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """g times each place's mask, written to its quadrant."""
     if y.size and np.isnan(y.max()):  # comparisons do not see NaN: let the general way find it
-        pads = ((0, 0), (0, 0))
-        winner = _max_pool_any(x, (2, 2), (2, 2), pads)[1]
-        return max_pool2d_grad(g, (winner, x.shape, (2, 2), (2, 2), pads), out=out)
-    dx = empty(x.shape, g.dtype) if out is None else out
-    dx[:, y.shape[1] * 2 :] = 0  # what the windows do not reach
-    dx[:, :, y.shape[2] * 2 :] = 0
-    for place, mask in zip(_quadrants(dx), winner_masks(*_quadrants(x)), strict=True):
+        y, winner = _max_pool_any(x, (2, 2), (2, 2), NO_PADS)
+        return y, (winner, x.shape, (2, 2), (2, 2), NO_PADS)
+    return y, (marks, x.shape)
+
+
+def _max_pool_2x2_grad(g: np.ndarray, marks: np.ndarray, shape: tuple, out: np.ndarray | None) -> np.ndarray:
+    """g times each place's mask, written to its quadrant."""
+    dx = empty(shape, g.dtype) if out is None else out
+    dx[:, g.shape[1] * 2 :] = 0  # what the windows do not reach
+    dx[:, :, g.shape[2] * 2 :] = 0
+    for place, mask in zip(quadrants(dx), four_masks(marks), strict=True):
         np.multiply(g, mask, out=place)
     return dx
+
+
+# ---- the maximum of four arrays, for the fused convolutions too ------------------------------------------
+
+_ZEROS = 1 << 13
+_zeros: dict[np.dtype, np.ndarray] = {}
+
+
+def rectify(x: np.ndarray, out: np.ndarray) -> None:
+    """out = max(x, 0). NumPy's maximum is four times faster with an array of zeros than with the number."""
+    whole = x.size // _ZEROS * _ZEROS
+    if whole == 0 or not (x.flags.c_contiguous and out.flags.c_contiguous and x.dtype is out.dtype):
+        np.maximum(x, 0, out=out)
+        return
+    zeros = _zeros.get(x.dtype)
+    if zeros is None:
+        zeros = _zeros[x.dtype] = np.zeros(_ZEROS, x.dtype)
+    x, out = x.reshape(-1), out.reshape(-1)
+    np.maximum(x[:whole].reshape(-1, _ZEROS), zeros, out=out[:whole].reshape(-1, _ZEROS))
+    np.maximum(x[whole:], zeros[: x.size - whole], out=out[whole:])
+
+
+def four_maximum(z: Sequence[np.ndarray], marks: np.ndarray, out: np.ndarray,
+                 bias: np.ndarray | None = None) -> None:
+    """out = relu(max(z[0], …, z[3]) + bias), overwriting z; marks (4, …) bool are for `four_masks`."""
+    np.greater_equal(z[0], z[1], out=marks[0])
+    np.greater_equal(z[2], z[3], out=marks[1])
+    np.maximum(z[0], z[1], out=z[0])
+    np.maximum(z[2], z[3], out=z[2])
+    np.greater_equal(z[0], z[2], out=marks[2])
+    np.maximum(z[0], z[2], out=out)
+    if bias is not None:
+        np.add(out, bias, out=out)
+    np.greater(out, 0, out=marks[3])
+    rectify(out, out)
+
+
+def four_masks(marks: np.ndarray) -> np.ndarray:
+    """(4, …) bool: where each of the four was the first maximum and, if `marks` say so, positive.
+
+    `z == max` would be wrong: of equal values it names them all, and a gradient would be counted twice.
+    """
+    left, right, upper = marks[:3]
+    masks = empty((4, *left.shape), np.bool_)
+    top, low = masks[0], masks[2]
+    if len(marks) == 4:
+        np.greater(marks[3], upper, out=low)
+        np.logical_and(marks[3], upper, out=top)
+    else:
+        np.logical_not(upper, out=low)
+        np.copyto(top, upper)
+    np.greater(top, left, out=masks[1])
+    np.logical_and(top, left, out=masks[0])
+    np.greater(low, right, out=masks[3])
+    np.logical_and(low, right, out=masks[2])
+    return masks
 
 
 # ---- average ----------------------------------------------------------------------------------------

@@ -1,0 +1,203 @@
+"""Convolution of images with few channels: the columns matrix transposed, a row for each tap and channel.
+
+im2col writes KH·KW·C numbers for an output pixel; with one or three channels these are scattered in
+memory, and gathering them costs more than the matrix product. Here the image is first laid out as
+planes (C, N, H, W). Then a tap's values at *all* pixels are the plane itself, read from a shifted start:
+one copy of a long run. What such a run takes from the wrong line, where a window would leave the image,
+gives outputs that do not exist; they are computed with the others and left out.
+
+With a 2×2 maximum behind the convolution, the image is dealt into its four parities (even and odd lines,
+even and odd columns) first. A shift by one is then a change of plane, the four members of each pool window
+come from four matrix products at the same pixel, and their maximum is taken of whole arrays.
+
+    planes (C, q, q, N·H'·W')    columns (KH + q - 1, KW, C, N·H'·W'), one for each parity of the column
+
+with q = 2 where it pools, else 1; lines H' and W' are the image's, padded and divided by q. The q products
+of one column parity start at lines 0 … q-1 of the same columns, so these are not gathered twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .memory import empty
+from .pool import four_masks, four_maximum, rectify
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+COLUMNS_BYTES = 2 << 20
+SMALL_PRODUCT = 1_000_000  # below this many multiplications OpenBLAS does not copy its operands first
+
+
+class Layout(NamedTuple):
+    """The sizes of one layer's work."""
+
+    q: int
+    kernel: tuple[int, int]
+    padding: Pads
+    lines: int  # H'
+    width: int  # W'
+    output: tuple[int, int]  # after pooling
+    images: int  # worked on at one time
+    block: int  # pixels in one matrix product
+
+
+def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
+    n, h, wide, c = x.shape
+    kh, kw, _, f = w.shape
+    (top, bottom), (left, right) = padding
+    q = 2 if pool else 1
+    lines, width = -(-(h + top + bottom) // q), -(-(wide + left + right) // q)
+    output = ((h + top + bottom - kh + 1) // q, (wide + left + right - kw + 1) // q)
+    columns = q * (kh + q - 1) * kw * c * lines * width * x.itemsize
+    images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
+    pixels = images * lines * width
+    parts = max(1, round(pixels * kh * kw * c * f / SMALL_PRODUCT + 0.5))
+    return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts))
+
+
+def _planes_shape(x: np.ndarray, p: Layout) -> tuple[int, ...]:
+    """(C, q, q, N·H'·W' + what the last shifts read beyond it)."""
+    beyond = (p.kernel[0] // p.q + 1) * p.width + p.kernel[1]
+    return x.shape[3], p.q, p.q, x.shape[0] * p.lines * p.width + beyond
+
+
+def _deal(x: np.ndarray, planes: np.ndarray, p: Layout) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of views, of x (N, H, W, C) and of its planes, that stand for the same values."""
+    n, q = x.shape[0], p.q
+    (top, _), (left, _) = p.padding
+    for a in range(q):
+        i = (a - top) % q  # the image's first line in this plane, and where in the plane it comes
+        for b in range(q):
+            j = (b - left) % q
+            image = planes[:, a, b, : n * p.lines * p.width].reshape(-1, n, p.lines, p.width)
+            for channel in range(x.shape[3]):
+                part = x[:, i::q, j::q, channel]
+                line, column = (i + top) // q, (j + left) // q
+                yield part, image[channel, :, line : line + part.shape[1], column : column + part.shape[2]]
+
+
+def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
+    """x (N, H, W, C) → its planes, zeros around the images and after the last."""
+    planes = empty(_planes_shape(x, p), x.dtype)
+    if x.shape[1:3] == (p.q * p.lines, p.q * p.width):
+        planes[..., x.shape[0] * p.lines * p.width :] = 0
+    else:
+        planes[...] = 0
+    for source, place in _deal(x, planes, p):
+        np.copyto(place, source)
+    return planes
+
+
+def _columns(planes: np.ndarray, p: Layout, pixels: int, parity: int) -> np.ndarray:
+    """(KH + q - 1, KW, C, pixels): the planes, shifted."""
+    (kh, kw), q = p.kernel, p.q
+    columns = empty((kh + q - 1, kw, planes.shape[0], pixels), planes.dtype)
+    for i in range(kh + q - 1):
+        for j in range(kw):
+            shift = i // q * p.width + (parity + j) // q
+            np.copyto(columns[i, j], planes[:, i % q, (parity + j) % q, shift : shift + pixels])
+    return columns
+
+
+def _add_columns(dplanes: np.ndarray, dcolumns: np.ndarray, p: Layout, member: int, first: int) -> None:
+    """The transpose of `_columns` for one member of the pool window and the pixels from `first` on."""
+    (kh, kw), q = p.kernel, p.q
+    a, b = divmod(member, q)
+    taps = dcolumns.reshape(kh, kw, dplanes.shape[0], -1)
+    for i in range(kh):
+        for j in range(kw):
+            start = first + (a + i) // q * p.width + (b + j) // q
+            place = dplanes[:, (a + i) % q, (b + j) % q, start : start + taps.shape[3]]
+            np.add(place, taps[i, j], out=place)
+
+
+def _products(planes: np.ndarray, p: Layout, pixels: int) -> list[np.ndarray]:
+    """The q² columns matrices (KH·KW·C, pixels), in the order of the pool's members."""
+    columns = [_columns(planes, p, pixels, b) for b in range(p.q)]
+    taps = p.kernel[0]
+    return [columns[b][a : a + taps].reshape(-1, pixels) for a in range(p.q) for b in range(p.q)]
+
+
+def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool,
+            pool: bool) -> tuple[np.ndarray, Any]:
+    """y (N, OH, OW, F), pooled or not, and what `backward` needs."""
+    n, f = x.shape[0], w.shape[3]
+    (oh, ow), members = p.output, p.q * p.q
+    y = empty((n, oh, ow, f), x.dtype)
+    matrix = np.ascontiguousarray(w).reshape(-1, f)
+    bias = None if b is None else np.tile(b, (p.block, 1))  # a row a pixel: numpy adds long runs faster
+    z = empty((members, p.block, f), x.dtype)
+    kept = []
+    for start in range(0, n, p.images):
+        part = slice(start, min(start + p.images, n))
+        pixels = (part.stop - start) * p.lines * p.width
+        columns = _products(_planes(x[part], p), p, pixels)
+        result = empty((pixels, f), x.dtype)
+        marks = empty((4, pixels, f), np.bool_) if pool else None
+        for first in range(0, pixels, p.block):
+            block = slice(first, min(first + p.block, pixels))
+            size = block.stop - first
+            zs = [z[i, :size] for i in range(members)] if pool else [result[block]]
+            for member, matrix_columns in zip(zs, columns, strict=True):
+                np.matmul(matrix_columns[:, block].T, matrix, out=member)
+                if bias is not None and not pool:
+                    np.add(member, bias[:size], out=member)
+            if marks is not None:
+                four_maximum(zs, marks[:, block], result[block], None if bias is None else bias[:size])
+            elif relu:
+                rectify(zs[0], zs[0])
+        kept.append(marks)
+        np.copyto(y[part], result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow])
+    return y, (x, w, b is not None, p, relu, pool, y, kept)
+
+
+def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
+    """(dx, dw, db), None where need[i] is False."""
+    x, w, has_bias, p, relu, pool, y, kept = saved
+    n, f = x.shape[0], w.shape[3]
+    (oh, ow), q = p.output, p.q
+    dx = empty(x.shape, x.dtype) if need[0] else None
+    dw = np.zeros((w.size // f, f), x.dtype) if need[1] else None
+    db = np.zeros(f, x.dtype) if has_bias and need[2] else None
+    ones = np.ones(p.block, x.dtype)
+    matrix_w = np.ascontiguousarray(w).reshape(-1, f)
+    z = empty((q * q, p.block, f), x.dtype)
+    for marks, start in zip(kept, range(0, n, p.images), strict=True):
+        part = slice(start, min(start + p.images, n))
+        pixels = (part.stop - start) * p.lines * p.width
+        spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
+        image = spread.reshape(-1, p.lines, p.width, f)
+        image[:, oh:] = 0
+        image[:, :oh, ow:] = 0
+        if relu and not pool:
+            np.multiply(g[part], y[part] > 0, out=image[:, :oh, :ow])
+        else:
+            np.copyto(image[:, :oh, :ow], g[part])
+        planes = _planes(x[part], p) if need[1] else None
+        columns = _products(planes, p, pixels) if planes is not None else []
+        dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
+        for first in range(0, pixels, p.block):
+            block = slice(first, min(first + p.block, pixels))
+            size = block.stop - first
+            if marks is not None:
+                dz = z[:, :size]
+                np.copyto(dz, four_masks(marks[:, block]))
+                np.multiply(dz, spread[block], out=dz)
+            else:
+                dz = spread[None, block]
+            if dw is not None:
+                for matrix, member in zip(columns, dz, strict=True):
+                    dw += matrix[:, block] @ member
+            if db is not None:
+                for member in dz:
+                    db += ones[:size] @ member
+            if dplanes is not None:
+                for index, member in enumerate(dz):
+                    _add_columns(dplanes, matrix_w @ member.T, p, index, first)
+        if dplanes is not None:
+            for place, source in _deal(dx[part], dplanes, p):
+                np.copyto(place, source)
+    return dx, None if dw is None else dw.reshape(w.shape), db
