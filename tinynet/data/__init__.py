@@ -1,0 +1,13 @@
+"""Data: digits that need no download, the published datasets, folders of one's own, batches and augmentation."""
+
+from .augment import compose, random_crop, random_flip, random_shift
+from .datasets import Dataset, cifar10, fashion_mnist, load_dir, mnist
+from .digits import synthetic_digits
+from .files import DataError, read_cifar10, read_idx
+from .images import read_image
+from .loader import Loader
+
+__all__ = [
+    "DataError", "Dataset", "Loader", "cifar10", "compose", "fashion_mnist", "load_dir", "mnist", "random_crop",
+    "random_flip", "random_shift", "read_cifar10", "read_idx", "read_image", "synthetic_digits",
+]
