@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
 from .tensor import Tensor, tensor
 
 clock = itertools.count(1)             # orders nodes and in-place changes
@@ -73,9 +72,10 @@ def op(function: Callable) -> Callable[..., Tensor]:
     """Declare an operation: `function(be, *inputs, **options)` gives (y, vjp).
 
     `be` is the backend, inputs come as its arrays; `vjp(g, need)` gives one gradient for each positional
-    argument (trailing ones may be left out), None where need[i] is False. A gradient may still have the
-    broadcast shape: `backward` undoes broadcasting. It is a fresh array, g itself or a view of g, never a
-    saved array. vjp is None for an operation that has no derivative.
+    argument (trailing ones may be left out), None where need[i] is false (`need` is the tuple of the inputs'
+    nodes, None where no gradient is wanted). A gradient may still have the broadcast shape: `backward` undoes
+    broadcasting. It is a fresh array, g itself or a view of g, never a saved array. vjp is None for an
+    operation that has no derivative.
     """
     name = function.__name__.rstrip("_")
     parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -156,13 +156,13 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
         node = heapq.heappop(queue)[1]         # the last made: all that use it have been visited
         g, owned = grads.pop(node)
         yield node, g, owned
-        if node.is_leaf:
+        if node.leaf is not None:
             continue
         if changed.latest > node.time:
             _refuse_changed(node)
         vjp, parents, node.vjp, node.parents = node.vjp, node.parents, _consumed, ()
         be = node.be
-        for parent, p in zip(parents, vjp(g, tuple(q is not None for q in parents))):   # type: ignore[misc]
+        for parent, p in zip(parents, vjp(g, parents), strict=False):   # type: ignore[misc]
             if parent is None or p is None:
                 continue
             if isinstance(p, np.generic):
@@ -219,12 +219,12 @@ def backward(y: Tensor, g: Any = None) -> None:
     Raises: ValueError where y has no graph or g does not fit; RuntimeError where the graph is used up or a
     saved array was changed in place. The tape is consumed: memory is given back as the sweep goes.
     """
-    for node, g, owned in sweep(*_seed("backward", y, g)):
-        if node.is_leaf and (leaf := node.leaf()) is not None:   # type: ignore[misc]
+    for node, d, owned in sweep(*_seed("backward", y, g)):
+        if node.leaf is not None and (leaf := node.leaf()) is not None:
             if leaf.grad is None:
-                leaf.grad = Tensor(g if owned else node.be.copy(g), node.be)
+                leaf.grad = Tensor(d if owned else node.be.copy(d), node.be)
             else:
-                leaf.grad = Tensor(_sum(node.be, leaf.grad.data, g), node.be)
+                leaf.grad = Tensor(_sum(node.be, leaf.grad.data, d), node.be)
 
 
 def grad(y: Tensor, xs: Any, g: Any = None, *, create_graph: bool = False) -> Any:
@@ -242,8 +242,8 @@ def grad(y: Tensor, xs: Any, g: Any = None, *, create_graph: bool = False) -> An
             raise ValueError("grad: xs must be tensors through which gradients flow; "
                              f"got {x!r:.80}, which does not require a gradient")
     nodes = {x.node: None for x in wanted}
-    found = {node: g if owned else node.be.copy(g)
-             for node, g, owned in sweep(*_seed("grad", y, g)) if node in nodes}
+    found = {node: d if owned else node.be.copy(d)
+             for node, d, owned in sweep(*_seed("grad", y, g)) if node in nodes}
     out = [Tensor(found[x.node] if x.node in found else x.backend.full(x.shape, 0, x.dtype), x.backend)
            for x in wanted]
     return out[0] if isinstance(xs, Tensor) else out
@@ -286,7 +286,7 @@ changed = _Changes()
 def _refuse_changed(node: Node) -> None:
     """Raise where an array that node's product still needs was changed in place after node was made."""
     function = node.vjp
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):   # type: ignore[union-attr]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):   # type: ignore[union-attr]
         value = cell.cell_contents
         for array in value if isinstance(value, tuple | list) else (value,):
             for time, ref in list(changed.times.values()):

@@ -203,7 +203,7 @@ def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None
     be = backends.current() if backend is None else backends.get(backend)
     if dtype is None and not hasattr(data, "dtype"):
         kind = np.asarray(data).dtype
-        if kind == object:
+        if kind.hasobject:
             raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
         dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
     array = np.array(data, dtype, order="C") if not hasattr(data, "get") else data   # cupy arrays have .get

@@ -220,14 +220,14 @@ class Backend(Protocol):
         """(y (N, OH, OW, F), saved): cross-correlation, as every framework calls convolution."""
 
     def conv2d_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
-        """(dx, dw, db), None where need[i] is False."""
+        """(dx, dw, db), None where need[i] is false."""
 
     def conv_relu_pool(self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads,
                        dilation: Pair, groups: int, pool: bool) -> tuple[Array, Any]:
         """(y, saved): conv2d, relu and, if `pool`, a 2×2 maximum of stride 2: what Sequential fuses."""
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
-        """(dx, dw, db), None where need[i] is False."""
+        """(dx, dw, db), None where need[i] is false."""
 
     # ---- pool ----------------------------------------------------------------------------------------
     def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads) -> tuple[Array, Any]:

@@ -19,7 +19,8 @@ def get(activation: str | Callable | None) -> Callable[[Tensor], Tensor] | None:
     if activation is None or callable(activation):
         return activation
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}, or pass a function")
+        raise ValueError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}, "
+                         "or pass a function")
     return ACTIVATIONS[activation]
 
 

@@ -36,7 +36,7 @@ class Conv2d(Module):
                  groups: int = 1, bias: bool = True, activation: str | Callable | None = None,
                  kernel_init: str | Callable = "glorot_uniform"):
         if extra:
-            raise TypeError(f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, and all else is "
+            raise TypeError(f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is "
                             f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
                             f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]}).")
         if not isinstance(out_channels, int) or out_channels < 1:

@@ -26,8 +26,8 @@ class Dense(Module):
     def __init__(self, out_features: int, *extra: Any, bias: bool = True, activation: str | Callable | None = None,
                  kernel_init: str | Callable = "glorot_uniform"):
         if extra:
-            raise TypeError(f"Dense takes (out_features): the input's features are inferred, and all else is named. Write "
-                            f"nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r}).")
+            raise TypeError(f"Dense takes (out_features): the input's features are inferred, and all else is named. "
+                            f"Write nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r}).")
         if not isinstance(out_features, int) or out_features < 1:
             raise ValueError(f"Dense: out_features={out_features!r} must be an int >= 1")
         self.out_features, self.has_bias = out_features, bias
@@ -37,7 +37,8 @@ class Dense(Module):
         if not shape:
             raise ValueError("Dense: inputs must be (N, features), got (N,); add an axis with x[:, None]")
         if len(shape) == 3:
-            raise ValueError(f"Dense: the input is an image {shape}; put nn.Flatten() or nn.GlobalAvgPool2d() before Dense")
+            raise ValueError(f"Dense: the input is an image {shape}; put nn.Flatten() or nn.GlobalAvgPool2d() "
+                             "before it")
         self.weight = self.parameter((shape[-1], self.out_features), self.kernel_init)
         if self.has_bias:
             self.bias = self.parameter((self.out_features,), init.zeros)

@@ -35,12 +35,14 @@ class Module:
 
     training: bool = True
     built: tuple | None = None          # the input shape, without the batch axis, that sizes were inferred from
-    output_shape: tuple | None = None   # of the last built call, without the batch axis
+    output_shape: tuple | None = None   # of the first call, without the batch axis
+    _arguments: tuple[tuple, dict] = ((), {})
+    _hooks: list[Callable]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
         self._arguments = (args, kwargs)    # so that `tn.save` can write how the module was made
-        self._hooks: list[Callable] = []
+        self._hooks = []
         return self
 
     # ---- what subclasses define ---------------------------------------------------------------------
@@ -71,9 +73,9 @@ class Module:
         """
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if self.built is not None:
-            if self.built != shape and not self._accepts(shape):
-                raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, now {shape}; "
-                                 "make a new model for another shape")
+            if self.built != shape:
+                raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, "
+                                 f"now {shape}; make a new model for another shape")
             return self
         be, modes = backends.current(), {m: m.training for m in self.modules()}
         before = dict(random.state.steps)
@@ -88,9 +90,6 @@ class Module:
             for module, training in modes.items():
                 module.training = training
         return self
-
-    def _accepts(self, shape: tuple) -> bool:
-        return False
 
     def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
         """A new parameter: `initialise(shape, rng)` gives its float32 values."""
@@ -115,21 +114,21 @@ class Module:
     def modules(self) -> list[Module]:
         return [module for _, module in self.named_modules()]
 
-    def _tensors(self, kind: type) -> Iterator[tuple[str, Tensor]]:
+    def _tensors(self, kind: type) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
                 if type(value) is kind and id(value) not in seen:
                     seen.add(id(value))     # a shared parameter counts once
-                    yield f"{prefix}.{name}" if prefix else name, value
+                    yield (f"{prefix}.{name}" if prefix else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter), frozen ones too, each once."""
         if any(m.built is None and type(m).create is not Module.create for m in self.modules()):
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as its sizes are inferred from the input: "
-                               "call model.build((28, 28, 1)) with your input's shape, pass input_shape= to "
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as its sizes are inferred from the "
+                               "input: call model.build((28, 28, 1)) with your input's shape, pass input_shape= to "
                                "Sequential, or call the model once")
-        yield from self._tensors(Parameter)   # type: ignore[misc]
+        yield from self._tensors(Parameter)
 
     def parameters(self) -> list[Parameter]:
         """All parameters, frozen ones too."""
@@ -164,7 +163,7 @@ class Module:
         be = backends.get(backend)
         tensors = [t for kind in (Parameter, Tensor) for _, t in self._tensors(kind)]
         for t in tensors:
-            if getattr(t, "owner", None) is not None and t.owner() is not None and t.backend is not be:
+            if isinstance(t, Parameter) and t.owner is not None and t.owner() is not None and t.backend is not be:
                 raise RuntimeError("to: an optimiser holds these parameters in its flat buffer; move the model first, "
                                    "then make the optimiser")
         for t in tensors:
@@ -201,7 +200,8 @@ class Module:
             raise ValueError(f"load_state_dict: {'; '.join(problems[:5])}{more}")
         for name, t in own.items():
             value = state[name]
-            t.backend.copyto(t.data, t.backend.asarray(value.numpy() if isinstance(value, Tensor) else value, t.dtype))
+            host = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+            t.backend.copyto(t.data, t.backend.asarray(host, t.dtype))
         return self
 
     # ---- showing -------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Module:
                 for name, module in self.named_modules() if name in counts]
         head = ("name", "layer", "output", "parameters")
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
-        lines = ["  ".join(c.rjust(w) if i == 3 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines = ["  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])])
                  for row in [head, *rows]]
         total = sum(p.size for p in self.parameters())
         trained = sum(p.size for p in self.parameters() if p.requires_grad)

@@ -18,10 +18,10 @@ def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     values = (value, value) if isinstance(value, int) else tuple(value)
     if len(values) != 2 or not all(isinstance(v, int) and v >= least for v in values):
         raise ValueError(f"{name}: {what}={value!r} must be an int >= {least} or a (vertical, horizontal) pair of them")
-    return values
+    return values   # type: ignore[return-value]
 
 
-def windows(name: str, size: Pair, kernel: Pair, stride: Pair, padding: Any, dilation: Pair = (1, 1)):
+def windows(name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, dilation: Pair = (1, 1)):
     """The padding as ((top, bottom), (left, right)) and the output size (OH, OW) of a sliding window.
 
     `padding`: an int, a (vertical, horizontal) pair, "valid" (none), or "same": an output of
@@ -39,9 +39,9 @@ def windows(name: str, size: Pair, kernel: Pair, stride: Pair, padding: Any, dil
         pads = [(p, p) for p in pair(name, "padding", padding, 0)]
     room = [n + a + b for n, (a, b) in zip(size, pads, strict=True)]
     if any(e > r for e, r in zip(extent, room, strict=True)):
-        raise ValueError(f"{name}: the kernel {kernel}{f' with dilation {dilation}' if dilation != (1, 1) else ''} covers "
-                         f"{extent[0]}×{extent[1]}, more than the image of {size[0]}×{size[1]} with padding {padding!r}; "
-                         "use a smaller kernel or more padding")
+        spread = f" with dilation {dilation}" if dilation != (1, 1) else ""
+        raise ValueError(f"{name}: the kernel {kernel}{spread} covers {extent[0]}×{extent[1]}, more than the image of "
+                         f"{size[0]}×{size[1]} with padding {padding!r}; use a smaller kernel or more padding")
     return tuple(pads), tuple((r - e) // s + 1 for r, e, s in zip(room, extent, stride, strict=True))
 
 
@@ -84,12 +84,14 @@ def _arguments(name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, p
                groups: int) -> tuple:
     """The checked and normalised options of a convolution."""
     if x.ndim != 4:
-        raise ValueError(f"{name}: input {x.shape} must be (N, H, W, C); one image needs x[None], grey ones a last axis of 1")
+        raise ValueError(f"{name}: input {x.shape} must be (N, H, W, C); one image needs x[None], grey ones a last "
+                         "axis of 1")
     if w.ndim != 4:
         raise ValueError(f"{name}: weight {w.shape} must be (KH, KW, C // groups, F)")
     channels, filters = x.shape[3], w.shape[3]
     if groups < 1 or channels % groups or filters % groups:
-        raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} filters")
+        raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} "
+                         "filters")
     if channels != w.shape[2] * groups:
         raise ValueError(f"{name}: input has {channels} channels, the weight {w.shape}"
                          f"{f' with groups={groups}' if groups > 1 else ''} expects {w.shape[2] * groups}")

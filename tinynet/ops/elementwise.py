@@ -34,7 +34,8 @@ def divide(be, x, y):
 
     def vjp(g, need):
         dx = be.divide(g, y)
-        return dx, be.negative(be.multiply(dx, z)) if need[1] else None   # -g x / y² = -(g / y) z
+        dy = be.negative(be.multiply(dx, z)) if need[1] else None   # -g x / y² = -(g / y) z
+        return dx if need[0] else None, dy
 
     return z, vjp
 
@@ -72,7 +73,7 @@ def minimum(be, x, y):
 def _winner_takes_all(be, wins, x, y):
     def vjp(g, need):
         first = wins(x, y)
-        return be.where(first, g, 0.0), be.where(first, 0.0, g)
+        return be.where(first, g, 0.0) if need[0] else None, be.where(first, 0.0, g) if need[1] else None
 
     return vjp
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..autograd import mode, op
+from ..autograd import op
 from ..tensor import Tensor
 
 STREAMS = {"dropout": 1, "init": 2}

@@ -6,6 +6,7 @@ rate and the step count live beside the parameters, on the device, so that a ste
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -28,8 +29,8 @@ class Group:
         first = params[0]
         for p in params:
             if (p.dtype, p.backend) != (first.dtype, first.backend):
-                raise ValueError(f"{type(owner).__name__}: the parameters of a group must share dtype and backend; found "
-                                 f"{first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}")
+                raise ValueError(f"{type(owner).__name__}: the parameters of a group must share dtype and backend; "
+                                 f"found {first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}")
         self.params, self.options, self.be = params, options, first.backend
         self.starts = np.cumsum([0, *(p.size for p in params)]).tolist()
         size, dtype = self.starts[-1], first.dtype
@@ -72,7 +73,7 @@ class Group:
         runs = []
         for a, b, counts in self.runs:
             cuts = [a, *(i for i in range(a + 1, b) if have[i] != have[i - 1]), b]
-            for i, j in zip(cuts[:-1], cuts[1:], strict=True):
+            for i, j in itertools.pairwise(cuts):
                 runs.append((i, j, counts if i == a else self.be.copy(counts)))
         self.runs = runs
 

@@ -19,7 +19,10 @@ def exponential(step: int, *, rate: float) -> float:
 
 
 def cosine(step: int, *, total: int, warmup: int = 0, final: float = 0.0) -> float:
-    """Rises linearly over `warmup` steps, then falls as half a cosine to `final` at `total` (Loshchilov & Hutter 2017)."""
+    """Rises linearly over `warmup` steps, then falls as half a cosine to `final` at `total`.
+
+    (Loshchilov & Hutter, "SGDR", 2017.)
+    """
     if step < warmup:
         return (step + 1) / warmup
     done = min((step - warmup) / max(total - warmup, 1), 1.0)

@@ -32,7 +32,7 @@ def min(x, axes, keepdims=False):
 def _winner(x, axes, keepdims, arg):
     """The reduced axes last and flat, so that `arg` finds the first winner in C order (and the first NaN)."""
     kept = tuple(i for i in range(x.ndim) if i not in axes)
-    rows = x.transpose(kept + axes).reshape([x.shape[i] for i in kept] + [-1 if x.size else _count(x, axes)])
+    rows = x.transpose((*kept, *axes)).reshape([*(x.shape[i] for i in kept), _count(x, axes)])
     winner = np.expand_dims(arg(rows, axis=-1), -1)
     y = np.take_along_axis(rows, winner, -1)
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape)) if keepdims else rows.shape[:-1]
