@@ -138,11 +138,12 @@ def _mixed(name: str, args: tuple) -> ValueError:
 
 
 def _explained(error: Exception, name: str, inputs: list) -> Exception:
-    """The same error, with the operation's name and the shapes in front."""
+    """The same error, with the operation's name in front and the shapes after it."""
     if str(error).startswith(name + ":"):
         return error
+    kind = next(k for k in (ValueError, TypeError, IndexError) if isinstance(error, k))   # NumPy's own kinds: its bases
     shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in inputs)
-    return type(error)(f"{name}: {error} (inputs: {shapes})")
+    return kind(f"{name}: {error} (inputs: {shapes})")
 
 
 # ---- going back -------------------------------------------------------------------------------------
@@ -287,15 +288,23 @@ def _refuse_changed(node: Node) -> None:
     """Raise where an array that node's product still needs was changed in place after node was made."""
     function = node.vjp
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):   # type: ignore[union-attr]
-        value = cell.cell_contents
-        for array in value if isinstance(value, tuple | list) else (value,):
+        for array in _arrays(cell.cell_contents):
             for time, ref in list(changed.times.values()):
                 x = ref()
-                if (time > node.time and x is not None and x.backend is node.be and hasattr(array, "strides")
+                if (time > node.time and x is not None and x.backend is node.be
                         and node.be.may_share_memory(array, x.data)):
                     raise RuntimeError(
                         f"backward: {node.name} saved an array of shape {array.shape} (as {name!r}) that was changed "
                         "in place since; go back before you change it, or work on a copy")
+
+
+def _arrays(saved: Any) -> Iterator[Any]:
+    """The arrays in what a product saved, in tuples within tuples, too."""
+    if isinstance(saved, tuple | list):
+        for part in saved:
+            yield from _arrays(part)
+    elif hasattr(saved, "strides"):
+        yield saved
 
 
 def _in_place(name: str, compute: Callable) -> Callable:
@@ -306,10 +315,16 @@ def _in_place(name: str, compute: Callable) -> Callable:
         if isinstance(y, Tensor):
             if y.backend is not x.backend:
                 raise _mixed(name, (x, y))
+            if y.node is not None and mode.recording:
+                raise RuntimeError(f"{name}: the gradient of the right side (shape {y.shape}) would be lost; write "
+                                   "x = x + y, or change x inside `with no_grad():`")
             y = y.data
         elif isinstance(y, np.ndarray | np.generic):
             y = x.backend.asarray(y, x.dtype)
-        compute(x, y)
+        try:
+            compute(x, y)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(error, name, [x.data, y]) from error
         changed.note(x)
         return x
     return method

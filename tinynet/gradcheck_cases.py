@@ -89,10 +89,11 @@ def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any)
 
 
 for _name in ("add", "subtract", "multiply"):
+    _op = getattr(ops, _name)
     for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1,), (1, 1)), ((0, 3), (1, 3)):
-        case(_name, getattr(ops, _name), normal(*_shapes[0]), normal(*_shapes[1]))
-    case(_name, lambda x, f=getattr(ops, _name): f(f(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
-    case(_name, lambda x, f=getattr(ops, _name): f(0.7, x), normal(3), label="a number first")
+        case(_name, _op, normal(*_shapes[0]), normal(*_shapes[1]))
+    case(_name, lambda x, op=_op: op(op(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
+    case(_name, lambda x, op=_op: op(0.7, x), normal(3), label="a number first")
 for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1)):
     case("divide", ops.divide, normal(*_shapes[0]), away(*_shapes[1]))
     case("power", ops.power, positive(*_shapes[0]), normal(*_shapes[1]))
@@ -102,9 +103,10 @@ case("power", lambda x: x ** 3 + x ** 2 + x ** 1 + x ** 0, away(2, 3), label="wh
 case("power", lambda x: 2.5 ** x, normal(2, 3), label="a number first")
 case("power", lambda x: x ** x, positive(3), label="one tensor twice")
 for _name in ("maximum", "minimum"):
-    case(_name, lambda x, f=getattr(ops, _name): f(x[:4], x[4:]), separated(8), label="halves")
-    case(_name, lambda x, f=getattr(ops, _name): f(x[:, :1], x[0, 1:]), separated(3, 4), label="broadcast")
-    case(_name, lambda x, f=getattr(ops, _name): f(x, 0.0), separated(3, 4), label="a number")
+    _op = getattr(ops, _name)
+    case(_name, lambda x, op=_op: op(x[:4], x[4:]), separated(8), label="halves")
+    case(_name, lambda x, op=_op: op(x[:, :1], x[0, 1:]), separated(3, 4), label="broadcast")
+    case(_name, lambda x, op=_op: op(x, 0.0), separated(3, 4), label="a number")
 case("where", ops.where, booleans(3, 4), normal(3, 4), normal(3, 4))
 case("where", ops.where, booleans(4), normal(3, 1), normal())
 case("clip", ops.clip, separated(4, 5), low=-0.25, high=0.3)
@@ -169,8 +171,9 @@ for _label, _index in {
         "bool": np.array([True, False, True])}.items():
     case("getitem", ops.getitem, normal(3, 4), index=_index, label=_label)
 
-for _shapes in (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)),
-                ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 2, 3), (3,))):
+for _shapes in (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)),
+                ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((2, 2, 3), (3,)),
+                ((0, 3), (3, 2)), ((2, 0), (0, 3))):
     case("matmul", ops.matmul, normal(*_shapes[0]), normal(*_shapes[1]))
 case("matmul", lambda x: x @ x, normal(3, 3), label="one tensor twice")
 case("matmul", lambda x: x @ x.T, normal(3, 2), label="with its transpose")

@@ -1,0 +1,266 @@
+"""What holds for every operation, whatever it computes. Each check takes a Case and raises where it fails;
+test_ops.py runs all of them over all cases."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tinynet as tn
+from tinynet.autograd import Node
+from tinynet.gradcheck_cases import Case
+from tinynet.tensor import Tensor
+
+
+def as_leaves(arrays: list[np.ndarray], wanted: Any = None) -> list[Tensor]:
+    """Tensors on these very arrays (no copies, strides kept); the floating ones in `wanted` require a gradient."""
+    be = tn.backends.get("numpy")
+    leaves = [Tensor(x, be) for x in arrays]
+    for i, x in enumerate(leaves):
+        if x.dtype.kind == "f" and (wanted is None or i in wanted):
+            x.requires_grad_()
+    return leaves
+
+
+def outputs_of(case: Case, tensors: list[Tensor]) -> list[Tensor]:
+    result = case(*tensors)
+    return result if isinstance(result, list) else [result]
+
+
+def cotangent(y: Tensor, seed: int = 3) -> np.ndarray:
+    return np.asarray(np.random.default_rng(seed).standard_normal(y.shape), y.dtype)
+
+
+def run(case: Case, arrays: list[np.ndarray], wanted: Any = None, g: Callable = cotangent) -> tuple[list, list]:
+    """(the output arrays, the gradient arrays of the inputs): backward from the sum over all outputs."""
+    leaves = as_leaves(arrays, wanted)
+    values = []
+    for k in range(len(outputs_of(case, leaves))):
+        y = outputs_of(case, leaves)[k]
+        values.append(y.data)
+        if y.requires_grad:
+            y.backward(Tensor(g(y), y.backend))
+    return values, [None if x.grad is None else x.grad.data for x in leaves]
+
+
+def floating(arrays: list) -> list[int]:
+    return [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
+
+
+def nodes_of(y: Tensor) -> Iterator[Node]:
+    """All operations of y's graph."""
+    seen, queue = set(), [y.node]
+    while queue:
+        node = queue.pop()
+        if node is None or node.is_leaf or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        queue.extend(node.parents)
+
+
+# ---- the checks ----------------------------------------------------------------------------------------
+
+
+def gradient(case: Case) -> None:
+    """Against central differences; shapes, aliasing and mutation too (see tinynet/gradcheck.py)."""
+    case.check()
+
+
+def dtypes(case: Case) -> None:
+    """Float32 in, float32 out, even with Python numbers around; a gradient has the dtype of its value."""
+    exact = run(case, case.arrays())
+    n = len(case.draws)
+    for kinds in {(np.float32,) * n, (np.float32, *(np.float64,) * (n - 1)), (np.float64, *(np.float32,) * (n - 1))}:
+        arrays = [x.astype(kind) if x.dtype.kind == "f" else x for x, kind in zip(case.arrays(), kinds, strict=True)]
+        values, gradients = run(case, arrays)
+        if set(kinds) == {np.float32} and "dtype" not in case.options:
+            assert {y.dtype for y in values} == {np.dtype(np.float32)}, "float32 was promoted"
+        for x, g, expected in zip(arrays, gradients, exact[1], strict=True):
+            if g is not None:
+                assert g.dtype == x.dtype, f"a value of {x.dtype} got a gradient of {g.dtype}"
+                assert_allclose(g, expected, rtol=1e-3, atol=1e-4)
+
+
+def arrays_stay_arrays(case: Case) -> None:
+    """0-d results and gradients are arrays, not NumPy scalars, and no gradient is differentiable."""
+    values, gradients = run(case, case.arrays())
+    for array in [*values, *(g for g in gradients if g is not None)]:
+        assert type(array) is np.ndarray
+    leaves = as_leaves(case.arrays())
+    outputs_of(case, leaves)[0].backward(np.ones(outputs_of(case, leaves)[0].shape))
+    assert all(x.grad is None or not x.grad.requires_grad for x in leaves)
+
+
+def vjp_contract(case: Case) -> None:
+    """Each product returns at most one gradient an input, nothing that needs work where none is wanted, and no
+    array that the operation keeps."""
+    leaves = as_leaves(case.arrays())
+    for wanted in ([i] for i in floating(case.arrays())):
+        leaves = as_leaves(case.arrays(), wanted)
+        for y in outputs_of(case, leaves):
+            for node in nodes_of(y) if y.node else ():
+                _check_product(node)
+            if y.node:
+                y.backward(cotangent(y))
+
+
+def _check_product(node: Node) -> None:
+    original, saved = node.vjp, saved_arrays(node.vjp)
+
+    def checked(g, need):
+        parts = original(g, need)
+        assert isinstance(parts, tuple) and len(parts) <= len(need), f"{node.name}: {len(parts)} gradients"
+        for part, wanted in zip(parts, need, strict=False):
+            if part is None:
+                assert not wanted, f"{node.name}: a wanted gradient is missing"
+            elif not wanted:
+                cheap = not part.size or np.may_share_memory(part, g)
+                assert cheap, f"{node.name}: computes a gradient that nobody wants"
+            else:
+                twins = [p for p in parts if p is not None and p is not part and not np.may_share_memory(p, g)]
+                assert not any(np.may_share_memory(part, p) for p in twins), f"{node.name}: one array for two inputs"
+                for array in saved:
+                    assert not np.may_share_memory(part, array), f"{node.name}: gives away an array that it keeps"
+        return parts
+
+    node.vjp = checked
+
+
+def saved_arrays(value: Any) -> list[np.ndarray]:
+    """The arrays that a product holds, in its closure and in tuples there."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [array for part in value for array in saved_arrays(part)]
+    if hasattr(value, "__closure__"):
+        return [array for cell in value.__closure__ or () for array in saved_arrays(cell.cell_contents)]
+    return []
+
+
+def subsets(case: Case) -> None:
+    """The gradient of one input does not depend on which others want one."""
+    arrays = case.arrays()
+    complete = run(case, arrays)[1]
+    for flags in product([False, True], repeat=len(floating(arrays))):
+        wanted = [i for i, flag in zip(floating(arrays), flags, strict=True) if flag]
+        for i, g in enumerate(run(case, arrays, wanted)[1]):
+            if i in wanted:
+                assert_array_equal(g, complete[i], strict=True)
+            else:
+                assert g is None, f"input {i} wanted no gradient and got one"
+
+
+def _reversed(x: np.ndarray) -> np.ndarray:
+    """The same values behind negative strides."""
+    everything = (..., *(slice(None, None, -1) for _ in x.shape))    # the ... keeps a 0-d array an array
+    return np.array(x[everything], order="C")[everything]
+
+
+def _spread(x: np.ndarray) -> np.ndarray:
+    """The same values as every second element of a larger array full of NaN."""
+    room = np.full([2 * n for n in x.shape], np.nan if x.dtype.kind == "f" else 0, x.dtype)
+    view = room[(..., *(slice(None, None, 2) for _ in x.shape))]
+    view[...] = x
+    return view
+
+
+def _repeated(x: np.ndarray) -> np.ndarray:
+    """Its first value (of each row, where there are rows) everywhere, behind strides 0."""
+    return np.broadcast_to(x[..., :1] if x.ndim > 1 else x[:1] if x.ndim else x, x.shape)
+
+
+LAYOUTS = {"fortran": lambda x: np.array(x, order="F"), "reversed": _reversed, "spread": _spread, "stride 0": _repeated}
+
+
+def layouts(case: Case) -> None:
+    """Inputs and cotangents of any strides give what contiguous ones give."""
+    for name, layout in LAYOUTS.items():
+        strange = [layout(x) for x in case.arrays()]
+        plain = [np.array(x, order="C") for x in strange]
+        for mine in (cotangent, lambda y, layout=layout: layout(cotangent(y))):
+            values, gradients = run(case, strange, g=mine)
+            expected, wanted = run(case, plain, g=lambda y, mine=mine: np.array(mine(y), order="C"))
+            for a, b in zip([*values, *gradients], [*expected, *wanted], strict=True):
+                if b is not None:
+                    assert_allclose(a, b, rtol=1e-12, atol=1e-13, err_msg=f"{name} strides")
+        for a, b in zip(strange, plain, strict=True):
+            assert_array_equal(a, b, err_msg=f"an input with {name} strides was changed")
+
+
+def twice(case: Case) -> None:
+    """A graph serves once, and says so; a second graph adds to `.grad`."""
+    leaves = as_leaves(case.arrays())
+    for _ in range(2):
+        y = outputs_of(case, leaves)[0]
+        y.backward(cotangent(y))
+    try:
+        y.backward(cotangent(y))
+    except RuntimeError as error:
+        assert "consumed" in str(error) and "again" in str(error)
+    else:
+        raise AssertionError("a second backward through one graph was let through")
+    once = as_leaves(case.arrays())
+    y = outputs_of(case, once)[0]
+    y.backward(cotangent(y))
+    for x, x1 in zip(leaves, once, strict=True):
+        if x1.grad is not None:
+            assert_allclose(x.grad.data, 2 * x1.grad.data, rtol=1e-13)
+
+
+def freed(case: Case) -> None:
+    """No reference cycles: a graph dies with its last reference, whether backward ran or not."""
+    collecting = gc.isenabled()
+    gc.freeze()     # only what is made from here on is looked at
+    gc.disable()
+    try:
+        run(case, case.arrays())
+        outputs_of(case, as_leaves(case.arrays()))
+        assert gc.collect() == 0, "the graph holds a reference cycle"
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+
+
+def changed_inputs(case: Case) -> None:
+    """After an input was changed in place, backward gives the gradient of before, or refuses; never a wrong one."""
+    expected = run(case, case.arrays())[1]
+    for i in range(len(case.draws)):
+        if len(outputs_of(case, as_leaves(case.arrays()))) > 1:
+            continue
+        leaves = as_leaves(case.arrays())
+        y = case(*leaves)
+        with tn.no_grad():
+            leaves[i][...] = 0
+        try:
+            y.backward(cotangent(y))
+        except RuntimeError as error:
+            assert "changed in place" in str(error) and "saved" in str(error)
+            continue
+        for x, g in zip(leaves, expected, strict=True):
+            if g is not None:
+                assert_array_equal(x.grad.data, g, err_msg=f"input {i} was changed unnoticed")
+
+
+def grad_equals_backward(case: Case) -> None:
+    """tn.grad gives what backward leaves, and leaves `.grad` alone."""
+    arrays = case.arrays()
+    leaves = as_leaves(arrays)
+    xs = [x for x in leaves if x.requires_grad]
+    y = outputs_of(case, leaves)[0]
+    found = tn.grad(y, xs, cotangent(y))
+    assert all(x.grad is None for x in leaves)
+    again = as_leaves(arrays)
+    outputs_of(case, again)[0].backward(cotangent(y))
+    for g, x in zip(found, (x for x in again if x.requires_grad), strict=True):
+        assert_array_equal(g.data, np.zeros(x.shape) if x.grad is None else x.grad.data, strict=True)
+
+
+CHECKS = [gradient, dtypes, arrays_stay_arrays, vjp_contract, subsets, layouts, twice, freed, changed_inputs,
+          grad_equals_backward]

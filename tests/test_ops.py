@@ -1,0 +1,65 @@
+"""Every operation, every case, every check: one registry drives them all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tests import checks
+from tinynet import autograd
+from tinynet.gradcheck_cases import CASES, missing
+
+SMOOTH = [c for c in CASES if c.smooth]
+
+
+def test_every_operation_has_a_case():
+    assert missing() == [], "add a row to tinynet/gradcheck_cases.py"
+
+
+def test_every_operation_runs_in_a_case_of_its_name():
+    """A row that called something else would prove nothing: look at the nodes that the cases record."""
+    for name in autograd.OPS:
+        cases = [c for c in CASES if c.name == name.lstrip("_")]
+        if not cases[0].smooth:
+            continue
+        recorded = set()
+        for c in cases:
+            for y in checks.outputs_of(c, checks.as_leaves(c.arrays())):
+                recorded |= {node.name for node in checks.nodes_of(y)}
+        assert name in recorded
+
+
+def test_the_public_operations_are_those_listed():
+    for name in tn.ops.__all__:
+        assert callable(getattr(tn.ops, name)), name
+    public = {name for name in autograd.OPS if not name.startswith("_")}
+    assert public <= set(tn.ops.__all__)
+
+
+def test_every_public_operation_is_documented_or_obvious():
+    """NumPy's functions of the same name explain those without a docstring."""
+    for name in tn.ops.__all__:
+        assert getattr(tn.ops, name).__doc__ or hasattr(np, name), f"{name} needs a docstring"
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", dict.fromkeys(c.name for c in SMOOTH))
+def test_smooth(name, check):
+    for case in SMOOTH:
+        if case.name == name:
+            try:
+                check(case)
+            except Exception as error:
+                error.add_note(f"case: {case}") if hasattr(error, "add_note") else print("case:", case)
+                raise
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.smooth], ids=str)
+def test_comparisons_record_nothing(case):
+    """A comparison gives bools, equal to NumPy's, through which no gradient flows."""
+    arrays = case.arrays()
+    leaves = checks.as_leaves([x.astype(np.float64) for x in arrays])
+    result = case(*leaves)
+    assert result.dtype == bool and not result.requires_grad
+    np.testing.assert_array_equal(result.numpy(), getattr(np, case.name)(*arrays), strict=True)
