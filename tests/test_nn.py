@@ -1,0 +1,316 @@
+"""Modules and layers: sizes, names, modes, states, errors, fusion."""
+
+import copy
+import gc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinynet as tn
+from tinynet import nn, ops
+
+
+def images(n=2, h=6, w=5, c=3, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, h, w, c)).astype(np.float32)
+
+
+def small_net(**kwargs):
+    return nn.Sequential(nn.Conv2d(4, 3, activation="relu"), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(3), **kwargs)
+
+
+# ---- sizes --------------------------------------------------------------------------------------------
+
+
+def test_sizes_come_from_input_shape_build_or_the_first_call():
+    tn.seed(1)
+    built = small_net(input_shape=(8, 8, 3))
+    tn.seed(1)
+    later = small_net().build((8, 8, 3))
+    tn.seed(1)
+    called = small_net()
+    called(images(2, 8, 8))
+    for model in (later, called):
+        assert [n for n, _ in model.named_parameters()] == [n for n, _ in built.named_parameters()]
+        for a, b in zip(built.parameters(), model.parameters(), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_build_twice_is_nothing_and_with_another_shape_an_error():
+    model = small_net(input_shape=(8, 8, 3))
+    before = model.parameters()[0].numpy().copy()
+    assert model.build((8, 8, 3)) is model
+    np.testing.assert_array_equal(model.parameters()[0].numpy(), before)
+    with pytest.raises(ValueError, match=r"built for inputs of shape \(8, 8, 3\), now \(9, 9, 3\)"):
+        model.build((9, 9, 3))
+
+
+def test_an_unbuilt_model_says_what_to_do():
+    with pytest.raises(RuntimeError, match=r"call model\.build"):
+        small_net().parameters()
+    with pytest.raises(RuntimeError, match="input_shape="):
+        small_net().state_dict()
+
+
+def test_a_failed_build_leaves_no_trace():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(4, 9))
+    draws = dict(ops.random.state.steps)
+    with pytest.raises(ValueError, match="kernel"):
+        model.build((5, 5, 1))
+    assert ops.random.state.steps == draws
+    assert model.training
+
+
+def test_pytorch_habits_get_an_explanation():
+    with pytest.raises(TypeError, match=r"Write nn\.Conv2d\(32, 3\)"):
+        nn.Conv2d(1, 32, 3)
+    with pytest.raises(TypeError, match=r"Write nn\.Dense\(10\)"):
+        nn.Dense(128, 10)
+    with pytest.raises(TypeError, match=r"nn\.ReLU\(\)"):
+        nn.Sequential(nn.ReLU)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: nn.Conv2d(0, 3), "out_channels"),
+    (lambda: nn.Conv2d(4, 0), "kernel_size"),
+    (lambda: nn.Conv2d(4, 3, padding_mode="mirror"), "padding_mode"),
+    (lambda: nn.Conv2d(4, 3, activation="rellu"), "relu"),
+    (lambda: nn.Dense(-1), "out_features"),
+    (lambda: nn.Dense(3, kernel_init="he"), "he_normal"),
+    (lambda: nn.Dropout(1.0), "rate"),
+    (lambda: nn.MaxPool2d((2, 2, 2)), "kernel_size"),
+    (lambda: nn.Conv2d(4, 3, groups=2).build((8, 8, 3)), "groups=2 must divide"),
+    (lambda: nn.Dense(3).build((8, 8, 3)), r"nn\.Flatten"),
+    (lambda: nn.Conv2d(3, 3).build((8,)), r"\(N, H, W, C\)"),
+])
+def test_bad_layers_are_refused_with_the_reason(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---- what is inside -------------------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        self.body = nn.Conv2d(3, 3, padding="same")
+        self.heads = [nn.Dense(2), nn.Dense(2)]
+        self.scale = tn.tensor(2.0)           # a buffer
+        self.gain = nn.Parameter(np.ones(1, np.float32), tn.backends.get("numpy"))
+
+    def forward(self, x):
+        h = ops.flatten((x + self.body(x)) * self.scale * self.gain)
+        return self.heads[0](h) + self.heads[1](h)
+
+
+def test_a_users_own_module_is_found_through_attributes_and_lists():
+    model = Residual().build((4, 4, 3))
+    names = [n for n, _ in model.named_parameters()]
+    assert names == ["gain", "body.weight", "body.bias", "heads.0.weight", "heads.0.bias", "heads.1.weight",
+                     "heads.1.bias"]
+    assert set(model.state_dict()) == {*names, "scale"}
+    loss = model(images(2, 4, 4)).sum()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_a_shared_layer_counts_once():
+    layer = nn.Dense(4)
+    model = nn.Sequential(layer, layer, input_shape=4)
+    assert [n for n, _ in model.named_parameters()] == ["0.weight", "0.bias"]
+
+
+def test_train_and_eval_reach_all_and_dropout_obeys():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5))
+    x = np.ones((3, 100), np.float32)
+    assert (model(x).numpy() == 0).any()
+    model.eval()
+    np.testing.assert_array_equal(model(x).numpy(), x)
+    assert model.train() is model
+    assert all(m.training for m in model.modules())
+
+
+def test_freeze_stops_gradients_and_unfreeze_brings_them_back():
+    model = small_net(input_shape=(8, 8, 3))
+    model[0].freeze()
+    model(images(2, 8, 8)).sum().backward()
+    assert model[0].weight.grad is None
+    assert model[3].weight.grad is not None
+    model[0].unfreeze()
+    model(images(2, 8, 8)).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_state_dict_round_trip_copies_both_ways():
+    tn.seed(0)
+    a = small_net(input_shape=(8, 8, 3))
+    b = small_net(input_shape=(8, 8, 3))
+    state = a.state_dict()
+    b.load_state_dict(state)
+    x = images(2, 8, 8)
+    np.testing.assert_array_equal(a(x).numpy(), b(x).numpy())
+    state["0.weight"][...] = 7
+    assert not (a[0].weight.numpy() == 7).any()
+    assert not (b[0].weight.numpy() == 7).any()
+
+
+def test_load_state_dict_names_what_differs_and_changes_nothing():
+    model = small_net(input_shape=(8, 8, 3))
+    state = model.state_dict()
+    before = model.state_dict()
+    wrong = {**state, "0.weight": np.zeros((1, 1, 3, 4)), "extra": np.zeros(1)}
+    del wrong["3.bias"]
+    wrong["0.bias"] = np.full(4, 9.0)
+    with pytest.raises(ValueError, match=r"3\.bias is missing.*extra is unknown.*0\.weight has shape \(1, 1, 3, 4\)"):
+        model.load_state_dict(wrong)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_deepcopy_is_a_model_of_its_own():
+    model = small_net(input_shape=(8, 8, 3))
+    twin = copy.deepcopy(model)
+    with tn.no_grad():
+        twin[0].weight += 1.0
+    assert not np.array_equal(model[0].weight.numpy(), twin[0].weight.numpy())
+    twin(images(2, 8, 8)).sum().backward()
+    assert model[0].weight.grad is None
+
+
+def test_summary_counts(capsys):
+    text = small_net(input_shape=(8, 8, 3)).summary()
+    assert "(6, 6, 4)" in text
+    assert "112" in text.split("\n")[2]          # 3·3·3·4 + 4
+    assert "223 parameters, 223 trainable" in text
+    assert text in capsys.readouterr().out
+
+
+def test_hooks_see_every_layer_and_can_be_removed():
+    model = small_net(input_shape=(8, 8, 3))
+    seen = []
+    removes = [m.register_forward_hook(lambda m, x, y: seen.append((type(m).__name__, y.shape))) for m in model.layers]
+    model(images(2, 8, 8))
+    assert seen == [("Conv2d", (2, 6, 6, 4)), ("MaxPool2d", (2, 3, 3, 4)), ("Flatten", (2, 36)), ("Dense", (2, 3))]
+    for remove in removes:
+        remove()
+    model(images(2, 8, 8))
+    assert len(seen) == 4
+
+
+def test_integer_and_float64_images_become_the_models_dtype():
+    model = small_net(input_shape=(8, 8, 3))
+    assert model(np.zeros((1, 8, 8, 3), np.uint8)).dtype == np.float32
+    assert model(np.zeros((1, 8, 8, 3))).dtype == np.float32
+
+
+def test_no_cycles_a_model_and_its_graph_die_by_reference_counting():
+    gc.collect()
+    gc.disable()
+    try:
+        model = small_net(input_shape=(8, 8, 3))
+        loss = model(images(2, 8, 8)).sum()
+        loss.backward()
+        del loss, model
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+# ---- initialisers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(nn.init.INITIALISERS))
+def test_initial_variance(name):
+    shape = (3, 3, 40, 60)
+    w = nn.init.get(name)(shape, np.random.default_rng(0))
+    assert w.shape == shape
+    assert w.dtype == np.float32
+    fan_in, fan_out = 9 * 40, 9 * 60
+    want = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in, "zeros": 0}[name.split("_")[0]]
+    assert w.var() == pytest.approx(want, rel=0.03)
+    assert abs(w.mean()) <= 0.01 * np.sqrt(want)
+    if name.endswith("uniform"):
+        assert abs(w).max() <= np.sqrt(3 * want) * (1 + 1e-6)
+
+
+def test_the_seed_fixes_the_weights():
+    tn.seed(5)
+    a = small_net(input_shape=(8, 8, 3)).state_dict()
+    tn.seed(5)
+    b = small_net(input_shape=(8, 8, 3)).state_dict()
+    tn.seed(6)
+    c = small_net(input_shape=(8, 8, 3)).state_dict()
+    np.testing.assert_array_equal(a["0.weight"], b["0.weight"])
+    assert not np.array_equal(a["0.weight"], c["0.weight"])
+
+
+# ---- fusion ----------------------------------------------------------------------------------------------
+
+
+@given(h=st.integers(5, 11), w=st.integers(5, 11), c=st.sampled_from([1, 2, 3]), filters=st.sampled_from([1, 4]),
+       k=st.sampled_from([1, 2, 3]), separate_relu=st.booleans(), pool=st.booleans(), padding=st.sampled_from([0, "same"]),
+       ties=st.booleans(), seed=st.integers(0, 99))
+def test_fused_equals_unfused(h, w, c, filters, k, separate_relu, pool, padding, ties, seed):
+    tn.seed(seed)
+    layers = [nn.Conv2d(filters, k, padding=padding, activation=None if separate_relu else "relu")]
+    layers += [nn.ReLU()] if separate_relu else []
+    layers += [nn.MaxPool2d(2)] if pool else []
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Dense(5, activation="relu"), input_shape=(h, w, c))
+    x = images(3, h, w, c, seed)
+    if ties:
+        x = np.round(x)
+        x[0] = 1.0
+        for p in model.parameters():
+            p.data[...] = np.round(p.data * 4) / 4       # exact sums: ties stay ties in every order
+    g = images(1, 3, 5, 1, seed)[0, ..., 0]
+    got = []
+    for fused in (True, False):
+        with nn.set_fusion(fused):
+            t = tn.tensor(x, requires_grad=True)
+            for p in model.parameters():
+                p.grad = None
+            y = model(t)
+            y.backward(g)
+            got.append([y.numpy(), t.grad.numpy(), *(p.grad.numpy() for p in model.parameters())])
+    for a, b in zip(*got, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_fusion_lets_nan_through():
+    model = nn.Sequential(nn.Conv2d(2, 3, activation="relu"), nn.MaxPool2d(2), input_shape=(8, 8, 1))
+    x = images(1, 8, 8, 1)
+    x[0, 4, 4, 0] = np.nan
+    with nn.set_fusion(False):
+        plain = model(x).numpy()
+    assert np.isnan(plain).any()
+    np.testing.assert_array_equal(np.isnan(model(x).numpy()), np.isnan(plain))
+
+
+def test_fusion_can_be_switched_off_for_good_and_back():
+    from tinynet.nn.sequential import fusing
+    nn.set_fusion(False)
+    assert not fusing()
+    nn.set_fusion(True)
+    assert fusing()
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------
+
+
+def test_layouts_round_trip():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 5))
+    np.testing.assert_array_equal(tn.nn.from_torch(x), x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(tn.nn.to_torch(tn.nn.from_torch(x)), x)
+    w = rng.standard_normal((8, 3, 2, 2))
+    np.testing.assert_array_equal(nn.from_torch(w, "conv"), w.transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(nn.to_torch(nn.from_torch(w, "conv"), "conv"), w)
+    d = rng.standard_normal((7, 3 * 4 * 5))
+    flat = nn.from_torch(d, image=(4, 5, 3))
+    np.testing.assert_allclose(nn.from_torch(x).reshape(2, -1) @ flat, x.reshape(2, -1) @ d.T)
+    np.testing.assert_array_equal(nn.to_torch(flat, image=(4, 5, 3)), d)
+    state = {"0.weight": w, "0.bias": np.zeros(8)}
+    assert nn.from_torch(state)["0.weight"].shape == (2, 2, 3, 8)
+    with pytest.raises(ValueError, match="kind"):
+        nn.from_torch(x, "dense")

@@ -1,0 +1,287 @@
+"""Optimisers against the rules as published, the flat buffer, and clipping."""
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import nn, optim
+
+BE = tn.backends.get("numpy")
+
+
+def parameters(seed=0, shapes=((3, 4), (5,), (2, 2, 2)), dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [nn.Parameter(rng.standard_normal(s).astype(dtype), BE) for s in shapes]
+
+
+def set_grads(params, rng):
+    grads = [rng.standard_normal(p.shape).astype(p.dtype) for p in params]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = tn.tensor(g)
+    return grads
+
+
+# ---- the rules, written once more from the papers, element by element -----------------------------------
+
+
+def sgd(w, g, s, t, lr, momentum=0, nesterov=False, weight_decay=0):
+    g = g + weight_decay * w
+    if momentum:
+        s["v"] = momentum * s["v"] + g if t > 1 else g
+        g = g + momentum * s["v"] if nesterov else s["v"]
+    return w - lr * g
+
+
+def adam(w, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False):
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
+    m, v = s["m"] / (1 - betas[0] ** t), s["v"] / (1 - betas[1] ** t)
+    return w - lr * m / (np.sqrt(v) + eps)
+
+
+def adamw(w, g, s, t, lr, **settings):
+    return adam(w, g, s, t, lr, decoupled=True, **{"weight_decay": 1e-2, **settings})
+
+
+def rmsprop(w, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0, weight_decay=0):
+    g = g + weight_decay * w
+    s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
+    step = g / (np.sqrt(s["v"]) + eps)
+    if momentum:
+        s["b"] = step = momentum * s.get("b", 0) + step
+    return w - lr * step
+
+
+def adagrad(w, g, s, t, lr, lr_decay=0, eps=1e-10, weight_decay=0):
+    g = g + weight_decay * w
+    s["v"] = s.get("v", 0) + g**2
+    return w - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["v"]) + eps)
+
+
+CASES = [
+    (optim.SGD, sgd, {}), (optim.SGD, sgd, {"momentum": 0.9}),
+    (optim.SGD, sgd, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    (optim.Adam, adam, {}), (optim.Adam, adam, {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.AdamW, adamw, {}), (optim.AdamW, adamw, {"weight_decay": 0.3}),
+    (optim.RMSprop, rmsprop, {}), (optim.RMSprop, rmsprop, {"momentum": 0.5, "alpha": 0.9, "weight_decay": 0.1}),
+    (optim.Adagrad, adagrad, {}), (optim.Adagrad, adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "rule", "settings"), CASES)
+def test_rule(kind, rule, settings):
+    params = parameters()
+    want = [p.numpy().copy() for p in params]
+    states = [{} for _ in params]
+    optimizer = kind(params, 0.05, **settings)
+    rng = np.random.default_rng(1)
+    for t in range(1, 6):
+        grads = set_grads(params, rng)
+        kept = [g.copy() for g in grads]
+        optimizer.step()
+        want = [rule(w, g, s, t, 0.05, **settings) for w, g, s in zip(want, grads, states, strict=True)]
+        for p, w, g in zip(params, want, kept, strict=True):
+            np.testing.assert_allclose(p.numpy(), w, rtol=1e-12, atol=1e-12)
+            np.testing.assert_array_equal(p.grad.numpy(), g)      # a step leaves gradients as they are
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
+def test_large_vectors_are_done_in_chunks_that_agree(kind):
+    params = parameters(shapes=((40_000,), (3,), (70_000,)), dtype=np.float32)
+    twin = [nn.Parameter(p.numpy().copy(), BE) for p in params]
+    one, many = kind(params, 0.1), [kind([p], 0.1) for p in twin]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        for p, q, g in zip(params, twin, set_grads(params, rng), strict=True):
+            q.grad = tn.tensor(g)
+            assert p.shape == q.shape
+        one.step()
+        for optimizer in many:
+            optimizer.step()
+    for p, q in zip(params, twin, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-6, atol=1e-7)
+
+
+# ---- the flat buffer ----------------------------------------------------------------------------------
+
+
+def test_parameters_become_views_of_one_vector():
+    params = parameters()
+    values = [p.numpy().copy() for p in params]
+    optimizer = optim.SGD(params, 0.1)
+    flat = optimizer.groups[0].w
+    assert all(np.shares_memory(p.data, flat) for p in params)
+    np.testing.assert_array_equal(flat, np.concatenate([v.ravel() for v in values]))
+
+
+def test_a_parameter_that_sits_out_keeps_its_value_and_its_own_step_count():
+    params, rng = parameters(), np.random.default_rng(0)
+    want = [p.numpy().copy() for p in params]
+    states, steps = [{} for _ in params], [0, 0, 0]
+    optimizer = optim.Adam(params, 0.05)
+    for present in ([1, 1, 1], [1, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, 1]):
+        grads = set_grads(params, rng)
+        for i, here in enumerate(present):
+            if here:
+                steps[i] += 1
+                want[i] = adam(want[i], grads[i], states[i], steps[i], 0.05)
+            else:
+                params[i].grad = None
+        optimizer.step()
+        for p, w in zip(params, want, strict=True):
+            np.testing.assert_allclose(p.numpy(), w, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_voids_the_step(kind, bad):
+    params = parameters()
+    optimizer = kind(params, 0.1)
+    set_grads(params, np.random.default_rng(0))
+    before, state = [p.numpy().copy() for p in params], optimizer.state_dict()
+    optimizer.step(tn.tensor(bad))
+    for p, b in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p.numpy(), b)
+    for name, value in optimizer.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    optimizer.step(tn.tensor(1.0))
+    assert not np.array_equal(params[0].numpy(), before[0])
+
+
+def test_state_dict_resumes_bit_for_bit():
+    def run(stop):
+        params, rng = parameters(dtype=np.float32), np.random.default_rng(3)
+        optimizer = optim.Adam(params, 0.01)
+        for t in range(8):
+            if t == stop:
+                weights, state = [p.numpy().copy() for p in params], optimizer.state_dict()
+                del optimizer
+                params = [nn.Parameter(w, BE) for w in weights]
+                optimizer = optim.Adam(params, 0.5)
+                optimizer.load_state_dict(state)
+            set_grads(params, rng)
+            if t % 3 == 1:
+                params[1].grad = None
+            optimizer.step()
+        return params
+
+    for a, b in zip(run(None), run(4), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_load_state_dict_refuses_another_optimisers_state():
+    state = optim.SGD(parameters(), 0.1, momentum=0.9).state_dict()
+    with pytest.raises(ValueError, match="Adam holds"):
+        optim.Adam(parameters()).load_state_dict(state)
+    state = optim.Adam(parameters(shapes=((3,),))).state_dict()
+    with pytest.raises(ValueError, match="values"):
+        optim.Adam(parameters()).load_state_dict(state)
+
+
+def test_learning_rate_and_groups():
+    params = parameters()
+    optimizer = optim.SGD([{"params": params[:1]}, {"params": params[1:], "lr": 0.0}], 0.5)
+    before = [p.numpy().copy() for p in params]
+    grads = set_grads(params, np.random.default_rng(0))
+    optimizer.step()
+    np.testing.assert_allclose(params[0].numpy(), before[0] - 0.5 * grads[0])
+    np.testing.assert_array_equal(params[1].numpy(), before[1])
+    optimizer.lr = 0.25
+    assert optimizer.lr == 0.25
+    optimizer.step()
+    np.testing.assert_allclose(params[1].numpy(), before[1] - 0.25 * grads[1])
+
+
+def test_zero_grad_sets_none():
+    params = parameters()
+    optimizer = optim.SGD(params, 0.1)
+    set_grads(params, np.random.default_rng(0))
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+def test_an_old_gradient_that_is_kept_is_not_overwritten():
+    model = nn.Dense(2).build(3)
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    model(np.ones((1, 3))).sum().backward()
+    kept = model.weight.grad
+    values = kept.numpy().copy()
+    optimizer.step()
+    optimizer.zero_grad()
+    (model(np.full((1, 3), 5.0)) * 3.0).sum().backward()
+    np.testing.assert_array_equal(kept.numpy(), values)
+
+
+def test_mistakes_are_refused():
+    params = parameters()
+    optimizer = optim.SGD(params, 0.1)
+    with pytest.raises(ValueError, match="belongs to another optimiser"):
+        optim.Adam(params)
+    del optimizer
+    optim.Adam(params)
+    with pytest.raises(ValueError, match="given twice"):
+        optim.SGD([params[0], params[0]], 0.1)
+    with pytest.raises(ValueError, match="no parameters"):
+        optim.SGD([], 0.1)
+    with pytest.raises(TypeError, match="not a parameter"):
+        optim.SGD([tn.tensor([1.0])], 0.1)
+    with pytest.raises(ValueError, match="lr"):
+        optim.SGD(parameters(), -1)
+    with pytest.raises(ValueError, match="betas"):
+        optim.Adam(parameters(), betas=(1.0, 0.9))
+    with pytest.raises(ValueError, match="nesterov"):
+        optim.SGD(parameters(), 0.1, nesterov=True)
+    with pytest.raises(ValueError, match="share dtype"):
+        optim.SGD(parameters() + parameters(dtype=np.float32), 0.1)
+    with pytest.raises(ValueError, match="unknown setting"):
+        optim.SGD([{"params": parameters(), "momentun": 1}], 0.1)
+
+
+def test_a_saved_array_changed_by_a_step_is_noticed():
+    model = nn.Dense(2).build(3)
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    model(np.ones((1, 3))).sum().backward()
+    x = tn.tensor(np.ones((1, 3), np.float32), requires_grad=True)
+    late = model(x).sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match=r"dense saved an array of shape \(3, 2\) \(as 'w'\)"):
+        late.backward()
+
+
+# ---- clipping and schedules ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
+def test_clip_grad_norm(limit):
+    params = parameters()
+    grads = set_grads(params, np.random.default_rng(0))
+    total = np.sqrt(sum((g**2).sum() for g in grads))
+    assert float(optim.clip_grad_norm(params, limit)) == pytest.approx(total)
+    for p, g in zip(params, grads, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), g * min(1, limit / (total + 1e-6)))
+
+
+def test_clip_grad_value():
+    params = parameters()
+    grads = set_grads(params, np.random.default_rng(0))
+    optim.clip_grad_value(params, 0.5)
+    for p, g in zip(params, grads, strict=True):
+        np.testing.assert_array_equal(p.grad.numpy(), g.clip(-0.5, 0.5))
+    for bad in (lambda: optim.clip_grad_value(params, 0), lambda: optim.clip_grad_norm(params, -1.0),
+                lambda: optim.clip_grad_norm(parameters(), 1.0)):
+        with pytest.raises(ValueError, match="clip_grad"):
+            bad()
+
+
+def test_schedules():
+    s = optim.schedules
+    assert [s.step_decay(t, every=2, factor=0.5) for t in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    assert s.exponential(3, rate=0.9) == pytest.approx(0.729)
+    rates = [s.cosine(t, total=10, warmup=2, final=0.1) for t in range(12)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[10] == rates[11] == pytest.approx(0.1)
+    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
