@@ -73,7 +73,7 @@ def _draw(rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
     variant = first[labels] + (rng.random(CHUNK) * many[labels]).astype(np.int64)
     untidy: Floats = np.exp(_normal(rng, 0, UNEVEN, CHUNK, 1, 1))
     way: Floats = basis[variant] @ (points[variant] + untidy * _normal(rng, 0, WAVINESS, CHUNK, *points.shape[1:]))
-    radius: Floats = np.exp(_normal(rng, *RADIUS, CHUNK, 1))
+    radius: Floats = np.clip(np.exp(_normal(rng, *RADIUS, CHUNK, 1)), 0.4, 3.0)
     x, y = _place(rng, way[..., 0], way[..., 1], BOX - 2 * radius)
     return _centre(_ink(rng, x, y, radius)), labels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import warnings
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import DataError, PathLike
+from .files import LIMIT, DataError, PathLike
 
 PIXELS = 64_000_000                                  # pictures of more are refused
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")    # none of these runs a program
@@ -51,17 +52,22 @@ def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *, inv
 def _load_npy(path: PathLike) -> NDArray[np.generic]:
     """The array of a .npy file, never of Python objects; its size is checked before it is read."""
     form = np.lib.format
+    if not Path(path).is_file():
+        raise DataError("no such file")
+    if os.path.getsize(path) > LIMIT:
+        raise DataError(f"has more than {LIMIT:,} bytes")
     try:
-        with open(path, "rb") as file:
-            version = form.read_magic(file)
-            read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
-            shape, _, dtype = read(file)
-            size, left = math.prod(shape) * dtype.itemsize, os.path.getsize(path) - file.tell()
+        file = io.BytesIO(Path(path).read_bytes())   # a header that declares gigabytes reads what is there
+        version = form.read_magic(file)
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, _, dtype = read(file)
+        size, left = math.prod(shape) * dtype.itemsize, len(file.getbuffer()) - file.tell()
         if dtype.hasobject or len(shape) not in (2, 3) or min(shape) < 1 or math.prod(shape[:2]) > PIXELS:
             raise DataError(f"holds no picture: shape {shape}, dtype {dtype}")
         if size != left:
             raise DataError(f"declares {size:,} bytes of data and has {left:,}")
-        return np.asarray(np.load(path, allow_pickle=False))
+        file.seek(0)
+        return np.asarray(np.load(file, allow_pickle=False))
     except DataError:
         raise
     except Exception as error:                       # a damaged header fails in many ways
@@ -80,8 +86,10 @@ def _load_pillow(path: PathLike) -> NDArray[np.generic]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as picture:
-                if picture.width * picture.height > PIXELS:
-                    raise DataError(f"has {picture.width} x {picture.height} pixels; at most {PIXELS:,} are read")
+                size = picture.width * picture.height
+                if size > min(PIXELS, max(1_000_000, 1000 * os.path.getsize(path))):
+                    raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}, "
+                                    f"or than {os.path.getsize(path):,} bytes can hold")
                 if picture.mode.startswith("I"):     # 16 bits of grey
                     return np.clip(np.asarray(picture), 0, 65535).astype(np.uint16)
                 grey = picture.mode in ("1", "L") and "transparency" not in picture.info

@@ -1,0 +1,320 @@
+"""The readers: what they read, and that a damaged file is one clear error and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import random
+import struct
+import tarfile
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tinynet.data import DataError, read_cifar10, read_idx, read_image
+from tinynet.data.files import CIFAR_RECORD, cifar_records, read_members
+
+DAMAGED = 1000
+
+
+def idx(array):
+    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.tobytes()
+
+
+def archive(files):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def damaged(good, rng):
+    """Endless damaged versions of a good file: cut, changed, extended, shuffled, or nothing but noise."""
+    while True:
+        data = bytearray(good)
+        kind, at = rng.randrange(6), rng.randrange(len(good))
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            data[at % 64] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            for _ in range(20):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        elif kind == 3:
+            data += rng.randbytes(rng.randrange(1, 50))
+        elif kind == 4:
+            del data[at:at + rng.randrange(1, 30)]
+        else:
+            data = bytearray(good[:rng.randrange(16)] + rng.randbytes(rng.randrange(300)))
+        yield bytes(data)
+
+
+def survives(read, path, goods, check):
+    """Give DAMAGED bad files to a reader: each is read within reason, or raises a DataError that names it."""
+    rng = random.Random(0)
+    streams = [damaged(good, rng) for good in goods]
+    refused = 0
+    tracemalloc.start()
+    try:
+        for i in range(DAMAGED):
+            path.write_bytes(next(streams[i % len(streams)]))
+            try:
+                check(read(path))       # a changed pixel is not damage that can be seen
+            except DataError as error:
+                assert str(path) in str(error)
+                assert "\n" not in str(error)
+                refused += 1
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert refused > DAMAGED // 2
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)), st.booleans())
+def test_idx_round_trip(tmp_path_factory, array, packed):
+    path = tmp_path_factory.mktemp("idx") / "file"
+    path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
+    got = read_idx(path)
+    assert got.dtype == np.uint8 and got.flags.writeable
+    np.testing.assert_array_equal(got, array)
+
+
+def test_idx_damaged(tmp_path):
+    good = idx(np.random.default_rng(1).integers(0, 256, (5, 9, 8), np.uint8))
+    survives(read_idx, tmp_path / "x.gz", [good, gzip.compress(good)], lambda a: a.shape)
+
+
+@pytest.mark.parametrize(("data", "message"), [
+    (b"", "not an IDX file"), (b"\0\0\x08", "not an IDX file"), (b"PK\x03\x04", "not an IDX file"),
+    (b"\0\0\x0d\x01\0\0\0\0", "float32"), (b"\0\0\x08\x00", "not an IDX file"), (b"\0\0\x08\x09", "9 dimensions"),
+    (b"\0\0\x08\x02\0\0", "within its header"), (b"\0\0\x08\x01\xff\xff\xff\xff", "at most"),
+    (b"\0\0\x08\x03" + b"\xff" * 12, "at most"), (b"\0\0\x08\x01\0\0\0\x01ab", "goes on"),
+    (gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab"), "truncated"), (gzip.compress(idx(np.ones(9, np.uint8)))[:-9], "cannot be read"),
+], ids=lambda value: value if isinstance(value, str) else "data")
+def test_idx_errors_say_what_is_wrong(tmp_path, data, message):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        read_idx(tmp_path / "x")
+
+
+def test_missing_file_and_folder(tmp_path):
+    for read in (read_idx, read_cifar10, read_image):
+        for path in (tmp_path / "absent.npy", tmp_path / "absent.png", tmp_path):
+            with pytest.raises(DataError, match=path.name):
+                read(path)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(200 << 20)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="goes on"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_cifar_layout(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (7, 32, 32, 3), np.uint8), rng.integers(0, 10, 7)
+    data = b"".join(bytes([k]) + x.transpose(2, 0, 1).tobytes() for x, k in zip(images, labels, strict=True))
+    (tmp_path / "b.bin").write_bytes(data)
+    x, y = read_cifar10(tmp_path / "b.bin")
+    np.testing.assert_array_equal(x, images)
+    np.testing.assert_array_equal(y, labels)
+    assert y.dtype == np.int64
+
+
+def test_cifar_damaged(tmp_path):
+    good = bytes(2 * CIFAR_RECORD)
+    survives(read_cifar10, tmp_path / "b.bin", [good], lambda pair: pair[0].shape)
+    (tmp_path / "b.bin").write_bytes(b"\x0a" + bytes(CIFAR_RECORD - 1))
+    with pytest.raises(DataError, match="label 10"):
+        read_cifar10(tmp_path / "b.bin")
+
+
+def test_archive(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(archive({"x/readme": b"no", "../../a.bin": b"123", "x/b.bin": b"4"}))
+    assert read_members(path, ("a.bin", "b.bin"), largest=3) == {"a.bin": b"123", "b.bin": b"4"}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
+    with pytest.raises(DataError, match=r"lacks c\.bin"):
+        read_members(path, ("a.bin", "c.bin"), largest=3)
+    with pytest.raises(DataError, match="at most 2 bytes"):
+        read_members(path, ("a.bin",), largest=2)
+    path.write_bytes(archive({"big": bytes(1 << 20), "a.bin": b"1"}))
+    with pytest.raises(DataError, match="more than"):
+        read_members(path, ("a.bin",), largest=3, limit=1000)
+
+
+def test_archive_link_is_refused(tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        link = tarfile.TarInfo("a.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    (tmp_path / "a.tar.gz").write_bytes(packed.getvalue())
+    with pytest.raises(DataError, match=r"a\.bin is not a file"):
+        read_members(tmp_path / "a.tar.gz", ("a.bin",), largest=10)
+
+
+def test_archive_damaged(tmp_path):
+    good = archive({"x/a.bin": bytes(CIFAR_RECORD), "b.bin": b"5"})
+    survives(lambda path: read_members(path, ("a.bin", "b.bin"), 2 * CIFAR_RECORD), tmp_path / "a.tar.gz",
+             [good, gzip.compress(gzip.decompress(good), 0)], len)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+def npy(array, **options):
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def png(array, mode=None, form="PNG", **options):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install '.[image]'")
+    file = io.BytesIO()
+    picture = image.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(file, form, **options)
+    return file.getvalue()
+
+
+class Trap:
+    """Unpickled, it would raise something that is no DataError."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('a pickle was executed')",))
+
+
+@pytest.mark.parametrize("array", [
+    np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(12, dtype=np.uint8).reshape(3, 4, 1),
+    np.arange(36, dtype=np.uint8).reshape(3, 4, 3), np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
+])
+def test_npy_is_read(tmp_path, array):
+    (tmp_path / "x.npy").write_bytes(npy(array))
+    got = read_image(tmp_path / "x.npy")
+    assert got.dtype == np.float32 and got.shape == (*array.shape, 1)[:3]
+    np.testing.assert_array_equal(got.reshape(array.shape), array / np.float32(255))
+
+
+def test_npy_types(tmp_path):
+    path = tmp_path / "x.npy"
+    for array, value in ((np.ones((2, 2), bool), 1), (np.full((2, 2), 65535, np.uint16), 1), (np.ones((2, 2)), 1)):
+        path.write_bytes(npy(array))
+        assert (read_image(path) == value).all()
+    for array, message in ((np.ones((2, 2), np.int64), "int64"), (np.full((2, 2), 1.5), "outside"),
+                           (np.full((2, 2), np.nan), "outside"), (np.ones(4), "no picture"),
+                           (np.ones((2, 2, 2)), "shape"), (np.ones((2, 0)), "no picture"),
+                           (np.ones((2, 2), complex), "complex")):
+        path.write_bytes(npy(array))
+        with pytest.raises(DataError, match=message):
+            read_image(path)
+
+
+def test_pickles_are_never_executed(tmp_path):
+    trap = np.empty((1, 1), object)
+    trap[0, 0] = Trap()
+    for name, data in (("a.npy", npy(trap, allow_pickle=True)), ("b.npy", pickle.dumps(Trap())),
+                       ("c.bin", pickle.dumps(Trap())), ("d.png", pickle.dumps(Trap()))):
+        (tmp_path / name).write_bytes(data)
+        for read in (read_image, read_idx, read_cifar10):
+            with pytest.raises(DataError):
+                read(tmp_path / name)
+
+
+def test_npy_that_declares_much(tmp_path):
+    head = npy(np.zeros((2, 2), np.uint8)).replace(b"(2, 2), ", b"(9999, 6000), ")
+    (tmp_path / "x.npy").write_bytes(head)
+    with pytest.raises(DataError, match="x.npy"):
+        read_image(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 3)])
+def test_pillow_modes(tmp_path, mode, channels):
+    array = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    (tmp_path / "x.png").write_bytes(png(array, mode))
+    got = read_image(tmp_path / "x.png")
+    assert got.shape == (6, 5, channels) and got.dtype == np.float32 and got.min() >= 0 and got.max() <= 1
+    if mode == "RGB":
+        np.testing.assert_allclose(got, array / 255, atol=1e-6)
+
+
+def test_sixteen_bits_and_transparency(tmp_path):
+    (tmp_path / "x.png").write_bytes(png(np.full((2, 2), 32768, np.uint16)))
+    np.testing.assert_allclose(read_image(tmp_path / "x.png"), 32768 / 65535)
+    (tmp_path / "y.png").write_bytes(png(np.zeros((2, 2, 4), np.uint8)))
+    np.testing.assert_array_equal(read_image(tmp_path / "y.png"), np.ones((2, 2, 3)))
+
+
+def test_fit_keeps_proportions_and_levels(tmp_path):
+    page = np.ones((40, 80), np.float32)
+    page[:, 40:] = 0
+    np.save(tmp_path / "x.npy", page)
+    got = read_image(tmp_path / "x.npy", (28, 28, 1), invert=False)[..., 0]
+    assert got.shape == (28, 28)
+    np.testing.assert_allclose(got[7:21, :13], 1, atol=1e-6)
+    np.testing.assert_allclose(got[7:21, 15:], 0, atol=1e-6)
+    assert 0.4 < got[0].mean() < 0.6                      # the margin: the mean of the border
+    assert read_image(tmp_path / "x.npy", (20, 30, 3)).shape == (20, 30, 3)
+    np.save(tmp_path / "y.npy", np.random.default_rng(0).random((3, 5, 3)))
+    assert read_image(tmp_path / "y.npy", (200, 7, 1)).shape == (200, 7, 1)
+
+
+def test_dark_ink_on_paper_is_inverted_unless_told(tmp_path):
+    page = np.ones((28, 28), np.float32)
+    page[10:20, 14] = 0
+    np.save(tmp_path / "x.npy", page)
+    read = read_image(tmp_path / "x.npy", (28, 28, 1))
+    np.testing.assert_array_equal(read[..., 0], 1 - page)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.npy", (28, 28, 1), invert=False)[..., 0], page)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.npy")[..., 0], page)
+    assert read_image(tmp_path / "x.npy", (28, 28, 3))[0, 0, 0] == 1
+    np.save(tmp_path / "y.npy", 1 - page)
+    np.testing.assert_array_equal(read_image(tmp_path / "y.npy", (28, 28, 1))[..., 0], 1 - page)
+    np.testing.assert_array_equal(read_image(tmp_path / "y.npy", (28, 28, 1), invert=True)[..., 0], page)
+
+
+def test_images_damaged(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
+    forms = {"PNG": {}, "JPEG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "PPM": {}}
+    survives(read_image, tmp_path / "x.png", [png(array, form=form, **more) for form, more in forms.items()],
+             lambda x: x.shape)
+    survives(read_image, tmp_path / "x.npy", [npy(array), npy(array / 255)], lambda x: x.shape)
+
+
+def test_picture_bomb_and_foreign_formats(tmp_path):
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 60000, 60000) + b"\x08\0\0\0\0"
+    (tmp_path / "x.png").write_bytes(header + b"\0\0\0\0" * 9)
+    with pytest.raises(DataError, match=r"x\.png"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "y.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(DataError, match="not a readable picture"):
+        read_image(tmp_path / "y.png")
+
+
+def test_without_pillow_the_remedy_is_named(tmp_path, monkeypatch):
+    (tmp_path / "x.png").write_bytes(b"")
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(DataError, match="pip install pillow"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 2), (0, 3, 1)])
+def test_bad_shape(tmp_path, shape):
+    with pytest.raises(ValueError, match="shape must be"):
+        read_image(tmp_path / "x.npy", shape)
+
+
+def test_cifar_records_of_nothing():
+    with pytest.raises(DataError, match="0 bytes"):
+        cifar_records(b"")
