@@ -4,7 +4,10 @@ test_ops.py runs all of them over all cases."""
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,8 +15,10 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
+from tests.references import KINKS, REFERENCES
 from tinynet.autograd import Node
-from tinynet.gradcheck_cases import Case
+from tinynet.backends.cpu import memory
+from tinynet.gradcheck_cases import CASES, Case
 from tinynet.tensor import Tensor
 
 
@@ -262,5 +267,71 @@ def grad_equals_backward(case: Case) -> None:
         assert_array_equal(g.data, np.zeros(x.shape) if x.grad is None else x.grad.data, strict=True)
 
 
-CHECKS = [gradient, dtypes, arrays_stay_arrays, vjp_contract, subsets, layouts, twice, freed, changed_inputs,
+def values(case: Case) -> None:
+    """What tests/references.py computes with loops and plain NumPy."""
+    if case.fn is not getattr(tn.ops, case.name):
+        return      # a row that combines operations: others hold the values
+    if case.name.startswith("conv") and not len(case.draws[0](np.random.default_rng(0))):
+        return
+    arrays = case.arrays()
+    expected = REFERENCES[case.name](*arrays, **case.options)
+    found = outputs_of(case, as_leaves(arrays))
+    for y, e in zip(found, expected if isinstance(expected, list) else [expected], strict=True):
+        assert y.shape == np.shape(e), f"shape {y.shape}, the reference says {np.shape(e)}"
+        assert_allclose(y.numpy(), e, rtol=1e-12, atol=1e-13)
+
+
+CHECKS = [gradient, values, dtypes, arrays_stay_arrays, vjp_contract, subsets, layouts, twice, freed, changed_inputs,
           grad_equals_backward]
+
+
+def kinks(name: str, inputs: list, expected: list) -> None:
+    """The gradient where a derivative jumps, for a cotangent of ones (None: it is not asked)."""
+    leaves = [tn.tensor(np.asarray(x, float), requires_grad=True) if np.ndim(x) else x for x in inputs]
+    y = getattr(tn.ops, name)(*leaves)
+    y.backward(np.ones(y.shape))
+    for x, gradient in zip(leaves, expected, strict=False):
+        for place, g in np.ndenumerate(np.asarray(gradient, object)):
+            assert g is None or abs(x.grad.numpy()[place] - g) < 1e-12, f"{name}: {x.grad.numpy()} at {x.numpy()}"
+
+
+def adjoint(name: str) -> None:
+    """⟨im2col x, c⟩ = ⟨x, col2im c⟩ on backend `name`, for odd sizes, strides, paddings and dilations."""
+    be, rng = tn.backends.get(name), np.random.default_rng(0)
+    for kernel, stride, padding, dilation in product([(3, 2)], [(1, 1), (2, 3)], [((0, 0), (0, 0)), ((1, 2), (0, 3))],
+                                                     [(1, 1), (2, 1)]):
+        x = rng.standard_normal((2, 6, 5, 3))
+        columns = be.im2col(be.asarray(x), kernel, stride, padding, dilation)
+        c = rng.standard_normal(columns.shape)
+        back = be.numpy(be.col2im(be.asarray(c), x.shape, stride, padding, dilation))
+        assert back.shape == x.shape
+        assert_allclose((be.numpy(columns) * c).sum(), (x * back).sum(), rtol=1e-12)
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Within, the numpy backend's fresh memory is full of NaN: what is not written shows."""
+    real = memory.empty
+
+    def empty(shape, dtype):
+        array = real(shape, dtype)
+        array.fill(np.nan if array.dtype.kind == "f" else 1)
+        return array
+
+    modules = [m for m in list(sys.modules.values()) if getattr(m, "empty", None) is real]
+    for module in modules:
+        module.empty = empty
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.empty = real
+
+
+# Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
+PROOFS = {
+    **{f"{check.__name__}: {case}": partial(check, case)
+       for case in CASES if case.smooth for check in (gradient, values, subsets)},
+    **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},
+    "adjoint": partial(adjoint, "numpy"),
+}

@@ -1,0 +1,274 @@
+"""Break every derivative, and see whether the suite notices: `python -m tests.mutate [NAME…]`.
+
+Two kinds of mutants, each held against the cases of tinynet/gradcheck_cases.py (and,
+for the source, against all of checks.PROOFS) until one fails:
+
+- *tape*: the gradient that an operation hands to one of its inputs is changed on its way (sign, a factor of
+  1 ± 1e-3, dropped, its axes swapped), whatever the code looks like;
+- *source*: one place in the code of a derivative is changed (an operator, a number, a flag, the order of two
+  arguments, a statement left out): the products in tinynet/ops and the `…_grad` kernels in tinynet/backends/cpu.
+
+Prints a table and every mutant that survived; exits with 1 if one did. A mutant that computes the same function
+cannot be noticed: EQUIVALENT lists those, each with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from tests import checks
+from tinynet import autograd
+from tinynet.gradcheck_cases import CASES, Case
+
+Proof = Callable[[], None]
+
+
+def noticed_by(proofs: Iterable[Proof]) -> bool:
+    """Whether one of them fails."""
+    with warnings.catch_warnings(), checks.poisoned():
+        warnings.simplefilter("error")
+        for proof in proofs:
+            try:
+                proof()
+            except Exception:
+                return True
+    return False
+
+
+# ---- changing gradients on the tape ----------------------------------------------------------------------
+
+
+def swapped(p: np.ndarray) -> np.ndarray:
+    """p with its values in the order of the transposed array; a vector is turned by one."""
+    return np.roll(p, 1) if p.ndim == 1 else p.T.reshape(p.shape)
+
+
+TAPE: dict[str, Callable] = {
+    "sign": np.negative,
+    "factor 1.001": lambda p: p * 1.001,
+    "factor 0.999": lambda p: p * 0.999,
+    "dropped": lambda p: None,
+    "swapped axes": swapped,
+}
+
+
+@contextlib.contextmanager
+def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
+    """Within, operation `name` hands its i-th input a changed gradient."""
+    real = autograd.Node
+
+    def node(made: str, be: Any, y: Any, parents: tuple, vjp: Callable | None) -> autograd.Node:
+        def broken(g: Any, need: Any) -> tuple:
+            parts = list(vjp(g, need))
+            if i < len(parts) and parts[i] is not None:
+                parts[i] = change(np.asarray(parts[i]))
+            return tuple(parts)
+
+        return real(made, be, y, parents, broken if made == name else vjp)
+
+    autograd.Node = node   # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        autograd.Node = real   # type: ignore[misc]
+
+
+def differentiable_inputs(name: str, cases: list[Case]) -> list[int]:
+    """The places of operation `name` that a gradient arrives at in some case."""
+    places = set()
+    for case in cases:
+        for y in checks.outputs_of(case, checks.as_leaves(case.arrays())):
+            for node in checks.nodes_of(y):
+                if node.name == name:
+                    places |= {i for i, parent in enumerate(node.parents) if parent is not None}
+    return sorted(places)
+
+
+def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
+    """(mutant, whether a case noticed) for every gradient that operation `name` gives."""
+    cases = [c for c in CASES if c.name == name.lstrip("_") and c.smooth]
+    for i in differentiable_inputs(name, cases):
+        for label, change in TAPE.items():
+            with on_tape(name, i, change):
+                yield f"{name}, input {i}: {label}", noticed_by(case.check for case in cases)
+
+
+# ---- changing the source -----------------------------------------------------------------------------------
+
+OPS = ("elementwise", "reduce", "shape", "matmul", "conv", "pool", "loss", "random")
+KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "conv")
+HELPERS = {"sum_to", "col2im", "_leak", "_add_windows"}     # parts of derivatives under another name
+
+OPERATORS: dict = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.USub: ast.UAdd,
+    ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.GtE: ast.Lt, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+}
+CALLS = {"add": "subtract", "subtract": "add", "multiply": "divide", "divide": "multiply", "greater": "less",
+         "greater_equal": "less", "less_equal": "greater", "equal": "not_equal", "log": "exp", "exp": "log"}
+ORDERED = ("subtract", "divide", "power", "matmul", "where")
+
+# place and change → why the mutant computes the same
+EQUIVALENT: dict[str, str] = {}
+
+
+@dataclass
+class Mutant:
+    function: FunctionType
+    code: CodeType
+    line: str          # the source line that was changed
+    change: str
+
+    def __str__(self) -> str:
+        module = self.function.__module__.removeprefix("tinynet.")
+        return f"{module}.{self.function.__name__}: {self.change} in `{self.line}`"
+
+
+def source_mutants(module: ModuleType) -> Iterator[Mutant]:
+    """Each change to each derivative of a module, one at a time, compiled."""
+    source = inspect.getsource(module)
+    tree, lines = ast.parse(source), source.splitlines()
+    for definition in tree.body:
+        if not isinstance(definition, ast.FunctionDef):
+            continue
+        function = inspect.unwrap(getattr(module, definition.name))
+        for part in derivative_parts(definition):
+            for number, change in changes(part):
+                compiled = compile(tree, str(module.__file__), "exec")
+                code = next(c for c in compiled.co_consts
+                            if isinstance(c, CodeType) and c.co_name == definition.name)
+                yield Mutant(function, code, lines[number - 1].strip(), change)
+
+
+def derivative_parts(definition: ast.FunctionDef) -> list[ast.AST]:
+    """What of a function computes a derivative: all of a `…_grad`, the inner functions of an operation."""
+    if definition.name in HELPERS or "_grad" in definition.name or definition.name.endswith("_backward"):
+        return [definition]
+    is_op = any(isinstance(d, ast.Name) and d.id == "op" for d in definition.decorator_list)
+    if is_op or any(isinstance(n, ast.FunctionDef) and n.name == "vjp" for n in definition.body):
+        return [n for n in ast.walk(definition) if isinstance(n, ast.Lambda)
+                or (isinstance(n, ast.FunctionDef) and n is not definition)]
+    return []
+
+
+def changes(part: ast.AST) -> Iterator[tuple[int, str]]:
+    """Makes each change to the tree in turn, undone when the next is asked for; gives (line number, what)."""
+    indifferent = {id(n) for node in ast.walk(part) for piece in without_effect(node) for n in ast.walk(piece)}
+    for node in ast.walk(part):
+        line = getattr(node, "lineno", 0)
+        for field, value, label in variants(node) if id(node) not in indifferent else ():
+            before = getattr(node, field)
+            setattr(node, field, value)
+            yield line, label
+            setattr(node, field, before)
+
+
+def without_effect(node: ast.AST) -> list[ast.AST]:
+    """Parts that no result depends on: where memory comes from, zip's strictness, the 1 of reshape's -1."""
+    if isinstance(node, ast.keyword) and node.arg in ("strict", "out"):
+        return [node]
+    if isinstance(node, ast.IfExp) and ast.unparse(node.test) == "out is None":
+        return [node]
+    return [node.operand] if isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-1" else []
+
+
+def variants(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
+    """(field, its new value, a label) for each way to break one node of the tree."""
+    op = getattr(node, "ops", [None])[0] or getattr(node, "op", None)
+    if type(op) in OPERATORS:
+        other = OPERATORS[type(op)]()
+        yield ("ops", [other], f"another {type(op).__name__}") if isinstance(node, ast.Compare) else (
+            "op", other, f"another {type(op).__name__}")
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield "value", not node.value, f"not {node.value}"
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        yield "value", node.value + 1, f"{node.value} + 1"
+    elif isinstance(node, ast.IfExp):
+        yield "test", ast.copy_location(ast.Constant(value=False), node), "always else"
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        called, arguments = node.func, node.args
+        if called.attr in CALLS:
+            other = ast.copy_location(ast.Attribute(called.value, CALLS[called.attr], called.ctx), called)
+            yield "func", other, f"{called.attr} → {CALLS[called.attr]}"
+        if called.attr in ORDERED and len(arguments) >= 2:
+            yield "args", [*arguments[:-2], arguments[-1], arguments[-2]], f"{called.attr} the other way round"
+    for field in ("body", "orelse"):
+        statements = getattr(node, field, None)
+        for k, statement in enumerate(statements if isinstance(statements, list) else ()):
+            if isinstance(statement, ast.AugAssign):
+                yield field, [*statements[:k], ast.copy_location(ast.Pass(), statement),
+                              *statements[k + 1:]], f"`{ast.unparse(statement)}` left out"
+
+
+def users() -> dict[CodeType, list[Proof]]:
+    """For each function of tinynet, the proofs in which it runs."""
+    found: dict[CodeType, list[Proof]] = defaultdict(list)
+    for proof in checks.PROOFS.values():
+        seen: set[CodeType] = set()
+        sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
+        try:
+            proof()
+        finally:
+            sys.setprofile(None)
+        for code in seen:
+            found[code].append(proof)
+    return found
+
+
+@contextlib.contextmanager
+def in_source(mutant: Mutant) -> Iterator[None]:
+    """Within, the function runs the mutant's code: nothing is imported again, every reference sees it."""
+    before = mutant.function.__code__
+    mutant.function.__code__ = mutant.code
+    try:
+        yield
+    finally:
+        mutant.function.__code__ = before
+
+
+# ---- the report ---------------------------------------------------------------------------------------------
+
+
+def main(names: list[str]) -> int:
+    survivors, rows, start = [], [], time.time()
+    modules = [importlib.import_module(f"tinynet.{floor}.{topic}")
+               for floor, topics in (("ops", OPS), ("backends.cpu", KERNELS)) for topic in topics]
+    using = users()
+    for name in autograd.OPS:
+        if not names or name in names:
+            results = list(tape_mutants(name))
+            rows.append((f"tape    {name}", len(results)))
+            survivors += [label for label, noticed in results if not noticed]
+    for module in modules:
+        if not names or module.__name__.removeprefix("tinynet.") in names:
+            count = 0
+            for mutant in source_mutants(module):
+                proofs = using[mutant.function.__code__]
+                count += 1
+                with in_source(mutant):
+                    if not noticed_by(proofs) and str(mutant) not in EQUIVALENT:
+                        survivors.append(f"{mutant} ({len(proofs)} proofs run it)")
+            rows.append((f"source  {module.__name__.removeprefix('tinynet.')}", count))
+    for label, count in rows:
+        print(f"{label:40} {count:5} mutants")
+    print(f"{sum(n for _, n in rows)} mutants in {time.time() - start:.0f} s, {len(EQUIVALENT)} known to compute the same; "
+          f"{len(survivors)} survived")
+    for label in survivors:
+        print("  survived:", label)
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

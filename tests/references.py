@@ -1,0 +1,155 @@
+"""What each operation computes, said in plain NumPy and loops: nothing here shares code with tinynet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+erf = np.vectorize(math.erf, otypes=[float])
+
+
+def logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
+
+
+def softmax(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
+
+
+def dense(x: np.ndarray, w: np.ndarray, b: Any = 0.0, relu: bool = False) -> np.ndarray:
+    y = x @ w + b
+    return np.maximum(y, 0) if relu else y
+
+
+def pad(x: np.ndarray, widths: Any, mode: str = "constant", value: float = 0.0) -> np.ndarray:
+    return np.pad(x, widths, mode=mode, **({"constant_values": value} if mode == "constant" else {}))
+
+
+def reduced(losses: np.ndarray, reduction: str) -> np.ndarray:
+    return {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](losses)
+
+
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray, reduction: str = "mean") -> np.ndarray:
+    losses = [math.log(sum(math.exp(v - row[label]) for v in row)) for row, label in zip(logits, labels, strict=True)]
+    return reduced(np.array(losses), reduction)
+
+
+def nll_loss(log_probabilities: np.ndarray, labels: np.ndarray, reduction: str = "mean") -> np.ndarray:
+    return reduced(np.array([-row[label] for row, label in zip(log_probabilities, labels, strict=True)]), reduction)
+
+
+def mse(x: np.ndarray, y: np.ndarray, reduction: str = "mean") -> np.ndarray:
+    return reduced((x - y) ** 2, reduction)
+
+
+def binary_cross_entropy(x: np.ndarray, t: np.ndarray, reduction: str = "mean") -> np.ndarray:
+    p = 1 / (1 + np.exp(-x))
+    return reduced(-t * np.log(p) - (1 - t) * np.log(1 - p), reduction)
+
+
+# ---- windows ---------------------------------------------------------------------------------------------
+
+
+def two(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def borders(size: tuple, extent: tuple, stride: tuple, padding: Any) -> list[tuple[int, int]]:
+    """(before, after) for both axes."""
+    if padding == "valid":
+        return [(0, 0), (0, 0)]
+    if padding == "same":
+        missing = [max((math.ceil(n / s) - 1) * s + e - n, 0) for n, s, e in zip(size, stride, extent, strict=True)]
+        return [(m // 2, m - m // 2) for m in missing]
+    return [(p, p) for p in two(padding)]
+
+
+def windows(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any = 1, fill: float = 0.0):
+    """((N, OH, OW) output places, the (N, KH, KW, C) window of each), the image framed with `fill`."""
+    kernel, stride, dilation = two(kernel), two(stride), two(dilation)
+    extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    (top, bottom), (left, right) = borders(x.shape[1:3], extent, stride, padding)
+    framed = np.full((x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right, x.shape[3]), fill, x.dtype)
+    framed[:, top:top + x.shape[1], left:left + x.shape[2]] = x
+    size = [(n - e) // s + 1 for n, e, s in zip(framed.shape[1:3], extent, stride, strict=True)]
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows = [i * stride[0] + u * dilation[0] for u in range(kernel[0])]
+            columns = [j * stride[1] + v * dilation[1] for v in range(kernel[1])]
+            yield size, (i, j), framed[:, rows][:, :, columns]
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+           groups: int = 1) -> np.ndarray:
+    y = None
+    inputs, filters = w.shape[2], w.shape[3] // groups
+    for size, (i, j), window in windows(x, w.shape[:2], stride, padding, dilation):
+        y = np.zeros((len(x), *size, w.shape[3])) if y is None else y
+        for f in range(w.shape[3]):
+            first = f // filters * inputs       # the first input channel that filter f sees
+            y[:, i, j, f] = (window[..., first:first + inputs] * w[..., f]).sum((1, 2, 3)) + (0 if b is None else b[f])
+    return y
+
+
+def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: Any = None, pool: bool = True, **options: Any) -> np.ndarray:
+    y = np.maximum(conv2d(x, w, b, **options), 0)
+    return max_pool2d(y, 2) if pool else y
+
+
+def max_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0) -> np.ndarray:
+    y = None
+    stride = kernel_size if stride is None else stride
+    for size, (i, j), window in windows(x, kernel_size, stride, padding, fill=-np.inf):
+        y = np.zeros((len(x), *size, x.shape[3])) if y is None else y
+        y[:, i, j] = window.max((1, 2))
+    return y
+
+
+def avg_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0,
+               count_include_pad: bool = True) -> np.ndarray:
+    y = None
+    stride = kernel_size if stride is None else stride
+    mean = np.mean if count_include_pad else np.nanmean
+    for size, (i, j), window in windows(x, kernel_size, stride, padding, fill=0 if count_include_pad else np.nan):
+        y = np.zeros((len(x), *size, x.shape[3])) if y is None else y
+        y[:, i, j] = mean(window, axis=(1, 2))
+    return y
+
+
+REFERENCES: dict[str, Any] = {
+    **{name: getattr(np, name) for name in (
+        "add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "negative", "exp", "log",
+        "sqrt", "abs", "tanh", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "sum", "mean",
+        "max", "min", "var", "transpose", "squeeze", "expand_dims", "broadcast_to", "matmul")},
+    "clip": lambda x, low=None, high=None: np.clip(x, low, high),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, slope * x),
+    "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "astype": lambda x, dtype: x.astype(dtype),
+    "logsumexp": logsumexp, "softmax": softmax, "log_softmax": lambda x, axis=-1: np.log(softmax(x, axis)),
+    "flatten": lambda x: x.reshape(len(x), math.prod(x.shape[1:])),
+    "split": lambda x, sections, axis=0: np.split(x, sections, axis),
+    "pad": pad, "getitem": lambda x, index: x[index], "dense": dense,
+    "conv2d": conv2d, "conv_relu_pool": conv_relu_pool, "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d,
+    "global_avg_pool2d": lambda x: x.mean((1, 2)),
+    "softmax_cross_entropy": softmax_cross_entropy, "nll_loss": nll_loss, "mse": mse,
+    "binary_cross_entropy_with_logits": binary_cross_entropy,
+}
+
+# Where a derivative jumps, the project chooses: (operation, inputs, gradients for a cotangent of ones).
+KINKS: list[tuple[str, list, list]] = [
+    ("relu", [[-1, 0, 2]], [[0, 0, 1]]),
+    ("leaky_relu", [[-1, 0, 2]], [[0.01, 0.01, 1]]),
+    ("abs", [[-3, 0, 2]], [[-1, 0, 1]]),
+    ("maximum", [[1, 2, 3], [2, 2, 2]], [[0, 1, 1], [1, 0, 0]]),
+    ("minimum", [[1, 2, 3], [2, 2, 2]], [[1, 1, 0], [0, 0, 1]]),
+    ("max", [[[1, 3], [3, 2]]], [[[0, 1], [0, 0]]]),
+    ("min", [[[1, 0], [0, 2]]], [[[0, 1], [0, 0]]]),
+    ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),   # log(-2): not real
+    ("max_pool2d", [np.zeros((1, 2, 2, 1)), 2], [[[[[1], [0]], [[0], [0]]]]]),
+    ("clip", [[-2, -1, 0, 1, 2], -1.0, 1.0], [[0, 1, 1, 1, 0]]),
+]
