@@ -19,7 +19,6 @@ is for those who need zeros to be zeros. In float64 "auto" is exact: that is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from . import taps, winograd
 from .memory import empty
-from .pool import (NO_PADS, Pads, Pair, four_masks, four_maximum, max_pool2d, max_pool2d_grad, output_size,
+from .pool import (NO_PADS, Pads, Pair, bands, four_masks, four_maximum, max_pool2d, max_pool2d_grad, output_size,
                    quadrants, rectify)
 
 COLUMNS_BYTES = 2 << 20
@@ -133,20 +132,6 @@ def reference_conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, at: Geome
 # ---- im2col in tiles ------------------------------------------------------------------------------------------
 
 
-def _bands(n: int, lines: int, line_bytes: int, even: bool) -> Iterator[tuple[slice, slice]]:
-    """(images, output lines) of each tile: whole images where one fits, else some lines of one."""
-    count = max(1, COLUMNS_BYTES // max(1, line_bytes))
-    if count >= lines:
-        step = count // max(lines, 1)
-        for first in range(0, n, step):
-            yield slice(first, min(first + step, n)), slice(0, lines)
-        return
-    count = max(2, count // 2 * 2) if even else count
-    for image in range(n):
-        for first in range(0, lines, count):
-            yield slice(image, image + 1), slice(first, min(first + count, lines))
-
-
 def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndarray:
     """(groups, N·lines·OW, KH·KW·C / groups) for some output lines of the padded x."""
     kh, kw = kernel
@@ -177,7 +162,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
     y = empty((n, oh // 2, ow_used // 2, f) if pool else (n, oh, ow, f), dtype)
     marks = empty((4, *y.shape), np.bool_) if pool else None
     matrices = np.ascontiguousarray(_weights_by_group(w, at.groups))
-    for images, lines in _bands(n, oh, ow * kh * kw * c * x.itemsize, pool):
+    for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 2 if pool else 1):
         columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
         count = lines.stop - lines.start
         z = y[images, lines] if not pool else empty((images.stop - images.start, count, ow, f), dtype)
@@ -209,7 +194,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
     db = np.zeros(f, w.dtype) if has_bias and need[2] else None
     frame = None
-    for images, lines in _bands(n, oh, ow * kh * kw * c * x.itemsize, marks is not None):
+    for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 1 if marks is None else 2):
         count = lines.stop - lines.start
         if marks is not None:
             half = slice(lines.start // 2, lines.stop // 2)

@@ -18,6 +18,7 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 Slices = tuple[slice, slice]
 NO_PADS: Pads = ((0, 0), (0, 0))
+SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
 
 
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
@@ -27,6 +28,22 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation:
     if room[0] < reach[0] or room[1] < reach[1]:
         raise ValueError(f"a window of {reach[0]}×{reach[1]} does not fit a padded image of {room[0]}×{room[1]}")
     return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
+
+
+def bands(n: int, lines: int, line_bytes: int, limit: int, step: int = 1) -> Iterator[tuple[slice, slice]]:
+    """Cuts n images of so many lines into parts of at most `limit` bytes: whole images where one fits, else
+    some lines (a multiple of `step`) of one image. Gives (images, lines)."""
+    count = max(1, limit // max(1, line_bytes))
+    if count >= lines:
+        together = count // max(1, lines)
+        together = -(-n // max(1, -(-n // together)))  # parts of about the same size
+        for first in range(0, n, max(1, together)):
+            yield slice(first, min(first + together, n)), slice(0, lines)
+        return
+    count = max(1, count // step) * step
+    for image in range(n):
+        for first in range(0, lines, count):
+            yield slice(image, image + 1), slice(first, min(first + count, lines))
 
 
 def _inside(place: int, outputs: int, size: int, stride: int, before: int) -> tuple[slice, slice]:

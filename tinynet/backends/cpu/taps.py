@@ -24,11 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .memory import empty
-from .pool import four_masks, four_maximum, rectify
+from .pool import SMALL_PRODUCT, Pads, four_masks, four_maximum, rectify
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
 COLUMNS_BYTES = 2 << 20
-SMALL_PRODUCT = 1_000_000  # below this many multiplications OpenBLAS does not copy its operands first
 
 
 class Layout(NamedTuple):

@@ -7,177 +7,114 @@ interpolate. With d a tile of the image and w a kernel,
 
     V = Bᵀ d B     U = G w Gᵀ     M = Σ over channels of V · U     y = Aᵀ M A
 
-The sum over channels makes t² matrix products, (tiles, C) @ (C, F), of M. Everything around them is
-additions of whole arrays; layouts are chosen such that these run over contiguous memory:
-V is (t, t, N, TH, TW, C), M is (t, t, N, TH, TW, F), where TH × TW tiles cover an image's output.
+A transform on both sides is one matrix on the flattened tile, the Kronecker product of the two:
+V = (Bᵀ ⊗ Bᵀ) d. So everything here is a matrix product: three transforms, (t², t²) or smaller, of arrays
+whose columns are tiles × channels, and in the middle, for each of the t² points, (tiles, C) @ (C, F).
+(Additions of whole arrays, as the transforms are usually written, take a quarter of the arithmetic and
+four times as long: each of NumPy's passes reads and writes memory.)
 
-A and B are written as products of sparse matrices, so that common sums are taken once. The
-transposed chain of the transposed factors is the transposed transform, which is all that the
-derivative needs:
+The derivative is the same chain transposed:
 
     dM = A dy Aᵀ     dU = Σ over tiles of Vᵀ · dM     dV = dM · Uᵀ     dd = B dV Bᵀ     dw = Gᵀ dU G
 
-Errors against float64, relative to the largest output, for unit normal inputs: see `conv.py`.
+Layouts, with P = N·TH·TW tiles in a part: d and V (t², P, C), U (t², C, F), M (t², P, F), y (m², P, F).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty
-from .pool import four_masks, four_maximum, rectify
+from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
-Factor = tuple[tuple[float, ...], ...]
-CHUNK_BYTES = 3 << 20  # what V and M of the images in work at one time may take together
+PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 
 
-class Tile(NamedTuple):
-    """The matrices of F(m×m, 3×3): `bt` and `at` hold Bᵀ's and Aᵀ's factors, the first to apply first."""
+class Tile:
+    """F(m×m, 3×3): its three matrices, Kronecker-squared."""
 
-    m: int
-    bt: tuple[Factor, ...]
-    g: Factor
-    at: tuple[Factor, ...]
+    def __init__(self, bt: list, g: list, at: list) -> None:
+        self.m, self.t = len(at), len(bt)
+        self.image, self.kernel, self.output = (np.kron(a, a) for a in map(np.array, (bt, g, at)))
 
 
 # Points 0, 1, -1 and infinity.
 F2 = Tile(
-    m=2,
-    bt=(((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),),
-    g=((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
-    at=(((1, 1, 1, 0), (0, 1, -1, -1)),),
+    bt=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+    g=[[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+    at=[[1, 1, 1, 0], [0, 1, -1, -1]],
 )
 
 # Points 0, 1, -1, 2, -2 and infinity.
 F4 = Tile(
-    m=4,
-    bt=(
-        (
-            (1, 0, -1, 0, 0, 0),
-            (0, 0, -4, 0, 1, 0),
-            (0, -4, 0, 1, 0, 0),
-            (0, 0, -1, 0, 1, 0),
-            (0, -2, 0, 2, 0, 0),
-            (0, 0, 0, -1, 0, 1),
-        ),
-        (
-            (4, 0, 0, 1, 0, 0),
-            (0, 1, 1, 0, 0, 0),
-            (0, 1, -1, 0, 0, 0),
-            (0, 0, 0, 1, 1, 0),
-            (0, 0, 0, 1, -1, 0),
-            (0, 0, 0, 0, -2, 1),
-        ),
-    ),
-    g=(
-        (1 / 4, 0, 0),
-        (-1 / 6, -1 / 6, -1 / 6),
-        (-1 / 6, 1 / 6, -1 / 6),
-        (1 / 24, 1 / 12, 1 / 6),
-        (1 / 24, -1 / 12, 1 / 6),
-        (0, 0, 1),
-    ),
-    at=(
-        (
-            (1, 0, 0, 0, 0, 0),
-            (0, 1, 1, 0, 0, 0),
-            (0, 1, -1, 0, 0, 0),
-            (0, 0, 0, 1, 1, 0),
-            (0, 0, 0, 1, -1, 0),
-            (0, 0, 0, 0, 0, 1),
-        ),
-        ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 2, 0), (0, 1, 0, 4, 0, 0), (0, 0, 1, 0, 8, 1)),
-    ),
+    bt=[
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    g=[
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    at=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
 )
 
 
-def _transpose(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
-    """The factors of the transposed product."""
-    return tuple(tuple(zip(*f, strict=True)) for f in reversed(factors))
+class Plan(NamedTuple):
+    """One layer's work: `size` is the output that is computed, without the lines that a pool drops."""
+
+    tile: Tile
+    size: tuple[int, int]
+    tiles: tuple[int, int]
+    padding: Pads
+    pool: bool
+    relu: bool
 
 
-# ---- transforms: a small matrix applied to a list of arrays ---------------------------------------------
-
-Program = list[list[tuple[int, float]]]
-
-
-def _combine(row: Sequence[float], arrays: list[np.ndarray], out: np.ndarray, scratch: np.ndarray,
-             add: bool = False) -> None:
-    """out = Σ row[i] · arrays[i] (or out += that), a pass over memory for each term and each factor."""
-    terms = sorted(((c, a) for c, a in zip(row, arrays, strict=True) if c), key=lambda term: term[0] != 1)
-    # Of terms with one coefficient (2a - 2b) the factor is taken out; a first term with factor 1 is free.
-    common = abs(terms[0][0]) if not add and len(terms) > 1 and len({abs(c) for c, _ in terms}) == 1 else 1.0
-    if not add:
-        (c0, first), terms = terms[0], terms[1:]
-        c0 /= common
-        if terms and c0 == 1:
-            c1, second = terms[0]
-            if abs(c1 / common) != 1:
-                second = np.multiply(second, abs(c1), out=out)
-            (np.add if c1 > 0 else np.subtract)(first, second, out=out)
-            terms = terms[1:]
-        elif c0 == 1:
-            np.copyto(out, first)
-        else:
-            np.multiply(first, c0, out=out)
-    for c, array in terms:
-        if abs(c / common) != 1:
-            array = np.multiply(array, abs(c), out=scratch)
-        (np.add if c > 0 else np.subtract)(out, array, out=out)
-    if common != 1:
-        np.multiply(out, common, out=out)
+def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool) -> Plan:
+    (top, bottom), (left, right) = padding
+    oh, ow = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
+    if pool:
+        oh, ow = oh // 2 * 2, ow // 2 * 2
+    return Plan(tile, (oh, ow), (-(-oh // tile.m), -(-ow // tile.m)), padding, pool, relu)
 
 
-def _transform(factors: tuple[Factor, ...], arrays: list[np.ndarray], outs: list[np.ndarray],
-               adds: Sequence[bool] = ()) -> None:
-    """Applies the factors in turn to arrays of one shape; the last writes (where adds[i]: adds) to outs[i]."""
-    shape, dtype = arrays[0].shape, arrays[0].dtype
-    scratch = empty(shape, dtype)
-    for factor in factors[:-1]:
-        results = []
-        for row in factor:
-            if sum(map(abs, row)) == 1 and max(row) == 1:  # it only passes an array on
-                results.append(arrays[row.index(1)])
-            else:
-                results.append(empty(shape, dtype))
-                _combine(row, arrays, results[-1], scratch)
-        arrays = results
-    for i, row in enumerate(factors[-1]):
-        _combine(row, arrays, outs[i], scratch, bool(adds) and adds[i])
+# ---- transforms -----------------------------------------------------------------------------------------
 
 
-# ---- the pieces -------------------------------------------------------------------------------------------
+def _apply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """out (R, …) = matrix (R, K) @ x (K, …), in products small enough for the BLAS not to copy them."""
+    matrix = matrix.astype(x.dtype)
+    x, out = x.reshape(len(x), -1), out.reshape(len(out), -1)
+    width = max(1, SMALL_PRODUCT // matrix.size)
+    count = x.shape[1] // width
+    whole = count * width
+    if count:
+        blocks = x[:, :whole].reshape(len(x), count, width).transpose(1, 0, 2)
+        np.matmul(matrix, blocks, out=out[:, :whole].reshape(len(out), count, width).transpose(1, 0, 2))
+    if whole < x.shape[1]:
+        np.matmul(matrix, x[:, whole:], out=out[:, whole:])
 
 
-def _kron(tile: Tile, dtype: Any) -> np.ndarray:
-    """(t², 9): G ⊗ G, which takes a flattened kernel to its t² values."""
-    g = np.array(tile.g)
-    return np.kron(g, g).astype(dtype)
-
-
-def weights(tile: Tile, w: np.ndarray) -> np.ndarray:
-    """w (3, 3, C, F) → U (t², C, F)."""
-    _, _, c, f = w.shape
-    return (_kron(tile, w.dtype) @ w.reshape(9, c * f)).reshape(-1, c, f)
-
-
-def weights_grad(tile: Tile, du: np.ndarray) -> np.ndarray:
-    """dU (t², C, F) → dw (3, 3, C, F)."""
-    _, c, f = du.shape
-    return (_kron(tile, du.dtype).T @ du.reshape(-1, c * f)).reshape(3, 3, c, f)
-
-
-def _framed(x: np.ndarray, top: int, left: int, h: int, w: int) -> np.ndarray:
-    """x with `top` and `left` zeros before, cut or filled to (N, h, w, C); x itself where that is it."""
-    n, xh, xw, c = x.shape
-    if top == left == 0 and xh >= h and xw >= w:
-        return x[:, :h, :w]
-    frame = empty((n, h, w, c), x.dtype)
-    bottom, right = min(h, top + xh), min(w, left + xw)
+def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
+    """x (N, H, W, C) with its padding, cut or filled to what the tiles cover: (N, m·TH + 2, m·TW + 2, C)."""
+    n, h, w, c = x.shape
+    top, left = p.padding[0][0], p.padding[1][0]
+    lines, width = (p.tile.m * count + 2 for count in p.tiles)
+    if top == left == 0 and h >= lines and w >= width:
+        return x[:, :lines, :width]
+    frame = empty((n, lines, width, c), x.dtype)
+    bottom, right = min(lines, top + h), min(width, left + w)
     frame[:, :top] = 0
     frame[:, bottom:] = 0
     frame[:, top:bottom, :left] = 0
@@ -186,135 +123,43 @@ def _framed(x: np.ndarray, top: int, left: int, h: int, w: int) -> np.ndarray:
     return frame
 
 
-def image_tiles(tile: Tile, x: np.ndarray, th: int, tw: int) -> np.ndarray:
-    """x (N, m·TH + 2, m·TW + 2, C) → V (t, t, N, TH, TW, C)."""
-    m, t = tile.m, tile.m + 2
-    n, h, _, c = x.shape
-    columns = empty((t, n, h, tw, c), x.dtype)
-    for j in range(t):
-        np.copyto(columns[j], x[:, :, j : j + m * (tw - 1) + 1 : m])
-    half = empty((t, n, h, tw, c), x.dtype)
-    _transform(tile.bt, list(columns), list(half))
-    del columns
-    v = empty((t, t, n, th, tw, c), x.dtype)
-    _transform(tile.bt, [half[:, :, i : i + m * (th - 1) + 1 : m] for i in range(t)], list(v))
+def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
+    """x (N, m·TH + 2, m·TW + 2, C) → V (t², P, C)."""
+    m, t = tile.m, tile.t
+    n, _, _, c = x.shape
+    sn, sh, sw, sc = x.strides
+    d, v = empty((t * t, n * th * tw, c), x.dtype), empty((t * t, n * th * tw, c), x.dtype)
+    overlapping = as_strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc), writeable=False)
+    np.copyto(d.reshape(overlapping.shape), overlapping)
+    _apply(tile.image, d, v)
     return v
 
 
-def image_tiles_grad(tile: Tile, dv: np.ndarray, dx: np.ndarray) -> None:
-    """dV (t, t, N, TH, TW, C) → dx (N, m·TH + 2, m·TW + 2, C): tiles overlap by two, so some are added."""
-    m, t = tile.m, tile.m + 2
-    _, _, n, th, tw, c = dv.shape
-    h = m * th + 2
-    backwards = _transpose(tile.bt)
-    half = empty((t, n, h, tw, c), dv.dtype)
-    half[:, :, m * th :] = 0
-    rows = [half[:, :, i : i + m * (th - 1) + 1 : m] for i in range(t)]
-    _transform(backwards, list(dv), rows, [i >= m for i in range(t)])
-    columns = empty((t, n, h, tw, c), dv.dtype)
-    _transform(backwards, list(half), list(columns))
-    dx[:, :, m * tw :] = 0
-    for j in range(t):
-        place = dx[:, :, j : j + m * (tw - 1) + 1 : m]
-        if j < m:
-            np.copyto(place, columns[j])
-        else:
-            np.add(place, columns[j], out=place)
+def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: int) -> None:
+    """Adds what dV (t², P, C) gives to dx (N, m·TH + 2, m·TW + 2, C), where tiles overlap by two."""
+    m, t = tile.m, tile.t
+    dd = empty(dv.shape, dv.dtype)
+    _apply(tile.image.T, dv, dd)
+    dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
+    for i in range(t):
+        for j in range(t):
+            place = dx[:, i : i + m * (th - 1) + 1 : m, j : j + m * (tw - 1) + 1 : m]
+            np.add(place, dd[i, j], out=place)
 
 
-def outputs(tile: Tile, products: np.ndarray) -> np.ndarray:
-    """M (t, t, N, TH, TW, F) → y (m, m, N, TH, TW, F)."""
-    half = empty((tile.m, *products.shape[1:]), products.dtype)
-    _transform(tile.at, list(products), list(half))
-    y = empty((tile.m, tile.m, *products.shape[2:]), products.dtype)
-    _transform(tile.at, [half[:, j] for j in range(tile.m + 2)], [y[:, j] for j in range(tile.m)])
-    return y
-
-
-def outputs_grad(tile: Tile, dy: np.ndarray) -> np.ndarray:
-    """dy (m, m, N, TH, TW, F) → dM (t, t, N, TH, TW, F)."""
-    t, backwards = tile.m + 2, _transpose(tile.at)
-    half = empty((t, *dy.shape[1:]), dy.dtype)
-    _transform(backwards, list(dy), list(half))
-    dm = empty((t, t, *dy.shape[2:]), dy.dtype)
-    _transform(backwards, [half[:, j] for j in range(tile.m)], [dm[:, j] for j in range(t)])
-    return dm
-
-
-# ---- the convolution -----------------------------------------------------------------------------------------
-
-
-class Plan(NamedTuple):
-    """What forward and backward share: sizes of one layer's work."""
-
-    tile: Tile
-    size: tuple[int, int]  # of the output that is computed: without the rows that a pool drops
-    tiles: tuple[int, int]
-    padding: Pads
-    chunk: int  # images worked on at one time
-
-
-def plan(tile: Tile, x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Plan:
-    n, h, wide, c = x.shape
-    (top, bottom), (left, right) = padding
-    size = (h + top + bottom - 2, wide + left + right - 2)
-    if pool:
-        size = (size[0] // 2 * 2, size[1] // 2 * 2)
-    th, tw = -(-size[0] // tile.m), -(-size[1] // tile.m)
-    bytes_each = (tile.m + 2) ** 2 * th * tw * (c + w.shape[3]) * x.itemsize
-    return Plan(tile, size, (th, tw), padding, max(1, min(n, CHUNK_BYTES // max(bytes_each, 1))))
-
-
-def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan, relu: bool,
-            pool: bool) -> tuple[np.ndarray, Any]:
-    """y (N, OH, OW, F), or (N, OH // 2, OW // 2, F) of it pooled, and what `backward` needs."""
-    tile, (oh, ow), (th, tw) = p.tile, p.size, p.tiles
-    m, t = tile.m, tile.m + 2
-    n, f = x.shape[0], w.shape[3]
-    u = weights(tile, w)
-    s = 2 if pool else 1
-    y = empty((n, oh // s, ow // s, f), x.dtype)
-    kept = []
-    for start in range(0, n, p.chunk):
-        part = slice(start, min(start + p.chunk, n))
-        v = image_tiles(tile, _frame_of(x[part], p), th, tw)
-        k = v.shape[2]
-        products = empty((t, t, k, th, tw, f), x.dtype)
-        np.matmul(v.reshape(t * t, -1, v.shape[-1]), u, out=products.reshape(t * t, -1, f))
-        if b is not None:
-            products[1, 1] += b  # the point 1 counts once in every output: b is added to all of them
-        tiles = outputs(tile, products)
-        del products
-        marks = None
-        if pool:
-            half = tiles.reshape(m // 2, 2, m // 2, 2, k, th, tw, f)
-            quadrants = [half[:, i, :, j] for i in (0, 1) for j in (0, 1)]
-            marks = empty((4, *quadrants[0].shape), np.bool_)
-            tiles = empty(quadrants[0].shape, x.dtype)
-            four_maximum(quadrants, marks, tiles)
-        elif relu:
-            rectify(tiles, tiles)
-        kept.append((marks, v))
-        _untile(tiles, y[part])
-    return y, (x, w, b is not None, p, relu, pool, y, kept)
-
-
-def _frame_of(x: np.ndarray, p: Plan) -> np.ndarray:
-    m = p.tile.m
-    return _framed(x, p.padding[0][0], p.padding[1][0], p.tiles[0] * m + 2, p.tiles[1] * m + 2)
-
-
-def _untile(tiles: np.ndarray, y: np.ndarray) -> None:
-    """tiles (r, r, N, TH, TW, F) → y (N, ≤ r·TH, ≤ r·TW, F)."""
-    r = tiles.shape[0]
+def _untile(tiles: np.ndarray, y: np.ndarray, r: int) -> None:
+    """tiles (r², P, F) → y (N, ≤ r·TH, ≤ r·TW, F)."""
+    n, h, w, f = y.shape
+    th, tw = -(-h // r), -(-w // r)
+    tiles = tiles.reshape(r, r, n, th, tw, f)
     for i in range(r):
         for j in range(r):
             place = y[:, i::r, j::r]
-            np.copyto(place, tiles[i, j][:, : place.shape[1], : place.shape[2]])
+            np.copyto(place, tiles[i, j, :, : place.shape[1], : place.shape[2]])
 
 
-def _tile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
-    """g (N, ≤ r·TH, ≤ r·TW, F) → (r, r, N, TH, TW, F), zeros where g ends."""
+def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
+    """g (N, ≤ r·TH, ≤ r·TW, F) → (r², P, F), zeros where g ends."""
     n, h, w, f = g.shape
     tiles = empty((r, r, n, th, tw, f), g.dtype)
     if (h, w) != (r * th, r * tw):
@@ -322,49 +167,113 @@ def _tile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     for i in range(r):
         for j in range(r):
             place = g[:, i::r, j::r]
-            np.copyto(tiles[i, j][:, : place.shape[1], : place.shape[2]], place)
-    return tiles
+            np.copyto(tiles[i, j, :, : place.shape[1], : place.shape[2]], place)
+    return tiles.reshape(r * r, -1, f)
+
+
+def _pool_members(y: np.ndarray, m: int) -> list[np.ndarray]:
+    """The four members of all pool windows in tiles y (m², P, F): views (m/2, m/2, P, F)."""
+    windows = y.reshape(m // 2, 2, m // 2, 2, *y.shape[1:])
+    return [windows[:, i, :, j] for i in (0, 1) for j in (0, 1)]
+
+
+# ---- the convolution --------------------------------------------------------------------------------------
+
+
+def _parts(x: np.ndarray, f: int, p: Plan) -> list[tuple[slice, slice]]:
+    """(images, lines of tiles) worked on at one time."""
+    line_bytes = p.tile.t**2 * p.tiles[1] * (x.shape[3] + f) * x.itemsize
+    return list(bands(x.shape[0], p.tiles[0], line_bytes, PART_BYTES))
+
+
+def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tuple[np.ndarray, Any]:
+    """y (N, OH, OW, F), or (N, OH // 2, OW // 2, F) of it pooled, and what `backward` needs."""
+    tile, (th, tw) = p.tile, p.tiles
+    m, t = tile.m, tile.t
+    c, f = w.shape[2:]
+    r = m // 2 if p.pool else m  # outputs that a tile gives along an axis
+    u = empty((t * t, c, f), w.dtype)
+    _apply(tile.kernel, w.reshape(9, c, f), u)
+    y = empty((x.shape[0], p.size[0] * r // m, p.size[1] * r // m, f), x.dtype)
+    kept = []
+    for images, lines in _parts(x, f, p):
+        count = lines.stop - lines.start
+        frame = _frame(x[images], p)[:, lines.start * m : lines.stop * m + 2]
+        v = _image_tiles(frame, tile, count, tw)
+        products = np.matmul(v, u, out=empty((t * t, v.shape[1], f), x.dtype))
+        if b is not None:
+            products[t + 1] += b  # the points (1, 1): they count once in every output
+        tiles = empty((m * m, v.shape[1], f), x.dtype)
+        _apply(tile.output, products, tiles)
+        del products
+        marks = None
+        if p.pool:
+            members = _pool_members(tiles, m)
+            marks = empty((4, *members[0].shape), np.bool_)
+            tiles = empty(members[0].shape, x.dtype)
+            four_maximum(members, marks, tiles)
+        elif p.relu:
+            rectify(tiles, tiles)
+        _untile(tiles, y[images, lines.start * r : lines.stop * r], r)
+        kept.append((marks, v))
+    return y, (x, w, b is not None, p, y, kept)
 
 
 def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     """(dx, dw, db), None where need[i] is False."""
-    x, w, has_bias, p, relu, pool, y, kept = saved
+    x, w, has_bias, p, y, kept = saved
     tile, (th, tw) = p.tile, p.tiles
-    m, t = tile.m, tile.m + 2
+    m, t = tile.m, tile.t
     n, h, wide, c = x.shape
     f = w.shape[3]
+    r = m // 2 if p.pool else m
     top, left = p.padding[0][0], p.padding[1][0]
-    ut = weights(tile, w.transpose(0, 1, 3, 2).copy()) if need[0] else None
-    du = np.zeros((t * t, c, f), x.dtype) if need[1] else None
     dx = empty(x.shape, x.dtype) if need[0] else None
+    du = np.zeros((t * t, c, f), x.dtype) if need[1] else None
     db = np.zeros(f, x.dtype) if has_bias and need[2] else None
-    for index, start in enumerate(range(0, n, p.chunk)):
-        part = slice(start, min(start + p.chunk, n))
-        marks, v = kept[index]
-        k = v.shape[2]
-        if pool:
-            gp = _tile(g[part], m // 2, th, tw)
-            dy = empty((m, m, k, th, tw, f), x.dtype)
-            halves = dy.reshape(m // 2, 2, m // 2, 2, k, th, tw, f)
-            masks = four_masks(marks)
-            for q in range(4):
-                place = halves[:, q // 2, :, q % 2]
-                np.copyto(place, masks[q])
-                np.multiply(place, gp, out=place)
-        else:
-            dy = _tile(g[part] * (y[part] > 0) if relu else g[part], m, th, tw)
-        dm = outputs_grad(tile, dy)
-        del dy
-        dm = dm.reshape(t * t, -1, f)
+    ut = empty((t * t, f, c), w.dtype)
+    _apply(tile.kernel, np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
+    frame = None
+    for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
+        count = lines.stop - lines.start
+        part = images, slice(lines.start * r, lines.stop * r)
+        dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
         if db is not None:
-            db += dm[t + 1].sum(axis=0)
-        if need[1]:
-            du += np.matmul(v.reshape(t * t, -1, c).transpose(0, 2, 1), dm)
-        if need[0]:
-            dv = empty(v.shape, x.dtype)
-            np.matmul(dm, ut, out=dv.reshape(t * t, -1, c))
-            frame = empty((k, m * th + 2, m * tw + 2, c), x.dtype)
-            image_tiles_grad(tile, dv, frame)
-            dx[part] = _framed(frame[:, top:, left:], 0, 0, h, wide)
-    dw = weights_grad(tile, du) if need[1] else None
+            db += dm[t + 1].sum(axis=0)  # again the points (1, 1)
+        if du is not None:
+            du += np.matmul(v.transpose(0, 2, 1), dm)
+        if dx is None:
+            continue
+        if frame is None or lines.start == 0:
+            frame = np.zeros((images.stop - images.start, m * th + 2, m * tw + 2, c), x.dtype)
+        dv = np.matmul(dm, ut, out=empty(v.shape, x.dtype))
+        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw)
+        if lines.stop == th:
+            inner = frame[:, top : top + h, left : left + wide]
+            dx[images, inner.shape[1] :] = 0
+            dx[images, :, inner.shape[2] :] = 0
+            dx[images, : inner.shape[1], : inner.shape[2]] = inner
+    dw = None
+    if du is not None:
+        dw = empty((9, c, f), x.dtype)
+        _apply(tile.kernel.T, du, dw)
+        dw = dw.reshape(w.shape)
     return dx, dw, db
+
+
+def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None, tile: Tile, th: int,
+                   tw: int) -> np.ndarray:
+    """g, through pool and relu, to the gradient dM (t², P, F) of the products."""
+    m, t = tile.m, tile.t
+    if marks is None:
+        dy = _retile(g if y is None else g * (y > 0), m, th, tw)
+    else:
+        pooled = _retile(g, m // 2, th, tw)
+        pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
+        dy = empty((m * m, *pooled.shape[2:]), g.dtype)
+        for place, mask in zip(_pool_members(dy, m), four_masks(marks), strict=True):
+            np.copyto(place, mask)
+            np.multiply(place, pooled, out=place)
+    dm = empty((t * t, *dy.shape[1:]), g.dtype)
+    _apply(tile.output.T, dy, dm)
+    return dm
