@@ -36,7 +36,8 @@ def put_idx(folder, n=(6, 4), size=(28, 28), packed=False, top=9):
     for count, (images, labels) in zip(n, (IDX_FILES[:2], IDX_FILES[2:]), strict=True):
         for name, array in ((images, rng.integers(0, 256, (count, *size), np.uint8)),
                             (labels, np.arange(count, dtype=np.uint8) % (top + 1))):
-            data = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            data = head + array.tobytes()
             (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
     return folder
 
@@ -64,7 +65,7 @@ def test_mnist_is_found(tmp_path, monkeypatch, place, packed):
     monkeypatch.setenv("TINYNET_DATA", str(tmp_path / "data"))
     data = mnist(folder if place == "own" else None, download=False)
     (x, y), (x_test, y_test) = data
-    assert x.shape == (6, 28, 28, 1) and x.dtype == np.float32 and 0 <= x.min() and x.max() <= 1
+    assert x.shape == (6, 28, 28, 1) and x.dtype == np.float32 and x.min() >= 0 and x.max() <= 1
     assert y.tolist() == list(range(6)) and y.dtype == np.int64
     assert x_test.shape == (4, 28, 28, 1) and y_test.dtype == np.int64
     assert data.classes == tuple("0123456789")
@@ -88,7 +89,8 @@ def test_cifar10_is_found(tmp_path, monkeypatch, place, packed):
 
 
 def test_absent_without_download_says_where_and_what(tmp_path):
-    with pytest.raises(DataError, match=r"mnist is in none of .*cache.*share.*put train-images-idx3-ubyte\.gz.* into"):
+    wanted = r"mnist is in none of .*cache.*share.*put train-images-idx3-ubyte\.gz.* into"
+    with pytest.raises(DataError, match=wanted):
         mnist(download=False)
     with pytest.raises(DataError, match="none of"):
         cifar10(tmp_path, download=False)
@@ -175,12 +177,14 @@ def test_import_needs_neither_pillow_nor_network():
                    capture_output=True)
 
 
-# --- the real files ---------------------------------------------------------------------------------------------
+# --- the real files -------------------------------------------------------------------------------
 
 REAL = os.environ.get("TINYNET_DATA")
+real = pytest.mark.skipif(not (REAL and (Path(REAL) / "mnist").is_dir()),
+                          reason="needs MNIST's files in $TINYNET_DATA/mnist")
 
 
-@pytest.mark.skipif(not (REAL and (Path(REAL) / "mnist").is_dir()), reason="needs MNIST's files in $TINYNET_DATA/mnist")
+@real
 def test_the_real_mnist():
     (x, y), (x_test, y_test) = mnist(Path(REAL) / "mnist", download=False)
     assert x.shape == (60000, 28, 28, 1) and x_test.shape == (10000, 28, 28, 1)
@@ -189,7 +193,7 @@ def test_the_real_mnist():
     assert round(float(x.mean(dtype=np.float64)), 4) == 0.1307
 
 
-@pytest.mark.skipif(not (REAL and (Path(REAL) / "mnist").is_dir()), reason="needs MNIST's files in $TINYNET_DATA/mnist")
+@real
 def test_the_real_files_have_the_published_sums():
     from tinynet.data.download import sum_of
     for name, total in datasets.MNIST.sums.items():

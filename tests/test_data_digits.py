@@ -77,7 +77,8 @@ def test_pen_steps_are_equal_and_a_lifted_pen_draws_nothing():
     np.testing.assert_allclose(np.diff(way[:28, 1]), 20 / PEN_POINTS)
 
 
-@pytest.mark.parametrize(("n", "seed", "error"), [(-1, 0, ValueError), (1, -1, ValueError), (1.5, 0, TypeError)])
+@pytest.mark.parametrize(("n", "seed", "error"),
+                         [(-1, 0, ValueError), (1, -1, ValueError), (1.5, 0, TypeError)])
 def test_bad_arguments(n, seed, error):
     with pytest.raises(error):
         synthetic_digits(n, seed)

@@ -260,7 +260,8 @@ def test_mnist_from_a_mirror_once(server, published, tmp_path, monkeypatch, how)
         (_, y), _ = mnist(mirror=mirror)
         assert y.tolist() == [3, 4]
     assert len(server.requests) == 4
-    assert sorted(p.name for p in (tmp_path / "tinynet/mnist").iterdir()) == sorted(f"{n}.gz" for n in IDX_FILES)
+    kept = sorted(path.name for path in (tmp_path / "tinynet/mnist").iterdir())
+    assert kept == sorted(f"{name}.gz" for name in IDX_FILES)
 
 
 def test_mnist_not_to_be_had_says_what_to_do(server, tmp_path):

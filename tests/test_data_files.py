@@ -95,10 +95,12 @@ def test_idx_damaged(tmp_path):
 
 @pytest.mark.parametrize(("data", "message"), [
     (b"", "not an IDX file"), (b"\0\0\x08", "not an IDX file"), (b"PK\x03\x04", "not an IDX file"),
-    (b"\0\0\x0d\x01\0\0\0\0", "float32"), (b"\0\0\x08\x00", "not an IDX file"), (b"\0\0\x08\x09", "9 dimensions"),
-    (b"\0\0\x08\x02\0\0", "within its header"), (b"\0\0\x08\x01\xff\xff\xff\xff", "at most"),
-    (b"\0\0\x08\x03" + b"\xff" * 12, "at most"), (b"\0\0\x08\x01\0\0\0\x01ab", "goes on"),
-    (gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab"), "truncated"), (gzip.compress(idx(np.ones(9, np.uint8)))[:-9], "cannot be read"),
+    (b"\0\0\x0d\x01\0\0\0\0", "float32"), (b"\0\0\x08\x00", "not an IDX file"),
+    (b"\0\0\x08\x09", "9 dimensions"),
+    (b"\0\0\x08\x02\0\0", "within its header"), (b"\0\0\x08\x01\xff\xff\xff\xff", "can hold"),
+    (b"\0\0\x08\x03" + b"\xff" * 12, "can hold"), (b"\0\0\x08\x01\0\0\0\x01ab", "goes on"),
+    (gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab"), "truncated"),
+    (gzip.compress(idx(np.ones(9, np.uint8)))[:-9], "cannot be read"),
 ], ids=lambda value: value if isinstance(value, str) else "data")
 def test_idx_errors_say_what_is_wrong(tmp_path, data, message):
     (tmp_path / "x").write_bytes(data)
@@ -115,7 +117,7 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(200 << 20)))
+    path.write_bytes(gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(50 << 20)))
     tracemalloc.start()
     with pytest.raises(DataError, match="goes on"):
         read_idx(path)
@@ -173,7 +175,7 @@ def test_archive_damaged(tmp_path):
              [good, gzip.compress(gzip.decompress(good), 0)], len)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 def npy(array, **options):
     file = io.BytesIO()
@@ -198,7 +200,8 @@ class Trap:
 
 @pytest.mark.parametrize("array", [
     np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(12, dtype=np.uint8).reshape(3, 4, 1),
-    np.arange(36, dtype=np.uint8).reshape(3, 4, 3), np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
+    np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
+    np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
 ])
 def test_npy_is_read(tmp_path, array):
     (tmp_path / "x.npy").write_bytes(npy(array))
@@ -209,9 +212,9 @@ def test_npy_is_read(tmp_path, array):
 
 def test_npy_types(tmp_path):
     path = tmp_path / "x.npy"
-    for array, value in ((np.ones((2, 2), bool), 1), (np.full((2, 2), 65535, np.uint16), 1), (np.ones((2, 2)), 1)):
+    for array in (np.ones((2, 2), bool), np.full((2, 2), 65535, np.uint16), np.ones((2, 2))):
         path.write_bytes(npy(array))
-        assert (read_image(path) == value).all()
+        assert (read_image(path) == 1).all()
     for array, message in ((np.ones((2, 2), np.int64), "int64"), (np.full((2, 2), 1.5), "outside"),
                            (np.full((2, 2), np.nan), "outside"), (np.ones(4), "no picture"),
                            (np.ones((2, 2, 2)), "shape"), (np.ones((2, 0)), "no picture"),
@@ -235,11 +238,12 @@ def test_pickles_are_never_executed(tmp_path):
 def test_npy_that_declares_much(tmp_path):
     head = npy(np.zeros((2, 2), np.uint8)).replace(b"(2, 2), ", b"(9999, 6000), ")
     (tmp_path / "x.npy").write_bytes(head)
-    with pytest.raises(DataError, match="x.npy"):
+    with pytest.raises(DataError, match=r"x\.npy"):
         read_image(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 3)])
+@pytest.mark.parametrize(("mode", "channels"),
+                         [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 3)])
 def test_pillow_modes(tmp_path, mode, channels):
     array = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     (tmp_path / "x.png").write_bytes(png(array, mode))

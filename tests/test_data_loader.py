@@ -118,7 +118,8 @@ def test_an_exception_surfaces_with_its_traceback(prefetch):
             raise RuntimeError("number five")
         return x
 
-    loop = iter(Loader(np.arange(10), np.arange(10), batch_size=2, shuffle=False, augment=bad, prefetch=prefetch))
+    x = np.arange(10)
+    loop = iter(Loader(x, x, batch_size=2, shuffle=False, augment=bad, prefetch=prefetch))
     assert next(loop)[0].tolist() == [0, 1] and next(loop)[0].tolist() == [2, 3]
     with pytest.raises(RuntimeError, match="number five") as caught:
         next(loop)

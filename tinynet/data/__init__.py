@@ -1,4 +1,4 @@
-"""Data: digits that need no download, the published datasets, folders of one's own, batches and augmentation."""
+"""Data: digits that need no download, published datasets, folders of one's own, batches, augmentation."""
 
 from .augment import compose, random_crop, random_flip, random_shift
 from .datasets import Dataset, cifar10, fashion_mnist, load_dir, mnist
@@ -8,6 +8,7 @@ from .images import read_image
 from .loader import Loader
 
 __all__ = [
-    "DataError", "Dataset", "Loader", "cifar10", "compose", "fashion_mnist", "load_dir", "mnist", "random_crop",
-    "random_flip", "random_shift", "read_cifar10", "read_idx", "read_image", "synthetic_digits",
+    "DataError", "Dataset", "Loader", "cifar10", "compose", "fashion_mnist", "load_dir", "mnist",
+    "random_crop", "random_flip", "random_shift", "read_cifar10", "read_idx", "read_image",
+    "synthetic_digits",
 ]

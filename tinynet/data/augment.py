@@ -1,7 +1,7 @@
 """Random changes to a batch of images, so that a network sees each in many guises.
 
-Each is made once and then called as `augment(x, rng)`: x is (N, H, W, C) of any dtype, rng a NumPy Generator; the
-result is a new array of the same shape and dtype, and x is left as it was.
+Each is made once and then called as `augment(x, rng)`: x is (N, H, W, C) of any dtype, rng a NumPy Generator;
+the result is a new array of the same shape and dtype, and x is left as it was.
 """
 
 from __future__ import annotations

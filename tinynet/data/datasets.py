@@ -16,7 +16,8 @@ from .images import SUFFIXES, read_image
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
              "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -89,37 +90,44 @@ def mnist(folder: PathLike | None = None, *, mirror: str | None = None, download
 
     Returns `(x_train, y_train), (x_test, y_test)`: x float32 (N, 28, 28, 1) in [0, 1], y int64 (N,).
 
-    The published files are looked for in `folder` where it is given, else in `$TINYNET_DATA/mnist`, in the user's
-    cache (`$XDG_CACHE_HOME/tinynet/mnist`, by default `~/.cache/tinynet/mnist`) and in the system's
-    `share/datasets/mnist`, as .gz or unpacked. Else they are downloaded into `folder` or the cache, each with its
-    SHA-256 sum checked. `mirror` (or `$TINYNET_MIRROR`) is an address to download from in place of
-    the publishers': it must hold `mnist/train-images-idx3-ubyte.gz` and so on. `download=False` keeps off the
+    The published files are looked for in `folder` where it is given, else in `$TINYNET_DATA/mnist`, in the
+    user's cache (`$XDG_CACHE_HOME/tinynet/mnist`, by default `~/.cache/tinynet/mnist`) and in the system's
+    `share/datasets/mnist`, as .gz or unpacked. Else they are downloaded into `folder` or the cache, each with
+    its SHA-256 sum checked. `mirror` (or `$TINYNET_MIRROR`) is an address to download from in place of the
+    publishers': it must hold `mnist/train-images-idx3-ubyte.gz` and so on. `download=False` keeps off the
     network.
 
     Raises DataError where the files are damaged, or absent and not to be had.
     """
-    return _read_idx_folder(_locate(MNIST, _holds_idx, folder, mirror, download), map(str, range(10)), (28, 28))
+    found = _locate(MNIST, _holds_idx, folder, mirror, download)
+    return _read_idx_folder(found, map(str, range(10)), (28, 28))
 
 
-def fashion_mnist(folder: PathLike | None = None, *, mirror: str | None = None, download: bool = True) -> Dataset:
+def fashion_mnist(folder: PathLike | None = None, *, mirror: str | None = None,
+                  download: bool = True) -> Dataset:
     """Zalando's articles of clothing: 60,000 + 10,000 grey images of 28 x 28; all else as `mnist`.
 
-    The places looked in end with `fashion_mnist` or `fashion-mnist` (the Debian package `dataset-fashion-mnist`
-    puts it into the system's `share/datasets`).
+    The places looked in end with `fashion_mnist` or `fashion-mnist` (the Debian package
+    `dataset-fashion-mnist` puts it into the system's `share/datasets`).
     """
-    return _read_idx_folder(_locate(FASHION_MNIST, _holds_idx, folder, mirror, download), CLOTHES, (28, 28))
+    found = _locate(FASHION_MNIST, _holds_idx, folder, mirror, download)
+    return _read_idx_folder(found, CLOTHES, (28, 28))
 
 
 def cifar10(folder: PathLike | None = None, *, mirror: str | None = None, download: bool = True) -> Dataset:
-    """Small photographs: 50,000 + 10,000 colour images of 32 x 32, x float32 (N, 32, 32, 3); all else as `mnist`.
+    """Small photographs: 50,000 + 10,000 colour images of 32 x 32.
 
-    The places looked in end with `cifar10`. Read is the binary version: `data_batch_1.bin` to `test_batch.bin`,
-    also in a sub-folder `cifar-10-batches-bin`, or the archive `cifar-10-binary.tar.gz` (162 MB) as it is.
+    x is float32 (N, 32, 32, 3) in [0, 1]; all else as `mnist`.
+
+    The places looked in end with `cifar10`. Read is the binary version: `data_batch_1.bin` to
+    `test_batch.bin`, also in a sub-folder `cifar-10-batches-bin`, or the archive `cifar-10-binary.tar.gz`
+    (162 MB) as it is.
     """
     return _read_cifar_folder(_locate(CIFAR10, _holds_cifar, folder, mirror, download))
 
 
-def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_share: float = 0.2) -> Dataset:
+def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None,
+             test_share: float = 0.2) -> Dataset:
     """Read a folder of one's own: `(x_train, y_train), (x_test, y_test)` with `.classes`, as `mnist` gives.
 
     The folder holds one of:
@@ -127,11 +135,12 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_
     - the four IDX files under MNIST's names, .gz or not; classes are then named by their numbers;
     - CIFAR-10's binary files or archive;
     - sub-folders `train` and `test`, each with a sub-folder of pictures a class;
-    - a sub-folder of pictures a class, of which the share `test_share`, spread evenly over the sorted names, is
-      kept for the test.
+    - a sub-folder of pictures a class, of which the share `test_share`, spread evenly over the sorted names,
+      is kept for the test.
 
-    Pictures are read by `read_image` (.npy always, PNG and others with Pillow) and made to fit `shape` = (H, W, C),
-    by default that of the first one. Light shapes on black are expected where C = 1; nothing is inverted.
+    Pictures are read by `read_image` (.npy always, PNG and others with Pillow) and made to fit `shape` = (H,
+    W, C), by default that of the first one. Light shapes on black are expected where C = 1; nothing is
+    inverted.
 
     Raises DataError where the folder holds none of these, or a file of it is damaged.
     """
@@ -171,7 +180,8 @@ def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | N
     else:
         share = (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(os.pathsep)
         own = os.environ.get("TINYNET_DATA")
-        roots = [*([Path(own)] if own else []), cache, *(Path(place) / "datasets" for place in share if place)]
+        roots = [*([Path(own)] if own else []), cache,
+                 *(Path(place) / "datasets" for place in share if place)]
         places = [root / name for root in roots for name in names]
     for place in places:
         if holds(place):
@@ -179,14 +189,15 @@ def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | N
     goal = places[0] if folder is not None else cache / source.name
     by_hand = f"put {', '.join(source.sums)} into {goal}"
     if not download:
-        raise DataError(f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, or allow the download")
+        raise DataError(f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, "
+                        "or allow the download")
     mirror = mirror or os.environ.get("TINYNET_MIRROR")
     bases = (f"{mirror.rstrip('/')}/{source.name}",) if mirror else source.urls
     try:
         for name, total in source.sums.items():
             if not (goal / name).exists():
                 fetch([f"{base}/{name}" for base in bases], goal / name, total, limit=source.limit,
-                      unpack=name not in (CIFAR_ARCHIVE,))
+                      unpack=name != CIFAR_ARCHIVE)
     except (DataError, OSError) as error:
         raise DataError(f"{source.name}: {error}\nTo go on, name a mirror in TINYNET_MIRROR, "
                         f"or {by_hand}") from error
@@ -215,7 +226,8 @@ def _bins(folder: Path) -> list[Path] | None:
     return None
 
 
-def _read_idx_folder(folder: Path, classes: Iterable[str] | None, size: tuple[int, int] | None = None) -> Dataset:
+def _read_idx_folder(folder: Path, classes: Iterable[str] | None,
+                     size: tuple[int, int] | None = None) -> Dataset:
     """MNIST's four files; `size` is that of the images, where it is known."""
     pairs = []
     for split in (IDX_FILES[:2], IDX_FILES[2:]):
@@ -268,11 +280,12 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 
 
 def _spread(count: int, share: float) -> set[int]:
-    """The places of a share of `count` things, evenly spread: the first never, so every class is trained on."""
+    """The places of a share of `count` things, evenly spread; never the first: each class is trained on."""
     return {i for i in range(1, count) if int((i + 1) * share) > int(i * share)}
 
 
-def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str], shape: tuple[int, int, int]) -> Pair:
+def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str],
+                   shape: tuple[int, int, int]) -> Pair:
     """All pictures of all classes, float32 (N, *shape), and the numbers of their classes."""
     paths = [(path, label) for label, name in enumerate(classes) for path in pictures.get(name, [])]
     x = np.empty((len(paths), *shape), np.float32)

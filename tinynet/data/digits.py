@@ -6,10 +6,10 @@ pen follows a smooth curve (a Catmull-Rom spline). Every digit then gets a hand 
 
 1. the skeleton's points stray a little, each by itself (waviness);
 2. the whole is bent, slanted, stretched and turned, then scaled to fill a box of 20 x 20 pixels;
-3. 56 pen points along the curve each leave a narrow Gaussian spot. A Gaussian is a product of one in x and one
-   in y, so the sum of a digit's spots is one matrix product (28, 56) @ (56, 28), and a batch is one batched
-   product. The logarithm of the sum is nearly that of its largest term, so it tells each pixel's distance to the
-   pen's way: ink is where that is less than the pen's radius;
+3. 56 pen points along the curve each leave a narrow Gaussian spot. A Gaussian is a product of one in x and
+   one in y, so the sum of a digit's spots is one matrix product (28, 56) @ (56, 28), and a batch is one
+   batched product. The logarithm of the sum is nearly that of its largest term, so it tells each pixel's
+   distance to the pen's way: ink is where that is less than the pen's radius;
 4. soft edges and noise turn the ink into 256 levels of grey, and whole-pixel steps centre it by its mass in
    28 x 28, as the images of MNIST were.
 """
@@ -31,7 +31,7 @@ MARGIN = 4                  # pixels by which a digit is moved at most to centre
 CHUNK = 256                 # images drawn together: image i depends on (seed, i // CHUNK) only
 
 # A hand's habits: mean and standard deviation (of the logarithm, where it is a factor).
-WAVINESS, UNEVEN = 1.1, 0.3               # how far a point strays, in 1/20 of the height; how hands differ in it
+WAVINESS, UNEVEN = 1.1, 0.3               # how far a point strays (the square is 20); how hands differ
 BEND = 0.16                               # quadratic terms of the bend
 STRETCH = 0.07, 0.20                      # a factor for the width
 SLANT = 0.12, 0.25                        # x that a step up adds
@@ -72,14 +72,15 @@ def _draw(rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
     labels = rng.integers(0, 10, CHUNK)
     variant = first[labels] + (rng.random(CHUNK) * many[labels]).astype(np.int64)
     untidy: Floats = np.exp(_normal(rng, 0, UNEVEN, CHUNK, 1, 1))
-    way: Floats = basis[variant] @ (points[variant] + untidy * _normal(rng, 0, WAVINESS, CHUNK, *points.shape[1:]))
+    strays = untidy * _normal(rng, 0, WAVINESS, CHUNK, *points.shape[1:])
+    way: Floats = basis[variant] @ (points[variant] + strays)
     radius: Floats = np.clip(np.exp(_normal(rng, *RADIUS, CHUNK, 1)), 0.4, 3.0)
     x, y = _place(rng, way[..., 0], way[..., 1], BOX - 2 * radius)
     return _centre(_ink(rng, x, y, radius)), labels
 
 
 def _place(rng: np.random.Generator, x: Floats, y: Floats, box: Floats) -> tuple[Floats, Floats]:
-    """Bend, slant, stretch and turn the pen's way, x and y (CHUNK, 56); make it fill a square of side `box`."""
+    """Bend, slant, stretch and turn the pen's way, x and y (CHUNK, 56); make it fill a square."""
     x, y = x - BOX / 2, y - BOX / 2
     squares = np.stack([x * x, x * y, y * y]) / np.float32(BOX / 2)
     x, y = (way + (_normal(rng, 0, BEND, 3, CHUNK, 1) * squares).sum(axis=0) for way in (x, y))
@@ -89,12 +90,12 @@ def _place(rng: np.random.Generator, x: Floats, y: Floats, box: Floats) -> tuple
     scale = box / np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))[:, None]
     scale *= rng.uniform(0.95, 1.04, (CHUNK, 1)).astype(np.float32)
     centre = rng.uniform(-0.5, 0.5, (2, CHUNK, 1)).astype(np.float32) + np.float32(SIZE / 2)
-    x, y = ((way - way.mean(axis=1, keepdims=True)) * scale + at for way, at in zip((x, y), centre, strict=True))
-    return x, y
+    x, y = ((way - way.mean(axis=1, keepdims=True)) * scale for way in (x, y))
+    return x + centre[0], y + centre[1]
 
 
 def _ink(rng: np.random.Generator, x: Floats, y: Floats, radius: Floats) -> Floats:
-    """The picture (CHUNK, 28, 28) that a pen of `radius` (CHUNK, 1) leaves at the points x and y (CHUNK, 56)."""
+    """The picture (CHUNK, 28, 28) that a pen of `radius` (CHUNK, 1) leaves along x and y (CHUNK, 56)."""
     ink = _spots(y) @ _spots(x).transpose(0, 2, 1)
     np.log(ink, out=ink)
     ink *= -2 * SPOT**2
@@ -111,7 +112,7 @@ def _ink(rng: np.random.Generator, x: Floats, y: Floats, radius: Floats) -> Floa
 
 
 def _centre(ink: Floats) -> Floats:
-    """Move each picture (CHUNK, 28, 28) by whole pixels to bring its centre of mass to pixel 14, as MNIST's."""
+    """Move each picture (CHUNK, 28, 28) by whole pixels: its centre of mass to pixel 14, as MNIST's."""
     rows, columns = ink.sum(axis=2), ink.sum(axis=1)
     pixel, total = np.arange(SIZE, dtype=np.float32), rows.sum(axis=1)
     down, right = (np.rint(profile @ pixel / total).astype(np.int64) - SIZE // 2 + MARGIN
@@ -140,8 +141,8 @@ def _normal(rng: np.random.Generator, mean: float, deviation: float, *shape: int
 def _pen() -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
     """All variants as arrays: `basis[v] @ points[v]` is the pen's way (56, 2) through variant v.
 
-    Returns points (V, K, 2) and basis (V, 56, K), both padded with zeros to the K of the longest; and for each
-    digit the number of its first variant and how many it has.
+    Returns points (V, K, 2) and basis (V, 56, K), both padded with zeros to the K of the longest; and for
+    each digit the number of its first variant and how many it has.
     """
     parsed = [_parse(line) for digit in range(10) for line in SKELETONS[digit]]
     longest = max(len(points) for points, _ in parsed)

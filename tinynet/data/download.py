@@ -1,4 +1,4 @@
-"""Fetching a published file: with progress, resume, a check of its content, and never half a file in its place."""
+"""Fetching a published file: with progress, resume, a check, and never half a file in its place."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30
           wait: float = 1, limit: int = LIMIT, unpack: bool = True) -> Path:
     """Download a file to `target`, from the first of `urls` that has it whole; returns `target`.
 
-    The bytes go to `target.part`; when its content has the SHA-256 sum, it is renamed, so `target` is whole or
-    absent. A part file that is left behind (the network went, Ctrl-C) is where the next call goes on. With
+    The bytes go to `target.part`; when its content has the SHA-256 sum, it is renamed, so `target` is whole
+    or absent. A part file that is left behind (the network went, Ctrl-C) is where the next call goes on. With
     `unpack` the sum is that of a gzip file's content, which every mirror's compression has in common.
 
-    Each url gets `attempts` tries, `wait` seconds apart (doubled each time), and gives up a try after `timeout`
-    seconds without a byte. More than `limit` bytes are refused.
+    Each url gets `attempts` tries, `wait` seconds apart (doubled each time), and gives up a try after
+    `timeout` seconds without a byte. More than `limit` bytes are refused.
 
     Raises DataError, which names every url with what went wrong there; `target` is absent then.
     """
@@ -87,7 +87,8 @@ def _transfer(url: str, part: Path, timeout: float, limit: int) -> None:
             return
         raise
     with answer:
-        went_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        came = answer.headers.get("Content-Range", "")
+        went_on = answer.status == 206 and came.startswith(f"bytes {have}-")
         if answer.status == 206 and not went_on:
             part.unlink(missing_ok=True)
             raise DataError("the server sent another part than asked for")
@@ -97,7 +98,8 @@ def _transfer(url: str, part: Path, timeout: float, limit: int) -> None:
         if whole is not None and whole > limit:
             raise DataError(f"the server offers {whole:,} bytes; at most {limit:,} are taken")
         with (open(part, "ab" if went_on else "wb") as file,
-              tqdm(total=whole, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar):
+              tqdm(total=whole, initial=have, desc=part.stem, unit="B", unit_scale=True,
+                   disable=None) as bar):
             def write(block: bytes) -> None:
                 nonlocal have
                 have += len(block)

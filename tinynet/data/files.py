@@ -80,8 +80,9 @@ def reading(path: PathLike, limit: int = LIMIT) -> Iterator[Bounded]:
 def read_idx(path: PathLike) -> Bytes:
     """Read an IDX file of unsigned bytes, plain or .gz: a uint8 array of the shape that the file declares.
 
-    The format: two zero bytes, 0x08 (unsigned byte), the number of dimensions, each as a big-endian uint32, then
-    the values in C order. So MNIST's images (magic 0x00000803) are (N, 28, 28), its labels (0x00000801) (N,).
+    The format: two zero bytes, 0x08 (unsigned byte), the number of dimensions, each as a big-endian uint32,
+    then the values in C order. So MNIST's images (magic 0x00000803) are (N, 28, 28), its labels (0x00000801)
+    (N,).
 
     Raises DataError where the file is missing, damaged, of another type, or larger than 1 GiB.
     """
@@ -99,7 +100,7 @@ def read_idx(path: PathLike) -> Bytes:
         shape = tuple(int(side) for side in np.frombuffer(header, ">u4"))
         size = math.prod(shape)
         if size > stream.left:
-            raise DataError(f"declares the shape {shape}: {size:,} bytes, but at most {stream.left:,} can be there")
+            raise DataError(f"declares the shape {shape}: {size:,} bytes; it can hold {stream.left:,}")
         data = stream.read(size)
         if len(data) < size:
             raise DataError(f"is truncated: the shape {shape} needs {size:,} bytes, it has {len(data):,}")
@@ -122,20 +123,21 @@ def read_cifar10(path: PathLike) -> tuple[Bytes, Labels]:
 def cifar_records(data: bytes) -> tuple[Bytes, Labels]:
     """The images uint8 (N, 32, 32, 3) and labels int64 (N,) of CIFAR-10 records, one after another."""
     if not data or len(data) % CIFAR_RECORD:
-        raise DataError(f"is not a CIFAR-10 binary file: {len(data):,} bytes, not a multiple of {CIFAR_RECORD:,}")
+        raise DataError(f"is no CIFAR-10 binary file: {len(data):,} bytes, no multiple of {CIFAR_RECORD:,}")
     records = np.frombuffer(data, np.uint8).reshape(-1, CIFAR_RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() > 9:
-        raise DataError(f"is not a CIFAR-10 binary file: record {labels.argmax()} has the label {labels.max()}")
+        raise DataError(f"is no CIFAR-10 binary file: record {labels.argmax()} has the label {labels.max()}")
     planes = records[:, 1:].reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-def read_members(path: PathLike, names: Collection[str], largest: int, limit: int = LIMIT) -> dict[str, bytes]:
+def read_members(path: PathLike, names: Collection[str], largest: int,
+                 limit: int = LIMIT) -> dict[str, bytes]:
     """Read the regular files `names` (without their folders) of a .tar.gz into memory, writing nothing.
 
-    Other members are passed over. Raises DataError where a name is missing, not a regular file or over `largest`
-    bytes, where the archive is damaged, or where it unpacks to more than `limit` bytes.
+    Other members are passed over. Raises DataError where a name is missing, not a regular file or over
+    `largest` bytes, where the archive is damaged, or where it unpacks to more than `limit` bytes.
     """
     found: dict[str, bytes] = {}
     with reading(path, limit) as stream, tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as archive:
@@ -156,4 +158,5 @@ def read_members(path: PathLike, names: Collection[str], largest: int, limit: in
 
 def _reason(error: BaseException) -> str:
     """A system's or library's message, without the path that ours has already."""
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

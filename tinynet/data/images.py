@@ -20,16 +20,18 @@ SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".
 Floats = NDArray[np.float32]
 
 
-def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *, invert: bool | None = None) -> Floats:
+def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *,
+               invert: bool | None = None) -> Floats:
     """Read a picture as float32 (H, W, C) in [0, 1]; C is 1 (grey) or 3 (red, green, blue).
 
-    `.npy` files are read by NumPy: (H, W) or (H, W, 1 | 3 | 4), of bool, uint8, uint16, or floats in [0, 1]. PNG,
-    JPEG and others need Pillow. Transparent parts become white, as paper.
+    `.npy` files are read by NumPy: (H, W) or (H, W, 1 | 3 | 4), of bool, uint8, uint16, or floats in [0, 1].
+    PNG, JPEG and others need Pillow. Transparent parts become white, as paper.
 
-    With `shape` = (H, W, C) the picture is made to fit: grey to colour or back, scaled with its proportions kept,
-    and the margin filled with the mean colour of the picture's border. `invert=True` swaps dark and light.
-    The default, `invert=None`, swaps only where C = 1 is asked for and the border is lighter than mid-grey:
-    digits and clothes are learnt as light shapes on black, but photographed as dark ink on white paper.
+    With `shape` = (H, W, C) the picture is made to fit: grey to colour or back, scaled with its proportions
+    kept, and the margin filled with the mean colour of the picture's border. `invert=True` swaps dark and
+    light. The default, `invert=None`, swaps only where C = 1 is asked for and the border is lighter than
+    mid-grey: digits and clothes are learnt as light shapes on black, but photographed as dark ink on white
+    paper.
 
     Raises DataError where the file is missing, damaged, no picture, or larger than 64 million pixels, and
     where Pillow is needed and absent.
@@ -75,19 +77,19 @@ def _load_npy(path: PathLike) -> NDArray[np.generic]:
 
 
 def _load_pillow(path: PathLike) -> NDArray[np.generic]:
-    """The pixels (H, W) or (H, W, 3 | 4) of a picture that Pillow can read: uint8, or uint16 for 16-bit grey."""
+    """The pixels of a picture that Pillow can read: uint8 (H, W) or (H, W, 4), or uint16 (H, W)."""
     if not Path(path).is_file():
         raise DataError("no such file")
     try:
         from PIL import Image
     except ImportError:
-        raise DataError("reading this picture needs Pillow: pip install pillow (or save it as .npy)") from None
+        raise DataError("reading this needs Pillow: pip install pillow (or save it as .npy)") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as picture:
                 size = picture.width * picture.height
-                if size > min(PIXELS, max(1_000_000, 1000 * os.path.getsize(path))):
+                if size > min(PIXELS, max(1 << 16, 2000 * os.path.getsize(path))):
                     raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}, "
                                     f"or than {os.path.getsize(path):,} bytes can hold")
                 if picture.mode.startswith("I"):     # 16 bits of grey
@@ -131,7 +133,7 @@ def _channels(image: Floats, channels: int) -> Floats:
 
 
 def _fit(image: Floats, height: int, width: int) -> Floats:
-    """Scale (H, W, C) with its proportions kept to fit (height, width, C); the margin gets the border's colour."""
+    """Scale (H, W, C), its proportions kept, to fit (height, width, C); margins get the border's colour."""
     if image.shape[:2] == (height, width):
         return image
     scale = min(height / image.shape[0], width / image.shape[1])

@@ -6,28 +6,28 @@ import math
 import operator
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .augment import Array, Augment
 from .files import DataError
 
-Array = NDArray[Any]
 Batch = tuple[Array, Array]
 
 
 class Loader:
     """Goes through `x` (N, ...) and `y` (N, ...) in batches: `for x_batch, y_batch in loader`.
 
-    Each `for` is one epoch: the first is `epoch` 0, or the one that `set_epoch` says. Where `shuffle` is on, the
-    order is a function of (seed, epoch) alone, so a run can be repeated, or taken up again in the middle of an
-    epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full.
+    Each `for` is one epoch: the first is `epoch` 0, or the one that `set_epoch` says. Where `shuffle` is on,
+    the order is a function of (seed, epoch) alone, so a run can be repeated, or taken up again in the middle
+    of an epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full.
 
-    `augment(x_batch, rng)` returns a changed batch; its `rng` depends on (seed, epoch, number of the batch) only,
-    so neither `prefetch` nor a restart alters what it does. `prefetch` is the number of batches that a thread
-    prepares ahead; with 0 there is no thread. Batches are the caller's own arrays.
+    `augment(x_batch, rng)` returns a changed batch; its `rng` depends on (seed, epoch, number of the batch)
+    only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the number of batches that a
+    thread prepares ahead; with 0 there is no thread. Batches are the caller's own arrays.
 
     Raises DataError where x and y differ in length or there is nothing to go through, ValueError for a bad
     setting. An exception in the thread is raised in the loop that reads it.
@@ -35,7 +35,7 @@ class Loader:
 
     def __init__(self, x: ArrayLike, y: ArrayLike, *, batch_size: int = 64, shuffle: bool = True,
                  drop_last: bool = False, seed: int = 0,
-                 augment: Callable[[Array, np.random.Generator], Array] | None = None, prefetch: int = 2) -> None:
+                 augment: Augment | None = None, prefetch: int = 2) -> None:
         self.x, self.y = np.asarray(x), np.asarray(y)
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
             raise DataError(f"Loader: x and y must have the same length, got the shapes {self.x.shape} "
@@ -93,14 +93,14 @@ class Loader:
             yield x, self.y[chosen]
 
     def _rng(self, epoch: int, use: int) -> np.random.Generator:
-        """Counter-based: the key is (seed, epoch), the counter's highest word the use (0: order, b + 1: batch b)."""
+        """Key: (seed, epoch). The counter's highest word: 0 for the order, b + 1 for batch b."""
         philox = np.random.Philox(key=np.array([self.seed, epoch], np.uint64),
                                   counter=np.array([0, 0, 0, use], np.uint64))
         return np.random.Generator(philox)
 
 
 def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """The same batches, prepared up to `depth` ahead in a thread that ends with this iterator, however it ends."""
+    """The same batches, prepared up to `depth` ahead in a thread that ends with this iterator."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(batches, ready, stop), name="tinynet-loader", daemon=True)

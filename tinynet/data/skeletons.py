@@ -1,6 +1,7 @@
 """How people write the ten digits: the pen's ways, in a square of 20 x 20 with y downwards.
 
-`x,y` is a point that the pen passes on a smooth curve, `/` a sharp turn at the point before it, `;` lifts the pen.
+`x,y` is a point that the pen passes on a smooth curve, `/` a sharp turn at the point before it, `;` lifts the
+pen.
 """
 
 SKELETONS: dict[int, tuple[str, ...]] = {
