@@ -57,15 +57,22 @@ class Group:
 
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; gives (start, stop, counts) of the stretches of elements that have one."""
-        have = [p.grad is not None for p in self.params]
-        if not all(have):
-            self._split(have)
+        return self.stretches(self.gather())
+
+    def gather(self) -> list[bool]:
+        """Copy the gradients into `g`; which parameters have one."""
         for p, view in zip(self.params, self.views(self.g), strict=True):
             if p.grad is not None:
                 if p.grad.shape != p.shape or p.grad.backend is not self.be:
                     raise ValueError(f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
                                      f"shape {p.grad.shape} on {p.grad.backend.name!r}")
                 self.be.copyto(view, p.grad.data)
+        return [p.grad is not None for p in self.params]
+
+    def stretches(self, have: list[bool]) -> list[tuple[int, int, Any]]:
+        """(start, stop, counts) of the elements whose parameters `have` a gradient, equal counts together."""
+        if not all(have):
+            self._split(have)
         return [(self.starts[a], self.starts[b], counts) for a, b, counts in self.runs if have[a]]
 
     def _split(self, have: list[bool]) -> None:

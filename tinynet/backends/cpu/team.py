@@ -1,0 +1,391 @@
+"""Processes of one machine that share memory and wait for each other: what replicas talk through.
+
+The members are forked, so they start as copies of the process that makes the team, whatever started that one: a
+script, pytest, a notebook. All they share lies in anonymous memory, which the system takes back when the last
+member is gone, however it went: there is no name under which anything could be left behind.
+
+A member tells the others where it stands in a counter of its own, which only it writes; to wait is to read theirs.
+First in a loop (a core of one's own learns of a change within 0.1 µs), then asleep in the kernel (a futex: 50 µs,
+but it costs nothing). Who wakes up for nothing looks whether the others live, so no wait outlasts a death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import pickle
+import platform
+import re
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from array import array
+from collections.abc import Callable
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LINE = 64                  # bytes of a cache line: what two members write lies in different ones
+COMMAND = 1 << 20          # bytes that a broadcast may take; memory that nobody touches costs nothing
+REPORT = 1 << 16           # bytes that a member's last words may take
+SPINS = 4000               # reads of a counter before sleeping: some 0.2 ms
+NAP = 0.25                 # seconds between two looks whether the others live
+READY = 10.0               # seconds that a new member may take to say so
+
+
+class ReplicaError(RuntimeError):
+    """A replica died or could not start; or, as the cause of another error, what happened in it, with its traceback."""
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: its affinity, and the quota of its control group (a container's)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = []
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quotas.append(float(limit) / float(period))                  # "max 100000" is no number: no limit
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = (Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        quotas.append(float(limit) / float(period))                  # -1: no limit
+    return max(1, min([cores, *(int(q) for q in quotas if q > 0)]))
+
+
+def shared_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros in anonymous memory that forked processes share."""
+    count = int(np.prod(shape))
+    return np.frombuffer(mmap(-1, max(count * np.dtype(dtype).itemsize, 1)), dtype, count).reshape(shape)
+
+
+class Team:
+    """`size` processes; `rank` 0 made the team and leads it.
+
+    This is the transport under data parallelism: replicas elsewhere (MPI ranks, GPUs) need a class with these
+    methods and attributes, `broadcast`, `put`, `get`, `part`, `reduce`, `gradients`.
+
+    Args:
+        size: the number of processes, this one included.
+        vectors: (length, dtype) of each flat vector whose sum over the members is wanted; `gradients[k][rank]` is
+            where a member writes its own.
+        width: the most numbers that one `put` carries.
+    """
+
+    def __init__(self, size: int, vectors: list[tuple[int, Any]], width: int):
+        self.size, self.rank, self.width = size, 0, width
+        # Rows of whole cache lines, so that no member writes where another does.
+        self.gradients = [shared_array((size, -(-n // LINE) * LINE), dtype)[:, :n] for n, dtype in vectors]
+        rows = size * LINE
+        command = rows + -(-2 * size * width * 8 // LINE) * LINE
+        self._reports = command + COMMAND + -(-size // LINE) * LINE
+        self._memory = mmap(-1, self._reports + size * REPORT)
+        self._address = np.frombuffer(self._memory, np.uint8).ctypes.data
+        self._counters = memoryview(self._memory)[:rows].cast("Q")
+        self._rows: Any = memoryview(self._memory)[rows:rows + 2 * size * width * 8].cast("d")
+        self._asleep = memoryview(self._memory)[self._reports - size:self._reports]     # a byte a member
+        self._nobody = bytes(size)
+        self._command = command
+        self._stage = self._turn = 0
+        self._pids: dict[int, int] = {}
+        self._parent = os.getpid()
+        self._restore_blas: Callable[[], None] = lambda: None
+        self._batch: mmap | None = None
+        self._file = _nameless_file()
+
+    # ---- starting and ending -----------------------------------------------------------------------------
+    def start(self, work: Callable[[], None]) -> None:
+        """Fork the members, each of which runs `work`, and wait until they are ready.
+
+        Raises: ReplicaError where they do not start.
+        """
+        self._stage = self._turn = 0
+        self._counters[:] = array("Q", bytes(self._counters.nbytes))
+        self._asleep[:] = self._nobody
+        self._restore_blas = single_threaded_blas()
+        for stream in (sys.stdout, sys.stderr):     # else what waits there would be written twice
+            with contextlib.suppress(AttributeError, ValueError, OSError):
+                stream.flush()
+        try:
+            for rank in range(1, self.size):
+                with warnings.catch_warnings():      # Python warns of locks that another thread holds in the
+                    warnings.simplefilter("ignore", DeprecationWarning)    # copy; the test in _live finds those
+                    pid = os.fork()
+                if pid == 0:
+                    self._live(rank, work)
+                self._pids[rank] = pid
+            self.put()
+            self.get(deadline=time.monotonic() + READY)
+        except OSError as error:
+            self.dismiss()
+            raise ReplicaError(f"no process could be forked ({error})") from error
+        except BaseException:
+            self.dismiss()
+            raise
+
+    def _live(self, rank: int, work: Callable[[], None]) -> None:
+        """A member's life. It ends with the process, never by returning into code that is the parent's."""
+        try:
+            self.rank = rank
+            _become_a_replica(self._parent)
+            ones = np.ones((256, 256), np.float32)
+            assert (ones @ ones)[0, 0] == 256        # a lock that was held during the fork would show here
+            self.put()
+            self.get()
+            work()
+        except BaseException as error:
+            self.report(error)
+        finally:
+            os._exit(1)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._pids)
+
+    def close(self) -> None:
+        """Dismiss the members and close the file of the batches."""
+        self.dismiss()
+        self._file.close()
+
+    def dismiss(self) -> None:
+        """End the members. They hold nothing that must be put away, so they are killed, wherever they are."""
+        if os.getpid() != self._parent:              # in a process that someone else forked: not ours to end
+            return
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in self._pids.values():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._pids.clear()
+        self._restore_blas()
+        self._restore_blas = lambda: None
+
+    # ---- talking -----------------------------------------------------------------------------------------
+    def broadcast(self, message: Any = None) -> Any:
+        """The leader's message, to all. Each member waits for it, for as long as it takes."""
+        self._stage += 1
+        if self.rank:
+            self._wait(0)
+            (length,) = struct.unpack_from("Q", self._memory, self._command)
+            return pickle.loads(self._memory[self._command + 8:self._command + 8 + length])
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        if len(data) > COMMAND - 8:
+            raise ReplicaError(f"the settings of a step take {len(data)} bytes; there is room for {COMMAND - 8}")
+        struct.pack_into("Q", self._memory, self._command, len(data))
+        self._memory[self._command + 8:self._command + 8 + len(data)] = data
+        self._arrive()
+        return message
+
+    def put(self, *numbers: float) -> None:
+        """Tell all others some numbers, and that all written to shared memory before is there."""
+        start = (self._turn * self.size + self.rank) * self.width
+        self._rows[start:start + len(numbers)] = array("d", numbers)
+        self._stage += 1
+        self._arrive()
+
+    def get(self, count: int = 0, deadline: float | None = None) -> list[list[float]]:
+        """Wait for the others' `put`; gives the first `count` numbers of each member.
+
+        The rows take turns, so a member that is one put ahead writes where nobody reads.
+        """
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._wait(rank, deadline)
+        starts = [(self._turn * self.size + rank) * self.width for rank in range(self.size)]
+        self._turn ^= 1
+        return [self._rows[start:start + count].tolist() for start in starts]
+
+    def part(self, start: int, stop: int) -> tuple[int, int]:
+        """This member's share of a vector's elements [start, stop): whole cache lines, as nearly equal as can be."""
+        first, last = (start + (stop - start) * r // self.size for r in (self.rank, self.rank + 1))
+        return (max(start, first // LINE * LINE),
+                stop if self.rank == self.size - 1 else max(start, last // LINE * LINE))
+
+    def reduce(self, k: int, start: int, stop: int, members: list[int]) -> np.ndarray:
+        """The sum over `members` of elements [start, stop) of vector k, always in the same order, left in the
+        leader's row. Each member sums other elements."""
+        rows = self.gradients[k][:, start:stop]
+        if members[0]:
+            rows[0] = rows[members[0]]
+        for rank in members[1:]:
+            np.add(rows[0], rows[rank], out=rows[0])
+        return rows[0]
+
+    def buffer(self, size: int) -> mmap:
+        """Shared memory for a batch, at least `size` bytes. It grows: the file has no name, but all know its number."""
+        if self._batch is None or len(self._batch) < size:
+            if not self.rank:
+                size = -(-size * 5 // 4096 // 4) * 4096
+                os.ftruncate(self._file.fileno(), size)
+            self._batch = mmap(self._file.fileno(), os.fstat(self._file.fileno()).st_size)
+        return self._batch
+
+    # ---- errors ------------------------------------------------------------------------------------------
+    def report(self, error: BaseException) -> None:
+        """Leave an exception, and its traceback's text, for the leader."""
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        try:
+            same = pickle.dumps(error)
+            pickle.loads(same)
+        except Exception:      # an exception may hold anything
+            same = b""
+        data = pickle.dumps((same if len(same) < REPORT // 4 else b"", text[-REPORT // 8:]))
+        start = self._reports + self.rank * REPORT
+        struct.pack_into("Q", self._memory, start, len(data))
+        self._memory[start + 8:start + 8 + len(data)] = data
+
+    def reported(self, rank: int) -> tuple[Exception | None, str]:
+        """What a member reported since the last look: the exception, where it can be sent, and the traceback."""
+        start = self._reports + rank * REPORT
+        (length,) = struct.unpack_from("Q", self._memory, start)
+        struct.pack_into("Q", self._memory, start, 0)
+        if not length:
+            return None, ""
+        same, text = pickle.loads(self._memory[start + 8:start + 8 + length])
+        return pickle.loads(same) if same else None, text
+
+    # ---- waiting -----------------------------------------------------------------------------------------
+    def _arrive(self) -> None:
+        _fence()
+        self._counters[self.rank * 8] = self._stage
+        _fence()
+        if self._asleep != self._nobody:
+            _wake(self._address + self.rank * LINE)
+
+    def _wait(self, rank: int, deadline: float | None = None) -> None:
+        counters, place, stage = self._counters, rank * 8, self._stage
+        for _ in range(SPINS if self.size <= _CORES else 1):
+            if counters[place] >= stage:
+                break
+        else:
+            while (seen := counters[place]) < stage:
+                self._asleep[self.rank] = 1      # before the kernel looks at the counter: see _arrive
+                _sleep(self._address + rank * LINE, seen)
+                self._asleep[self.rank] = 0
+                self._check()
+                if deadline is not None and time.monotonic() > deadline:
+                    raise ReplicaError(f"a forked process was not ready within {READY:.0f} s")
+        _fence()
+
+    def _check(self) -> None:
+        """Raise where a member is dead; a member whose leader is gone ends."""
+        if self.rank:
+            if os.getppid() != self._parent:
+                os._exit(1)
+            return
+        for rank, pid in self._pids.items():
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:      # someone else waited for it
+                ended, status = pid, 0
+            if ended:
+                del self._pids[rank]
+                code = os.waitstatus_to_exitcode(status)
+                how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else "ended"
+                raise ReplicaError(f"replica {rank} (process {pid}) {how}\n{self.reported(rank)[1]}".rstrip())
+
+
+def _become_a_replica(parent: int) -> None:
+    """What a fresh copy of a process must not share with the original."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C reaches all of a terminal; the leader decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.freeze()                                       # the original's objects are not ours to finalise
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- replica 0 prints for all
+    if sys.__stderr__ is not None:
+        sys.stderr = sys.__stderr__
+    if _LIBC is not None and threading.current_thread() is _MAIN:     # it is the forking thread that counts
+        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)       # PR_SET_PDEATHSIG: die with the parent, even amid work
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _nameless_file() -> Any:
+    """A file in memory that no directory lists, so that it is gone with the last process that has it open."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("tinynet"), "w+b")
+    return tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+
+
+# ---- the machine --------------------------------------------------------------------------------------------
+
+_CORES = usable_cores()
+_MAIN = threading.main_thread()
+_LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}.get(platform.machine())
+_WAIT, _WAKE = 0, 1
+
+
+class _Seconds(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+if _LIBC is not None and _FUTEX and sys.maxsize > 2**32:
+    _call = _LIBC.syscall
+    _call.restype = ctypes.c_long
+    _call.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p,
+                      ctypes.c_long]
+    _nap = _Seconds(0, int(NAP * 1e9))
+
+    def _sleep(address: int, seen: int) -> None:
+        """Until the counter's low half is no longer as seen (the kernel looks again first), or NAP is over."""
+        _call(_FUTEX, address, _WAIT, seen & 0xFFFFFFFF, ctypes.addressof(_nap), None, 0)
+
+    def _wake(address: int) -> None:
+        _call(_FUTEX, address, _WAKE, 0x7FFFFFFF, None, None, 0)
+else:
+    def _sleep(address: int, seen: int) -> None:
+        time.sleep(1e-4)
+
+    def _wake(address: int) -> None: ...
+
+_lock = threading.Lock()
+
+
+def _fence() -> None:
+    """Let all see what was stored before sooner than what is stored next, and read nothing early: taking and
+    releasing a lock twice is a full memory barrier on every processor."""
+    with _lock:
+        pass
+    with _lock:
+        pass
+
+
+BLAS_THREADS = (   # (get, set) as the libraries name them that NumPy comes with
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
+
+
+def single_threaded_blas() -> Callable[[], None]:
+    """Make every BLAS library in this process use one thread; gives a function that restores what was.
+
+    A core that runs a replica has no time for another one's threads. Unknown libraries stay as they are.
+    """
+    changed: list[tuple[Callable, int]] = []
+    with contextlib.suppress(OSError):
+        loaded = Path("/proc/self/maps").read_text()
+        for path in sorted(set(re.findall(r"/\S*(?:blas|mkl_rt)\S*\.so\S*", loaded))):
+            with contextlib.suppress(OSError):
+                library = ctypes.CDLL(path)
+                for get, set_ in BLAS_THREADS:
+                    if hasattr(library, get) and hasattr(library, set_):
+                        changed.append((getattr(library, set_), getattr(library, get)()))
+                        changed[-1][0](1)
+                        break
+
+    def restore() -> None:
+        for set_threads, count in changed:
+            set_threads(count)
+
+    return restore
