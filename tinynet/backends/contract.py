@@ -138,7 +138,7 @@ class Backend(Protocol):
 
     # ---- reduce -------------------------------------------------------------------------------------
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
-        """The sum over axes."""
+        """The sum over axes; of bools, how many hold (int64)."""
 
     def sum_to(self, x: Array, shape: tuple, *, out: Array | None = None) -> Array:
         """Sums x down to a shape that broadcasts to x.shape: the transpose of broadcasting."""

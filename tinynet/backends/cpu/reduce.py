@@ -10,7 +10,8 @@ from .memory import empty, like
 
 
 def sum(x, axes, keepdims=False, *, out=None):
-    return np.sum(x, axis=axes, keepdims=keepdims, dtype=x.dtype, out=out)
+    dtype = np.int64 if x.dtype == bool else x.dtype   # bools are counted
+    return np.sum(x, axis=axes, keepdims=keepdims, dtype=dtype, out=out)
 
 
 def sum_to(x, shape, *, out=None):

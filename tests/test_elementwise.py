@@ -1,0 +1,162 @@
+"""Broadcasting, dtypes, saturation and large arrays of the elementwise operations."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tinynet as tn
+from tests import strategies as draw
+from tests.references import REFERENCES
+from tinynet import ops
+
+STRICT = {"rtol": 1e-6, "atol": 1e-8}
+BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
+UNARY = ["negative", "exp", "log", "sqrt", "abs", "tanh", "sigmoid", "relu", "leaky_relu", "gelu", "softplus"]
+
+
+@given(st.data(), st.sampled_from(BINARY), draw.broadcastable(), draw.seeds)
+def test_binary_broadcasting(data, name, shapes, seed):
+    """0-d, size-1 and empty axes, any strides: NumPy's values, and gradients that differences confirm."""
+    both = draw.separated((sum(int(np.prod(s)) for s in shapes),), seed)   # no value of x is near one of y
+    x, y = (part.reshape(s) for part, s in zip(np.split(both, [int(np.prod(shapes[0]))]), shapes, strict=True))
+    if name == "power":
+        x = np.abs(x) + 0.5
+    x, y = data.draw(draw.laid_out(x)), data.draw(draw.laid_out(y))
+    z = getattr(ops, name)(tn.tensor(x), tn.tensor(y))
+    assert_allclose(z.numpy(), getattr(np, name)(x, y), rtol=1e-14)
+    assert z.shape == np.broadcast_shapes(*shapes)
+    tn.gradcheck(getattr(ops, name), [x, y], **STRICT)
+
+
+@given(draw.broadcastable(3), draw.seeds)
+def test_where_broadcasting(shapes, seed):
+    condition = draw.values(shapes[0], seed) > 0
+    x, y = draw.values(shapes[1], seed + 1), draw.values(shapes[2], seed + 2)
+    assert_array_equal(ops.where(condition, tn.tensor(x), tn.tensor(y)).numpy(), np.where(condition, x, y))
+    tn.gradcheck(lambda x, y: ops.where(condition, x, y), [x, y], **STRICT)
+
+
+@given(st.data(), st.sampled_from(UNARY), draw.shapes(smallest=0), draw.seeds)
+def test_unary(data, name, shape, seed):
+    x = draw.separated(shape, seed)
+    x = data.draw(draw.laid_out(np.abs(x) + 0.1 if name in ("log", "sqrt") else x))
+    assert_allclose(getattr(ops, name)(tn.tensor(x)).numpy(), REFERENCES[name](x), rtol=1e-12, atol=1e-14)
+    tn.gradcheck(getattr(ops, name), x, **STRICT)
+
+
+@given(draw.broadcastable(), st.sampled_from(["max", "min"]), draw.seeds)
+def test_ties_conserve_mass(shapes, which, seed):
+    """Of equal values one gets the whole gradient: what comes in goes out, no more and no less."""
+    x, y = (tn.tensor(np.random.default_rng(seed + i).integers(0, 3, s).astype(float), requires_grad=True)
+            for i, s in enumerate(shapes))
+    z = getattr(ops, which + "imum")(x, y)
+    g = draw.values(z.shape, seed)
+    z.backward(g)
+    assert_allclose(x.grad.numpy().sum() + y.grad.numpy().sum(), g.sum(), atol=1e-12)
+
+
+# ---- dtypes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2, 2.5, np.float64(2.5), np.float32(2.5), np.int64(2), True])
+@pytest.mark.parametrize("name", BINARY)
+def test_numbers_never_promote(name, number):
+    for x in (tn.tensor([1.0, 2.0]), tn.tensor(1.5)):
+        assert getattr(ops, name)(x, number).dtype == np.float32
+        assert getattr(ops, name)(number, x).dtype == np.float32
+
+
+def test_operators_are_the_operations():
+    x, y = tn.tensor([1.0, -2.0]), tn.tensor([3.0, 4.0])
+    a, b = x.numpy(), y.numpy()
+    pairs = [(x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (y ** x, b ** a), (-x, -a), (abs(x), abs(a)),
+             (2 + x, 2 + a), (2 - x, 2 - a), (2 * x, 2 * a), (2 / x, 2 / a), (2 ** x, 2 ** a), (x == y, a == b),
+             (x != y, a != b), (x < y, a < b), (x <= y, a <= b), (x > y, a > b), (x >= y, a >= b), (1 < x, 1 < a)]
+    for tensor, array in pairs:
+        assert isinstance(tensor, tn.Tensor)
+        assert_array_equal(tensor.numpy(), array, strict=True)
+
+
+@pytest.mark.parametrize("reflected", ["+", "-", "*", "/", "**", "@", "<", "=="])
+def test_an_array_on_the_left_gives_a_tensor(reflected):
+    array, x = np.array([[1.0, 2.0], [3.0, 4.0]]), tn.tensor(np.eye(2) + 1, requires_grad=True)
+    result = eval(f"array {reflected} x")
+    assert isinstance(result, tn.Tensor)
+    assert_allclose(result.numpy(), eval(f"array {reflected} x.numpy()"))
+    if result.dtype.kind == "f":
+        result.sum().backward()
+        assert x.grad.shape == (2, 2)
+
+
+# ---- saturation ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "tanh", "gelu", "relu", "leaky_relu"])
+def test_saturation(name, dtype):
+    """At ±1e4 values and gradients are finite, and NumPy does not warn."""
+    x = tn.tensor(np.array([-1e4, -100, -30, 0, 30, 100, 1e4], dtype), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = getattr(ops, name)(x)
+        y.backward(np.ones(7))
+    assert np.isfinite(y.numpy()).all() and np.isfinite(x.grad.numpy()).all()
+    assert x.grad.numpy()[0] == (np.dtype(dtype).type(0.01) if name == "leaky_relu" else 0)
+    assert x.grad.numpy()[-1] == (1 if name in ("softplus", "gelu", "relu", "leaky_relu") else 0)
+
+
+def test_poles_are_quiet():
+    """log 0, 1/0 and e^1e4 are IEEE's infinities, without a warning: the trainer looks for them, not NumPy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ops.exp(tn.tensor([1e4, -1e4])).numpy().tolist() == [np.inf, 0]
+        assert ops.log(tn.tensor(0.0)).item() == -np.inf
+        assert (1 / tn.tensor([0.0, -0.0])).numpy().tolist() == [np.inf, -np.inf]
+        assert np.isnan(ops.sqrt(tn.tensor(-1.0)).item())
+
+
+def test_nan_is_not_hidden():
+    x = tn.tensor([np.nan, 1.0])
+    for y in (ops.relu(x), ops.maximum(x, 0.0), ops.clip(x, 0, 1), x.max(keepdims=True)):
+        assert np.isnan(y.numpy()[0])
+
+
+# ---- large arrays: memory from the pool ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", UNARY + BINARY)
+def test_large_arrays_give_what_small_ones_give(name):
+    """From 64 KiB on results lie in recycled memory: the values and gradients must not know."""
+    fn, rng = getattr(ops, name), np.random.default_rng(0)
+    inputs = [rng.uniform(0.5, 2, (100, 100)) for _ in range(2 if name in BINARY else 1)]
+
+    def result(arrays):
+        xs = [tn.tensor(a, requires_grad=True) for a in arrays]
+        y = fn(*xs)
+        y.backward(np.cos(arrays[0]))
+        return [y.numpy(), *(x.grad.numpy() for x in xs)]
+
+    before = [x.copy() for x in inputs]
+    rows = [result([x[i] for x in inputs]) for i in range(100)]
+    for large, parts in zip(result(inputs), zip(*rows, strict=True), strict=True):
+        assert_allclose(large, np.stack(parts), rtol=1e-14)
+    for x, copy in zip(inputs, before, strict=True):
+        assert_array_equal(x, copy)
+
+
+# ---- messages ---------------------------------------------------------------------------------------------------
+
+
+def test_messages_name_the_operation_and_the_shapes():
+    with pytest.raises(ValueError, match=r"add: .*\(2, 3\), \(4,\)"):
+        tn.tensor(np.ones((2, 3))) + tn.tensor(np.ones(4))
+    with pytest.raises(TypeError, match="multiply: "):
+        tn.tensor([1.0]) * "text"
+    with pytest.raises(TypeError, match="add: the argument 'y' is missing"):
+        ops.add(x=tn.tensor(1.0))

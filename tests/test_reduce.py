@@ -1,0 +1,103 @@
+"""Reductions over any axes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import tinynet as tn
+from tests import strategies as draw
+from tests.references import REFERENCES
+from tinynet import ops
+
+STRICT = {"rtol": 1e-6, "atol": 1e-8}
+REDUCTIONS = ["sum", "mean", "max", "min", "var", "logsumexp"]
+
+
+@given(st.data(), st.sampled_from(REDUCTIONS), draw.shapes(largest=3), st.booleans(), draw.seeds)
+def test_axes(data, name, shape, keepdims, seed):
+    """No axis, one, several, all, negative ones: NumPy's values and shapes, gradients that differences confirm."""
+    axis = data.draw(draw.axes(len(shape)))
+    x = data.draw(draw.laid_out(draw.separated(shape, seed)))
+    y = getattr(ops, name)(tn.tensor(x), axis=axis, keepdims=keepdims)
+    expected = REFERENCES[name](x, axis=axis, keepdims=keepdims)
+    assert y.shape == np.shape(expected)
+    assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
+    tn.gradcheck(lambda x: getattr(ops, name)(x, axis, keepdims), x, **STRICT)
+
+
+@given(st.data(), st.sampled_from(["softmax", "log_softmax"]), draw.shapes(largest=3), draw.seeds)
+def test_softmax_axes(data, name, shape, seed):
+    axis = data.draw(draw.axes(len(shape)))
+    x = data.draw(draw.laid_out(draw.values(shape, seed)))
+    assert_allclose(getattr(ops, name)(tn.tensor(x), axis).numpy(), REFERENCES[name](x, axis), rtol=1e-12, atol=1e-13)
+    tn.gradcheck(lambda x: getattr(ops, name)(x, axis), x, **STRICT)
+
+
+@given(st.data(), st.sampled_from(["max", "min"]), draw.shapes(least=1), draw.seeds)
+def test_ties_conserve_mass(data, name, shape, seed):
+    """Many equal values: each output's gradient goes to exactly one of them, the first in C order."""
+    axis = data.draw(draw.axes(len(shape)))
+    x = tn.tensor(np.random.default_rng(seed).integers(0, 2, shape).astype(float), requires_grad=True)
+    y = getattr(ops, name)(x, axis=axis, keepdims=True)
+    g = draw.values(y.shape, seed, 1, 2)
+    y.backward(g)
+    grad = x.grad.numpy()
+    reduced = tuple(a % len(shape) for a in axis) if isinstance(axis, tuple) else axis
+    assert_allclose(grad.sum(axis=reduced, keepdims=True), g)
+    assert_allclose((grad != 0).sum(axis=reduced, keepdims=True), np.ones(g.shape))
+    if axis is None:
+        assert np.flatnonzero(grad)[0] == getattr(np, "arg" + name)(x.numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+def test_saturation(name, dtype):
+    x = tn.tensor(np.array([[-1e4, 0, 1e4], [1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = getattr(ops, name)(x, axis=1)
+        y.backward(np.ones(y.shape))
+    assert np.isfinite(y.numpy()).all() and np.isfinite(x.grad.numpy()).all()
+
+
+def test_masked_scores():
+    """Minus infinity is a mask: it weighs nothing."""
+    x = tn.tensor([[0.0, -np.inf, 0.0]])
+    assert ops.softmax(x).numpy().tolist() == [[0.5, 0, 0.5]]
+    assert_allclose(ops.logsumexp(x, 1).numpy(), [np.log(2)], rtol=1e-6)
+
+
+def test_empty_reductions():
+    """A sum over nothing is 0; a mean or maximum over nothing is a mistake, and says so."""
+    x = tn.tensor(np.zeros((0, 3)), requires_grad=True)
+    y = x.sum(axis=0)
+    assert y.numpy().tolist() == [0, 0, 0]
+    y.backward(np.ones(3))
+    assert x.grad.shape == (0, 3)
+    for name in ("mean", "max", "min", "var", "logsumexp"):
+        with pytest.raises(ValueError, match=rf"{name}: shape \(0, 3\) has no values along axis \(0,\)"):
+            getattr(ops, name)(x, axis=0)
+        assert getattr(ops, name)(x, axis=1).shape == (0,)
+
+
+def test_axis_mistakes():
+    x = tn.tensor(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="sum: axis 2 is out of range for a tensor with 2 axes"):
+        x.sum(2)
+    with pytest.raises(ValueError, match=r"max: axis \(0, -2\) names one axis twice"):
+        x.max((0, -2))
+    with pytest.raises(ValueError, match="var: 1 values .* with ddof=1"):
+        tn.tensor([1.0]).var(ddof=1)
+
+
+def test_integers_and_bools():
+    x = tn.tensor([[1, 2], [3, 5]])
+    assert x.sum().item() == 11 and x.sum().dtype == np.int64
+    assert x.mean().item() == 2.75 and x.max(0).numpy().tolist() == [3, 5]
+    assert (x > 1).mean().item() == 0.75
