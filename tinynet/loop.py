@@ -1,0 +1,340 @@
+"""The loop under `fit`: one run over the data, its progress, and its checkpoint.
+
+The run's state is a `Progress`, the weights, the optimiser's state and the random state; nothing else, so what a
+checkpoint holds is enough to go on to the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint as files
+from . import optim
+from .checkpoint import CheckpointError
+from .data import Loader
+from .diagnose import explain
+from .nn.module import Module
+from .ops import random
+from .parallel import Trainer
+from .progress import Display
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
+STOP = "stop"           # what a callback gives back to end the training after this epoch
+
+
+@dataclass
+class EarlyStopping:
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
+
+    monitor: "val_loss", "val_accuracy", "loss" or "accuracy". restore_best: the model ends with the weights of its
+    best epoch.
+    """
+
+    patience: int = 3
+    monitor: str = "val_loss"
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy"):
+            raise ValueError(f"EarlyStopping: patience={self.patience!r} must be >= 1, and monitor={self.monitor!r} "
+                             "one of val_loss, val_accuracy, loss, accuracy")
+
+    def improved(self, value: float, best: float | None) -> bool:
+        """Whether `value` is better than the best so far."""
+        gain = math.inf if best is None else (value - best if self.monitor.endswith("accuracy") else best - value)
+        return gain > self.min_delta or (best is not None and math.isnan(best) and not math.isnan(value))
+
+
+@dataclass
+class Progress:
+    """How far a run is: what, beside the arrays, a checkpoint must hold."""
+
+    epoch: int = 0              # that is under way, from 0
+    batch: int = 0              # of this epoch, that comes next
+    step: int = 0               # of the whole run, that comes next
+    seen: int = 0               # samples of this epoch so far; loss, correct and seconds are sums over them
+    loss: float = 0.0
+    correct: int | None = 0
+    seconds: float = 0.0
+    best: float | None = None   # for early stopping: the best value, and the epochs since
+    waited: int = 0
+    stopped: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, batches: int) -> None:
+        """ValueError where this is no place in a run of so many batches an epoch."""
+        counts = (self.epoch, self.batch, self.step, self.seen, self.waited)
+        if not all(type(n) is int and n >= 0 for n in counts) or self.batch > batches or not (
+                isinstance(self.history, list) and all(isinstance(row, dict) and set(row) == set(COLUMNS)
+                                                       for row in self.history)):
+            raise ValueError("its progress makes no sense")
+
+    def row(self, measured: dict[str, Any], lr: float) -> dict[str, Any]:
+        """The epoch's row of the history."""
+        accuracy = None if self.correct is None else self.correct / self.seen
+        return dict(zip(COLUMNS, (self.epoch + 1, self.loss / self.seen, accuracy, measured.get("loss"),
+                                  measured.get("accuracy"), lr, self.seconds, self.seen / max(self.seconds, 1e-9)),
+                        strict=True))
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.batch = self.seen = self.correct = 0
+        self.loss = self.seconds = 0.0
+
+
+@dataclass
+class Run:
+    """One call of `fit`. `measure()` gives the validation's loss and accuracy, or {} where there is none."""
+
+    model: Module
+    optimizer: optim.Optimizer
+    loss: Callable
+    loader: Loader
+    measure: Callable[[], dict[str, Any]]
+    epochs: int
+    hooks: tuple[list[Callable], list[Callable]]
+    stopping: EarlyStopping | None
+    display: Display
+    schedule: Callable[[int], float] | None
+    step: Trainer
+    interrupts: Interrupts
+    path: Path | None
+    every: int | None
+    csv: Path | None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self.best: files.Arrays = {}           # the best epoch's weights, where early stopping keeps them
+        self.last: files.Arrays = {}           # the last epoch's, once the model has been given the best ones
+        self.first = self.loader.epoch         # of the loader's epochs, that is this run's first
+        self.rates = [group.options["lr"] for group in self.optimizer.groups]
+        self.saved = False
+        if self.path is not None:
+            self.described = files.describe(self.model)
+            self.settings = self._settings()
+            files.sweep(self.path)
+
+    def train(self) -> None:
+        """All epochs that are left."""
+        while self.progress.epoch < self.epochs and not self.progress.stopped:
+            self._epoch()
+            self.save()
+
+    def finish(self) -> None:
+        """The best weights, where they were asked for, and the files."""
+        if self.best:
+            self.last = self.model.state_dict()
+            self.model.load_state_dict(self.best)
+        if self.best or not self.saved:
+            self.save()
+        self._write_csv()
+
+    def _epoch(self) -> None:
+        p = self.progress
+        self.display.start(p.epoch, p.seen)
+        self.model.train()
+        self.mark = time.perf_counter()
+        with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:   # type: ignore[type-var]
+            for x, y in batches:
+                self._step(x, y)
+                self._interrupted()
+        self._tick()
+        row = p.row(self._validate(), self.optimizer.lr)
+        stop = [hook(dict(row)) == STOP for hook in self.hooks[0]]      # a list: each of them is called
+        p.history.append(row)
+        p.stopped = self._stops(row) or any(stop)
+        p.next_epoch()
+        self.loader.set_epoch(self.first + p.epoch)
+        self._write_csv()
+        self.display.end(row)
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> None:
+        p, draws = self.progress, dict(random.state.steps)
+        if self.schedule is not None:
+            _set_rates(self.optimizer, self.rates, self.schedule(p.step))
+        y = _like_model(self.model, y)
+        value = float(self.step(x, y).item())
+        if not math.isfinite(value):
+            self.display.close()
+            raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=p.batch + 1, value=value)
+        right = self.step.correct
+        p.correct = None if right is None or p.correct is None else p.correct + int(right)
+        p.loss += value * len(x)
+        p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
+        accuracy = None if p.correct is None else p.correct / p.seen
+        self.display.step(p.seen, p.loss / p.seen, accuracy)
+        for hook in self.hooks[1]:
+            hook({"epoch": p.epoch + 1, "batch": p.batch, "step": p.step, "loss": value, "mean_loss": p.loss / p.seen,
+                  "accuracy": accuracy, "lr": self.optimizer.lr})
+        if self.every and p.step % self.every == 0:
+            self.save()
+
+    def _validate(self) -> dict[str, Any]:
+        self.display.note("validation")
+        measured = self.measure()
+        self._interrupted()
+        return measured
+
+    def _interrupted(self) -> None:
+        if self.interrupts.noticed:
+            self.save()
+            raise KeyboardInterrupt
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self.mark
+        self.mark = now
+
+    def _stops(self, row: dict[str, Any]) -> bool:
+        """Early stopping: keeps the best weights; True where the patience is over."""
+        if self.stopping is None:
+            return False
+        p, value = self.progress, row[self.stopping.monitor]
+        if value is None:
+            raise ValueError(f"fit: early stopping watches {self.stopping.monitor}, but there is none: the labels are "
+                             "no class numbers")
+        if self.stopping.improved(value, p.best):
+            p.best, p.waited = value, 0
+            if self.stopping.restore_best:
+                self.best = self.model.state_dict()
+        else:
+            p.waited += 1
+        return p.waited >= self.stopping.patience
+
+    # ---- files ----------------------------------------------------------------------------------------------
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.path is None:
+            return
+        if self.progress.batch:
+            self._tick()
+        arrays = {**files.prefixed("model", self.model.state_dict()),
+                  **files.prefixed("optimizer", self.optimizer.state_dict()), **files.prefixed("best", self.best),
+                  **files.prefixed("last", self.last)}
+        files.write(self.path, arrays, {
+            "kind": "run", "model": self.described, "settings": self.settings, "progress": vars(self.progress),
+            "loader": self.first, "random": {"seed": random.state.seed, "steps": random.state.steps}})
+        self.saved = True
+
+    def resume(self) -> None:
+        """Take up the run that the checkpoint holds, if there is one."""
+        assert self.path is not None
+        if not self.path.exists():
+            return
+        arrays, description = files.read(self.path)
+        if description.get("kind") != "run":
+            raise CheckpointError(f"{self.path}: holds a model, not a run to resume; tn.load gives the model")
+        _refuse_others(self.path, description.get("settings"), self.settings)
+        try:
+            progress = Progress(**description["progress"])
+            drawn = description["random"]
+            seed, steps = int(drawn["seed"]), {name: int(drawn["steps"][name]) for name in random.STREAMS}
+            first = int(description["loader"])
+            progress.check(len(self.loader))
+            files.restore(self.path, self.model, files.part("last", arrays) or files.part("model", arrays))
+            self.optimizer.load_state_dict(files.part("optimizer", arrays))
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: cannot be resumed: {files.first_line(error)}") from error
+        random.state.seed, random.state.steps = seed, steps
+        self.progress, self.first, self.best = progress, first, files.part("best", arrays)
+        self.loader.set_epoch(first + progress.epoch)
+        self.saved = True
+
+    def _settings(self) -> dict[str, Any]:
+        """All that the bits of the result depend on, as JSON gives it back."""
+        from . import __version__
+
+        loader, stopping = self.loader, self.stopping
+        named = {"tinynet": __version__, "backend": self.model.parameters()[0].backend.name,
+                 "workers": self.step.workers, "batch_size": loader.batch_size, "shuffle": loader.shuffle,
+                 "drop_last": loader.drop_last, "seed": loader.seed, "augment": _name(loader.augment),
+                 "optimizer": type(self.optimizer).__name__, "lr": self.rates, "loss": _name(self.loss),
+                 "clip_norm": self.step.clip_norm, "schedule": _name(self.schedule),
+                 "early_stopping": None if stopping is None else vars(stopping), "train": _fingerprint(loader),
+                 "frozen": self.described["frozen"]}
+        for i, group in enumerate(self.optimizer.groups):
+            named |= {f"{name} (group {i})" if i else name: list(value) if isinstance(value, tuple) else value
+                      for name, value in group.options.items() if name != "lr"}
+        return named
+
+    def _write_csv(self) -> None:
+        if self.csv is None:
+            return
+        lines = [",".join(COLUMNS)]
+        lines += [",".join("" if row[c] is None else repr(row[c]) for c in COLUMNS) for row in self.progress.history]
+        with files.replacing(self.csv) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class Interrupts:
+    """Ctrl-C waits for the end of the step, so that no update is left half done; a second one does not wait."""
+
+    noticed = False
+
+    def __enter__(self) -> Interrupts:
+        self.installed = (threading.current_thread() is threading.main_thread()
+                          and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        if self.installed:
+            signal.signal(signal.SIGINT, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _notice(self, number: int, frame: Any) -> None:
+        self.noticed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _set_rates(optimizer: optim.Optimizer, rates: list[float], factor: float) -> None:
+    """Each group's learning rate times a factor."""
+    for group, rate in zip(optimizer.groups, rates, strict=True):
+        group.options["lr"] = rate * factor
+        for _, _, counts in group.runs:
+            group.be.copyto(counts[:1], rate * factor)
+
+
+def _like_model(model: Module, y: np.ndarray) -> np.ndarray:
+    """Targets that are floats, in the model's dtype: float64 ones would make the loss float64."""
+    dtype = model.parameters()[0].dtype
+    return y.astype(dtype) if y.dtype.kind == "f" and y.dtype != dtype else y
+
+
+def _fingerprint(loader: Loader) -> str:
+    """Shapes, labels, and some thousand samples of a loader's data, as a short text: another set has another one."""
+    x, y = loader.x, loader.y
+    some = np.ascontiguousarray(x[:: max(1, len(x) // 2000)])
+    checksum = zlib.crc32(np.ascontiguousarray(y).data, zlib.crc32(some.data))
+    return f"{x.dtype}{x.shape} {y.dtype}{y.shape} {checksum:08x}".replace(" (", "(")
+
+
+def _name(function: Any) -> str | None:
+    return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _refuse_others(path: Path, then: Any, now: dict[str, Any]) -> None:
+    """CheckpointError where the settings of the run in the file are not these."""
+    if not isinstance(then, dict):
+        raise CheckpointError(f"{path}: is damaged: it holds no settings")
+    names = [*now, *(name for name in then if name not in now)]
+    differ = [f"{name} was {then.get(name)!r}, is now {now.get(name)!r}" for name in names
+              if then.get(name) != now.get(name)]
+    if differ:
+        raise CheckpointError(f"{path}: cannot be resumed, as the result would not be that of one run: "
+                              f"{'; '.join(differ)}. Set it as it was, or start anew from the weights: "
+                              "tn.load(path), then fit without resume")

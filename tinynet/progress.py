@@ -1,0 +1,84 @@
+"""What a training run shows: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+PAUSE = 30.0          # seconds between the plain lines of a long epoch
+
+
+class _Bar(tqdm):
+    monitor_interval = 0        # no thread that watches: processes may be forked beside the bar
+
+
+class Display:
+    """The progress of a run, on `stream` (standard output).
+
+    On a terminal each epoch has a bar with the running loss and accuracy, images a second and the time left, and
+    leaves one line behind. Elsewhere there are only lines, without any control character: one an epoch, and in
+    long epochs one each half minute.
+    """
+
+    def __init__(self, epochs: int, samples: int, *, verbose: bool = True, stream: TextIO | None = None):
+        self.epochs, self.samples, self.verbose = epochs, samples, verbose
+        self.stream = sys.stdout if stream is None else stream
+        self.terminal = verbose and self.stream.isatty()
+        self.bar: _Bar | None = None
+
+    def start(self, epoch: int, seen: int) -> None:
+        """Epoch number `epoch`, from 0, begins, or goes on after `seen` samples."""
+        self.title, self.began, self.first, self.last = f"epoch {epoch + 1}/{self.epochs}", time.monotonic(), seen, 0.0
+        if self.terminal:
+            self.bar = _Bar(total=self.samples, initial=seen, desc=self.title, leave=False, dynamic_ncols=True,
+                            unit=" images", file=self.stream, bar_format=(
+                                "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} "
+                                "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]"))
+
+    def step(self, seen: int, loss: float, accuracy: float | None) -> None:
+        """After a step: samples of this epoch so far, and their mean loss and accuracy."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(metrics({"loss": loss, "accuracy": accuracy}), refresh=False)
+            self.bar.update(seen - self.bar.n)
+        elif self.verbose and (spent := time.monotonic() - self.began) - self.last >= PAUSE:
+            self.last, rate = spent, (seen - self.first) / spent
+            self.line(f"{self.title}  {seen:,}/{self.samples:,}  {metrics({'loss': loss, 'accuracy': accuracy})}  "
+                      f"{rate:,.0f} images/s  {(self.samples - seen) / rate:.0f} s left")
+
+    def note(self, text: str) -> None:
+        """What the bar says where it is not training that takes the time."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+
+    def end(self, row: Mapping[str, Any]) -> None:
+        """The epoch's row of the history."""
+        self.close()
+        self.line(f"{self.title}  {metrics(row)}  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s")
+
+    def line(self, text: str) -> None:
+        """A line of text, above the bar if there is one."""
+        if not self.verbose:
+            return
+        if self.bar is not None:
+            self.bar.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def metrics(row: Mapping[str, Any]) -> str:
+    """'loss 0.4123  accuracy 86.91%  …' of those that there are."""
+    parts = []
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        if (value := row.get(name)) is not None:
+            parts.append(f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {value:.4f}")
+    return "  ".join(parts)

@@ -1,0 +1,193 @@
+"""Training: `fit` goes through the data, `evaluate` measures, and a run that is killed goes on where it was.
+
+>>> history = tn.fit(model, (x, y), validation=(x_val, y_val), epochs=5, checkpoint="run.safetensors", resume=True)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import optim, parallel
+from .autograd import no_grad
+from .data import Loader
+from .diagnose import NonFiniteError
+from .loop import STOP, EarlyStopping, Interrupts, Run
+from .nn.module import Module
+from .ops import random
+from .ops.loss import softmax_cross_entropy
+from .progress import Display
+from .tensor import Tensor
+
+__all__ = ["STOP", "EarlyStopping", "NonFiniteError", "evaluate", "fit", "outputs"]
+
+def fit(model: Module, train: Any, *, validation: Any = None, epochs: int = 1, batch_size: int = 64,
+        optimizer: Any = "adam", lr: float | None = None, loss: Callable = softmax_cross_entropy,
+        workers: int | str = 1, callbacks: Iterable[Any] = (), seed: int | None = None,
+        early_stopping: int | EarlyStopping | None = None, checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None, resume: bool = False, clip_norm: float | None = None,
+        schedule: Callable[[int], float] | None = None, csv: str | os.PathLike[str] | None = None,
+        verbose: bool = True) -> list[dict[str, Any]]:
+    """Train a model.
+
+    Args:
+        train: arrays (x, y), x (N, …), y (N,) class numbers or what `loss` takes; or a Loader, which brings its own
+            batch size and seed.
+        validation: (x, y) or a Loader, measured after each epoch.
+        optimizer: "adam", "sgd", "adamw", "rmsprop", "adagrad", a function of the parameters, or an Optimizer.
+        lr: the learning rate; by default the optimiser's own.
+        loss: function (outputs, y) -> 0-d Tensor, the mean over the batch.
+        workers: processes that share each batch, or "auto".
+        callbacks: functions of the epoch's row, or objects with `on_epoch_end(row)`, `on_step_end(info)` or both;
+            a callback that returns STOP from the end of an epoch ends the training.
+        seed: of the order of the samples; by default that of `tn.seed`.
+        early_stopping: a patience in epochs, or an EarlyStopping.
+        checkpoint: a file, written atomically after each epoch, after each `checkpoint_every` steps, and at Ctrl-C.
+        resume: go on from the checkpoint where there is one, to the very bits of an uninterrupted run.
+        clip_norm: the largest joint norm of the gradients; larger ones are scaled down.
+        schedule: the factor of the learning rate at each step, from the step's number: see `optim.schedules`.
+        csv: a file for the history.
+        verbose: show a progress bar (plain lines where standard output is no terminal).
+    Returns: the history, a dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, lr, seconds (of
+        training, without validation), images_per_second; None where there is no such thing.
+    Raises: NonFiniteError where the loss is not finite: it names the step and the layer; CheckpointError where a
+        checkpoint is damaged or was made under other settings; KeyboardInterrupt at Ctrl-C, after the step and the
+        checkpoint (a second Ctrl-C does not wait).
+    """
+    loader = _loader("fit: train", train, batch_size, random.state.seed % 2**64 if seed is None else seed)
+    held_out = None if validation is None else _loader("fit: validation", validation, 256, None)
+    if epochs < 0 or (checkpoint_every is not None and checkpoint_every < 1):
+        raise ValueError(f"fit: epochs={epochs} must be >= 0, and checkpoint_every={checkpoint_every} >= 1 or None")
+    if checkpoint is None and (resume or checkpoint_every):
+        raise ValueError("fit: resume and checkpoint_every need checkpoint=, the file to go on from")
+    stopping = _early_stopping(early_stopping, held_out)
+    hooks = _hooks(callbacks)
+    if model.built is None:
+        model.build(loader.x.shape[1:])
+    chosen, ours = _optimizer(optimizer, lr, model)
+    modes = {m: m.training for m in model.modules()}
+    display = Display(epochs, loader.samples, verbose=verbose)
+
+    def measure() -> dict[str, Any]:
+        return {} if held_out is None else evaluate(model, held_out, loss=loss)
+
+    try:
+        with Interrupts() as interrupts, parallel.trainer(model, chosen, loss, workers=workers,
+                                                          clip_norm=clip_norm) as step:
+            if step.note:
+                display.line(step.note)
+            run = Run(model, chosen, loss, loader, measure, epochs, hooks, stopping, display, schedule, step,
+                      interrupts, None if checkpoint is None else Path(checkpoint),
+                      checkpoint_every, None if csv is None else Path(csv))
+            if resume:
+                run.resume()
+            run.train()
+        run.finish()
+        return run.progress.history
+    finally:
+        display.close()
+        for module, mode in modes.items():
+            module.training = mode
+        if ours:
+            for p in model.parameters():    # a traceback may keep the optimiser alive; the model is free again
+                p.owner = None
+
+
+def evaluate(model: Module, data: Any, *, batch_size: int = 256, loss: Callable = softmax_cross_entropy
+             ) -> dict[str, Any]:
+    """The mean loss and the accuracy of a model, dropout off.
+
+    Args: data: arrays (x, y), or a Loader. loss: function (outputs, y) -> the batch's mean.
+    Returns: {"loss": float, "accuracy": float}; accuracy is None where y holds no class numbers.
+    """
+    total, right, seen = 0.0, 0, 0
+    classes = True
+    for out, y in outputs(model, data, batch_size=batch_size):
+        with no_grad():
+            total += loss(out, y).item() * len(y)
+        seen += len(y)
+        if y.dtype.kind in "iu" and out.ndim == 2:
+            right += int((out.numpy().argmax(1) == y).sum())
+        else:
+            classes = False
+    return {"loss": total / seen, "accuracy": right / seen if classes else None}
+
+
+def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """(the model's output, y) for each batch of `data`, dropout off; the model's modes are left as they were."""
+    modes = {m: m.training for m in model.modules()}
+    loader = _loader("evaluate: data", data, batch_size, None)
+    with contextlib.closing(loader.iterate(0)) as batches:    # type: ignore[type-var]
+        for x, y in batches:
+            model.eval()
+            try:
+                with no_grad():
+                    out = model(x)
+            finally:
+                for module, mode in modes.items():
+                    module.training = mode
+            yield out, y
+
+
+# ---- what fit is given ------------------------------------------------------------------------------------
+
+
+def _loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader:
+    """The data as a Loader: arrays (x, y) are shuffled where there is a seed."""
+    if isinstance(data, Loader):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        hint = "; take one part, as in (x_train, y_train), _ = mnist()" if isinstance(data, tuple | list) else ""
+        raise TypeError(f"{what} is a {type(data).__name__}; it must be a pair of arrays (x, y), or a Loader{hint}")
+    x, y = (part.numpy() if isinstance(part, Tensor) else part for part in data)
+    return Loader(x, y, batch_size=batch_size, shuffle=seed is not None, seed=seed or 0)
+
+
+def _optimizer(given: Any, lr: float | None, model: Module) -> tuple[optim.Optimizer, bool]:
+    """The optimiser, and whether it was made here."""
+    if isinstance(given, optim.Optimizer):
+        if lr is not None:
+            given.lr = lr
+        return given, False
+    if isinstance(given, str):
+        if given not in optim.OPTIMIZERS:
+            raise ValueError(f"fit: optimizer {given!r} is unknown; choose one of {', '.join(optim.OPTIMIZERS)}, or "
+                             "pass an Optimizer")
+        given = optim.OPTIMIZERS[given]
+    made = given(model.parameters()) if lr is None else given(model.parameters(), lr=lr)
+    if not isinstance(made, optim.Optimizer):
+        raise TypeError(f"fit: optimizer= gave a {type(made).__name__}, not an Optimizer")
+    return made, True
+
+
+def _early_stopping(given: int | EarlyStopping | None, validation: Loader | None) -> EarlyStopping | None:
+    if given is None or given is False:
+        return None
+    stopping = given if isinstance(given, EarlyStopping) else EarlyStopping() if given is True else EarlyStopping(given)
+    if stopping.monitor.startswith("val") and validation is None:
+        raise ValueError(f"fit: early stopping watches {stopping.monitor}; pass validation=(x, y), or "
+                         "EarlyStopping(monitor=\"loss\")")
+    return stopping
+
+
+def _hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:
+    """The functions to call after each epoch, and those after each step."""
+    epoch: list[Callable] = []
+    step: list[Callable] = []
+    for callback in callbacks:
+        at_epoch, at_step = getattr(callback, "on_epoch_end", None), getattr(callback, "on_step_end", None)
+        if at_epoch is None and at_step is None:
+            if not callable(callback) or isinstance(callback, type):
+                raise TypeError(f"fit: the callback {callback!r:.60} must be a function of the epoch's row, or an "
+                                "object with on_epoch_end(row) or on_step_end(info)")
+            at_epoch = callback
+        if at_epoch is not None:
+            epoch.append(at_epoch)
+        if at_step is not None:
+            step.append(at_step)
+    return epoch, step
