@@ -1,0 +1,150 @@
+// Elementwise functions: y[i] = f(x[i]), z[i] = f(x[i], y[i]), and a choice between two.
+//
+// Bound by memory: f costs a few instructions, its operands 4 or 8 bytes each, so the floor is the bytes
+// read and written over the bandwidth. Hence one pass for a derivative times its gradient, and no
+// temporary for broadcasting: operands are read through their strides, of which some are 0.
+//
+// One template serves every function: f is a struct with `apply`, given as the template argument Op.
+// Launch: a thread an element, grid-stride.
+#include "tinynet.cuh"
+
+// ---- functions of one value; a and b are its numbers (a slope, two limits) -----------------------------
+
+#define UNARY(Name, expression)                                            \
+    struct Name {                                                          \
+        template <typename T> __device__ static T apply(T x, T a, T b) {   \
+            (void)a, (void)b;                                              \
+            return expression;                                             \
+        }                                                                  \
+    };
+
+UNARY(Negative, -x)
+UNARY(Exp, exp(x))
+UNARY(Log, log(x))
+UNARY(Sqrt, sqrt(x))
+UNARY(Abs, fabs(x))
+UNARY(Sign, x > T(0) ? T(1) : x < T(0) ? T(-1) : x)                        // x itself: 0, and NaN
+UNARY(Tanh, tanh(x))
+UNARY(Sigmoid, (tanh(x * T(0.5)) + T(1)) * T(0.5))                         // 1/(1+e^-x), without overflow
+UNARY(Relu, x < T(0) ? T(0) : x)                                           // NaN < 0 is false: NaN stays
+UNARY(LeakyRelu, x > T(0) ? x : a * x)
+UNARY(Gelu, x * T(0.5) * erfc(-x * T(0.70710678118654752440)))             // x·Φ(x)
+UNARY(Softplus, (x > T(0) ? x : T(0)) + log1p(exp(-fabs(x))))
+UNARY(Clip, x < a ? a : x > b ? b : x)
+
+// ---- functions of two values ---------------------------------------------------------------------------
+
+#define BINARY(Name, expression)                                           \
+    struct Name {                                                          \
+        template <typename T> __device__ static T apply(T x, T y, T a) {   \
+            (void)a;                                                       \
+            return expression;                                             \
+        }                                                                  \
+    };
+
+template <typename T> __device__ T power_of(T x, T y) { return T(pow(x, y)); }
+
+BINARY(Add, x + y)
+BINARY(Subtract, x - y)
+BINARY(Multiply, x * y)
+BINARY(Divide, x / y)
+BINARY(Power, power_of(x, y))
+BINARY(Maximum, x >= y || x != x ? x : y)                                  // NaN, in either place, wins
+BINARY(Minimum, x <= y || x != x ? x : y)
+
+// derivatives times the gradient g, which comes first; of the output y where that is the shorter rule
+#define GRADIENT(Name, expression)                                         \
+    struct Name {                                                          \
+        template <typename T> __device__ static T apply(T g, T y, T a) {   \
+            (void)a;                                                       \
+            return expression;                                             \
+        }                                                                  \
+    };
+
+GRADIENT(SqrtGrad, g / (T(2) * y))
+GRADIENT(TanhGrad, g * (T(1) - y * y))
+GRADIENT(SigmoidGrad, g * y * (T(1) - y))
+GRADIENT(ReluGrad, y > T(0) ? g : T(0))
+GRADIENT(LeakyReluGrad, y > T(0) ? g : a * g)
+GRADIENT(GeluGrad, g * (T(0.5) * erfc(-y * T(0.70710678118654752440))      // Φ(x) + x·φ(x)
+                        + y * T(0.39894228040143267794) * exp(T(-0.5) * y * y)))
+GRADIENT(SoftplusGrad, g * (tanh(y * T(0.5)) + T(1)) * T(0.5))
+
+// d(x^y)/dx and d(x^y)/dy
+BINARY(PowerSlope, y == T(0) ? T(0) : y * power_of(x, y - T(1)))
+BINARY(PowerLog, x == T(0) ? T(0) : power_of(x, y) * log(x))
+
+// ---- comparisons -----------------------------------------------------------------------------------------
+
+#define COMPARE(Name, operation)                                                                     \
+    struct Name {                                                                                    \
+        template <typename T> __device__ static bool apply(T x, T y) { return x operation y; }       \
+    };
+
+COMPARE(Equal, ==)
+COMPARE(NotEqual, !=)
+COMPARE(Less, <)
+COMPARE(LessEqual, <=)
+COMPARE(Greater, >)
+COMPARE(GreaterEqual, >=)
+
+// ---- operands ----------------------------------------------------------------------------------------------
+
+// Where element i of the result finds its operand: i counts through `shape` in C order, and the operand
+// lies at offset + Σ k_d · strides_d. A broadcast axis has stride 0; a transposed or reversed view simply
+// has its own strides.
+__device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, const Ints<8>& strides, i32 axes) {
+    for (int d = axes - 1; d >= 0; d--) {
+        offset += i % shape[d] * strides[d];
+        i /= shape[d];
+    }
+    return offset;
+}
+
+// ---- kernels -------------------------------------------------------------------------------------------------
+
+template <typename Op, typename T>
+__global__ void unary(In<T> x, Out<T> y, T a, T b, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count()) y[i] = Op::template apply<T>(x[i], a, b);
+}
+
+// An operand that is a number comes without an array: x is None, and `x_number` stands for all its elements.
+template <typename Op, typename T>
+__global__ void binary(In<T> x, T x_number, In<T> y, T y_number, Out<T> z, T a, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count())
+        z[i] = Op::template apply<T>(x ? T(x[i]) : x_number, y ? T(y[i]) : y_number, a);
+}
+
+template <typename Op, typename T>
+__global__ void binary_strided(In<T> x, i64 x_offset, Ints<8> x_strides, In<T> y, i64 y_offset, Ints<8> y_strides,
+                               Out<T> z, T a, Ints<8> shape, i32 axes, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count())
+        z[i] = Op::template apply<T>(x[place(i, shape, x_offset, x_strides, axes)],
+                                     y[place(i, shape, y_offset, y_strides, axes)], a);
+}
+
+template <typename Op, typename T>
+__global__ void compare(In<T> x, T x_number, In<T> y, T y_number, Out<bool> z, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count())
+        z[i] = Op::template apply<T>(x ? T(x[i]) : x_number, y ? T(y[i]) : y_number);
+}
+
+// condition ? x : y
+template <typename T>
+__global__ void select(In<bool> condition, In<T> x, T x_number, In<T> y, T y_number, Out<T> z, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count()) {
+        if (condition[i]) z[i] = x ? T(x[i]) : x_number;
+        else z[i] = y ? T(y[i]) : y_number;
+    }
+}
+
+// y = x in another type
+template <typename T, typename R>
+__global__ void convert(In<T> x, Out<R> y, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count()) y[i] = R(T(x[i]));
+}
+
+template <typename T>
+__global__ void fill(Out<T> y, T value, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count()) y[i] = value;
+}

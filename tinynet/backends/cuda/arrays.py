@@ -1,0 +1,126 @@
+"""Device arrays: making, moving, copying. Nothing here computes; `launch` does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+RAW = {1: np.dtype(np.uint8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+COMPUTED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64))
+
+
+def computed_in(dtype: np.dtype) -> np.dtype:
+    """The type that kernels compute a dtype in: float32, float64 or int64."""
+    if dtype in COMPUTED:
+        return dtype
+    return np.dtype(np.float32) if dtype.kind == "f" else np.dtype(np.int64)
+
+
+def strides_of(x: Array, shape: tuple) -> list[int]:
+    """The strides, in elements, with which x is read as an array of `shape`: 0 along broadcast axes."""
+    missing = len(shape) - x.ndim
+    own = [s // x.dtype.itemsize if n != 1 else 0 for n, s in zip(x.shape, x.strides, strict=True)]
+    return [0] * missing + own
+
+
+class Arrays:
+    """The first floor of a backend: `launcher` runs kernels on arrays of its own kind."""
+
+    def __init__(self, name: str, launcher: Any):
+        self.name = name
+        self.launcher = launcher
+        self.launch = launcher.launch
+
+    # ---- making and moving -------------------------------------------------------------------------
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        if isinstance(data, self.launcher.arraytype):
+            return data if dtype is None or data.dtype == dtype else self.astype(data, dtype)
+        return self.launcher.asarray(np.array(data, dtype, order="C", copy=None))
+
+    def numpy(self, x: Array) -> np.ndarray:
+        return self.launcher.asnumpy(self.contiguous(x))
+
+    def empty(self, shape: tuple, dtype: Any) -> Array:
+        return self.launcher.empty(tuple(shape), np.dtype(dtype))
+
+    def full(self, shape: tuple, value: float, dtype: Any) -> Array:
+        y = self.empty(shape, dtype)
+        self.fill(y, value)
+        return y
+
+    def fill(self, y: Array, value: float) -> None:
+        """y[...] = value, for a C-contiguous y."""
+        kind = np.array(value).astype(y.dtype).view(RAW[y.dtype.itemsize])      # its bits, on the host
+        self.launch("fill", y.reshape(-1).view(kind.dtype), int(kind), y.size)
+
+    def owns(self, x: Array) -> bool:
+        return not isinstance(x.base, self.launcher.arraytype)
+
+    def may_share_memory(self, x: Array, y: Array) -> bool:
+        (a, b), (c, d) = (_bounds(z) for z in (x, y))
+        return a < d and c < b
+
+    # ---- copying ---------------------------------------------------------------------------------------
+    def copy(self, x: Array, *, out: Array | None = None) -> Array:
+        y = self.empty(x.shape, x.dtype) if out is None else out
+        self._move(x, y)
+        return y
+
+    def contiguous(self, x: Array) -> Array:
+        """x itself where kernels can read it, else a C-contiguous copy."""
+        return x if x.flags.c_contiguous else self.copy(x)
+
+    def astype(self, x: Array, dtype: Any, *, out: Array | None = None) -> Array:
+        dtype = np.dtype(dtype)
+        x = self.contiguous(x)
+        if x.dtype == dtype:
+            return self.copy(x, out=out)
+        return self.into(out, x.shape, dtype, lambda y: self.launch("convert", x, y, y.size))
+
+    def copyto(self, dst: Array, src: Any) -> None:
+        if not isinstance(src, self.launcher.arraytype):
+            if np.ndim(src) == 0 and dst.flags.c_contiguous:
+                return self.fill(dst, src)
+            src = self.asarray(np.asarray(src, dst.dtype))
+        self._move(src if src.dtype == dst.dtype else self.astype(src, dst.dtype), dst)
+
+    def _move(self, x: Array, y: Array) -> None:
+        """y[...] = x for any two views of one dtype; x may be broadcast."""
+        if len(y.shape) > 8:
+            raise ValueError(f"an array of {len(y.shape)} axes; the CUDA kernels take up to 8")
+        raw = RAW[x.dtype.itemsize]
+        (source, start), (target, first) = self._memory(x), self._memory(y)
+        self.launch("strided_copy", source.view(raw), start, strides_of(x, y.shape), target.view(raw), first,
+                    strides_of(y, y.shape), y.shape, len(y.shape), y.size)
+
+    def _memory(self, x: Array) -> tuple[Array, int]:
+        """The whole array that the view x looks into, flat, and the offset of x's first element in it."""
+        root = x if self.owns(x) else x.base
+        return root.reshape(-1), (_address(x) - _address(root)) // x.dtype.itemsize
+
+    def into(self, out: Array | None, shape: tuple, dtype: Any, run: Callable[[Array], None]) -> Array:
+        """What `run` writes into a new C-contiguous array, or into `out`, through a copy where it must."""
+        fits = out is not None and out.dtype == dtype and out.flags.c_contiguous
+        y = out if fits else self.empty(shape, dtype)
+        run(y)
+        if out is None or fits:
+            return y
+        self.copyto(out, y)
+        return out
+
+
+def _address(x: Array) -> int:
+    return x.data.ptr if hasattr(x.data, "ptr") else x.__array_interface__["data"][0]
+
+
+def _bounds(x: Array) -> tuple[int, int]:
+    """The addresses between which x's elements lie."""
+    low = high = _address(x)
+    for n, stride in zip(x.shape, x.strides, strict=True):
+        low, high = low + min((n - 1) * stride, 0), high + max((n - 1) * stride, 0)
+    return low, high + x.dtype.itemsize if math.prod(x.shape) else low

@@ -1,0 +1,125 @@
+"""Elementwise kernels: which struct of `elementwise.cu` computes what, and how operands reach it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, Arrays, computed_in, strides_of
+
+BOOL = np.dtype(np.bool_)
+
+
+def _unary(op: str) -> Any:
+    return lambda self, x, *, out=None: self.unary(op, x, out=out)
+
+
+def _binary(op: str) -> Any:
+    return lambda self, x, y, *, out=None: self.binary(op, x, y, out=out)
+
+
+def _gradient(op: str, of: str) -> Any:
+    """A derivative times g: of the output ("y") or of the input ("x"), as the contract names it."""
+    if of == "y":
+        return lambda self, g, y, *, out=None: self.binary(op, g, y, out=out)
+    return lambda self, g, x, *, out=None: self.binary(op, g, x, out=out)
+
+
+def _compare(op: str) -> Any:
+    return lambda self, x, y, *, out=None: self.compare(op, x, y, out=out)
+
+
+class Elementwise(Arrays):
+    exp, log, sqrt, abs = _unary("Exp"), _unary("Log"), _unary("Sqrt"), _unary("Abs")
+    negative, sign, tanh, sigmoid = _unary("Negative"), _unary("Sign"), _unary("Tanh"), _unary("Sigmoid")
+    relu, gelu, softplus = _unary("Relu"), _unary("Gelu"), _unary("Softplus")
+    add, subtract, multiply = _binary("Add"), _binary("Subtract"), _binary("Multiply")
+    divide, power, maximum, minimum = _binary("Divide"), _binary("Power"), _binary("Maximum"), _binary("Minimum")
+    sqrt_grad, tanh_grad = _gradient("SqrtGrad", "y"), _gradient("TanhGrad", "y")
+    sigmoid_grad, relu_grad = _gradient("SigmoidGrad", "y"), _gradient("ReluGrad", "y")
+    gelu_grad, softplus_grad = _gradient("GeluGrad", "x"), _gradient("SoftplusGrad", "x")
+    equal, not_equal = _compare("Equal"), _compare("NotEqual")
+    less, less_equal = _compare("Less"), _compare("LessEqual")
+    greater, greater_equal = _compare("Greater"), _compare("GreaterEqual")
+
+    def leaky_relu(self, x: Array, slope: float, *, out: Array | None = None) -> Array:
+        return self.unary("LeakyRelu", x, slope, out=out)
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float, *, out: Array | None = None) -> Array:
+        return self.binary("LeakyReluGrad", g, x, slope, out=out)
+
+    def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
+        return self.unary("Clip", x, -math.inf if low is None else low, math.inf if high is None else high, out=out)
+
+    def power_grad(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        return self.multiply(g, self.binary("PowerSlope", x, y), out=out)
+
+    def power_grad_exponent(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        return self.multiply(g, self.binary("PowerLog", x, y), out=out)
+
+    def where(self, condition: Array, x: Any, y: Any, *, out: Array | None = None) -> Array:
+        dtype, (x, y) = self.operands("where", x, y)
+        shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
+        x, y, condition = (self.spread(z, shape) for z in (x, y, self.asarray(condition, BOOL)))
+        return self.into(out, shape, dtype, lambda z: self.launch(
+            "select", condition, *_pair(x), *_pair(y), z, z.size))
+
+    # ---- the shapes of launch ---------------------------------------------------------------------------
+    def unary(self, op: str, x: Array, a: float = 0.0, b: float = 0.0, *, out: Array | None = None) -> Array:
+        """Op(x, a, b) for each element."""
+        dtype, (x,) = self.operands(op, x, floating=op not in ("Negative", "Sign", "Relu"))
+        x = self.contiguous(x)
+        return self.into(out, x.shape, dtype, lambda y: self.launch("unary", x, y, a, b, y.size, Op=op))
+
+    def binary(self, op: str, x: Any, y: Any, a: float = 0.0, *, out: Array | None = None) -> Array:
+        """Op(x, y, a) for each element of the broadcast operands, either of which may be a number."""
+        dtype, (x, y) = self.operands(op, x, y, floating=op == "Divide")
+        shape = np.broadcast_shapes(np.shape(x), np.shape(y))
+        arrays = [z for z in (x, y) if isinstance(z, self.launcher.arraytype)]
+
+        def run(z: Array) -> None:
+            if all(w.shape == shape and w.flags.c_contiguous for w in arrays):
+                self.launch("binary", *_pair(x), *_pair(y), z, a, z.size, Op=op)
+                return
+            places = [part for w in (x, y) for part in self._strided(w, shape, dtype)]
+            self.launch("binary_strided", *places, z, a, shape, len(shape), z.size, Op=op)
+
+        return self.into(out, shape, dtype, run)
+
+    def compare(self, op: str, x: Any, y: Any, *, out: Array | None = None) -> Array:
+        """Op(x, y) for each element, as bools."""
+        _, (x, y) = self.operands(op, x, y)
+        shape = np.broadcast_shapes(np.shape(x), np.shape(y))
+        x, y = self.spread(x, shape), self.spread(y, shape)
+        return self.into(out, shape, BOOL, lambda z: self.launch("compare", *_pair(x), *_pair(y), z, z.size, Op=op))
+
+    def operands(self, op: str, *values: Any, floating: bool = False) -> tuple[np.dtype, list]:
+        """(the type to compute in, the operands in it); numbers stay numbers and do not promote."""
+        dtype = np.result_type(*(getattr(v, "dtype", v) for v in values))
+        if floating and dtype.kind != "f":
+            dtype = np.dtype(np.float64)
+        dtype = computed_in(dtype)
+        return dtype, [v if not isinstance(v, self.launcher.arraytype) or v.dtype == dtype else self.astype(v, dtype)
+                       for v in values]
+
+    def spread(self, x: Any, shape: tuple) -> Any:
+        """x broadcast to `shape` in memory; a number stays one."""
+        if not isinstance(x, self.launcher.arraytype):
+            return x
+        return self.contiguous(x if x.shape == shape else self.broadcast_to(x, shape))   # type: ignore[attr-defined]
+
+    def _strided(self, x: Any, shape: tuple, dtype: np.dtype) -> tuple[Array, int, list[int]]:
+        if not isinstance(x, self.launcher.arraytype):
+            x = self.full((1,), x, dtype)
+        if len(shape) > 8:
+            raise ValueError(f"an array of {len(shape)} axes; the CUDA kernels take up to 8")
+        flat, offset = self._memory(x)
+        return flat, offset, strides_of(x, shape)
+
+
+def _pair(x: Any) -> tuple[Any, Any]:
+    """(array, number) as the kernels take an operand that may be either."""
+    return (x, 0) if hasattr(x, "dtype") and hasattr(x, "flags") and np.ndim(x) >= 0 and not isinstance(
+        x, np.generic) else (None, x)

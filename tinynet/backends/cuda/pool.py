@@ -1,0 +1,44 @@
+"""Pooling launches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array
+from .shape import Shape
+
+
+def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[tuple, list[int]]:
+    """(the output's shape, the eleven sizes that `pool.cu` takes)."""
+    n, h, w, c = shape
+    (top, bottom), (left, right) = padding
+    oh = (h + top + bottom - kernel[0]) // stride[0] + 1
+    ow = (w + left + right - kernel[1]) // stride[1] + 1
+    return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, top, left]
+
+
+class Pool(Shape):
+    def max_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple) -> tuple[Array, Any]:
+        shape, sizes = _sizes(x.shape, kernel, stride, padding)
+        y, winner = self.empty(shape, x.dtype), self.empty(shape, np.int32)
+        self.launch("max_pool", self.contiguous(x), y, winner, sizes, y.size)
+        return y, (winner, x.shape, sizes)
+
+    def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
+        winner, shape, sizes = saved
+        return self.into(out, shape, g.dtype, lambda dx: self.launch(
+            "max_pool_grad", self.contiguous(g), winner, dx, sizes, dx.size))
+
+    def avg_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple, count_include_pad: bool, *,
+                   out: Array | None = None) -> Array:
+        shape, sizes = _sizes(x.shape, kernel, stride, padding)
+        return self.into(out, shape, x.dtype, lambda y: self.launch(
+            "avg_pool", self.contiguous(x), y, sizes, count_include_pad, y.size))
+
+    def avg_pool2d_grad(self, g: Array, shape: tuple, kernel: tuple, stride: tuple, padding: tuple,
+                        count_include_pad: bool, *, out: Array | None = None) -> Array:
+        _, sizes = _sizes(shape, kernel, stride, padding)
+        return self.into(out, shape, g.dtype, lambda dx: self.launch(
+            "avg_pool_grad", self.contiguous(g), dx, sizes, count_include_pad, dx.size))

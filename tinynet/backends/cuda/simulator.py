@@ -1,0 +1,264 @@
+"""The launcher that runs kernels on the CPU: compiles `.cu` files with the system's C++ compiler.
+
+A file's kernels become one shared library, kept in the user's cache under a hash of everything that it
+depends on, so that each text is compiled once on a machine. `load` does the same for anybody's kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import itertools
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import BackendError
+from . import sources
+from .devicearray import DeviceArray
+from .launcher import KernelError, Launcher
+from .table import FLOATS, TABLE, Entry
+
+ORDERS = 4    # of the threads, in checking mode: ascending, descending, two random
+
+_lock = threading.Lock()    # one launch at a time: the simulated device is static memory
+
+
+class SimulatorLauncher(Launcher):
+    """Runs kernels on the CPU.
+
+    Args:
+        check: look at every access and run each launch in several orders of its threads (slow, for
+            tests and for writing kernels). None: whether TINYNET_SIMULATOR_CHECK is set to 1.
+
+    In checking mode arrays are made full of NaN, so that an element which no kernel fills shows.
+    """
+
+    name = "simulator"
+    arraytype: type = DeviceArray
+
+    def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None,
+                 check: bool | None = None):  # fmt: skip
+        super().__init__(table, texts)
+        self.check = os.environ.get("TINYNET_SIMULATOR_CHECK") == "1" if check is None else check
+        self._table = table
+        self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
+        compiler()    # say now if there is none
+
+    # ---- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        """A new array; its contents are arbitrary (NaN in checking mode)."""
+        array = np.empty(shape, dtype)
+        if self.check:
+            array.reshape(-1).view(np.uint8).fill(0xFF)
+        return array.view(DeviceArray)
+
+    def zeros(self, shape: Any, dtype: Any) -> DeviceArray:
+        """A new array whose bytes are zero."""
+        return np.zeros(shape, dtype).view(DeviceArray)
+
+    def asarray(self, array: Any, dtype: Any = None) -> DeviceArray:
+        """A host array's contents as a new array here; an array of this launcher as it is."""
+        if isinstance(array, DeviceArray) and dtype in (None, array.dtype):
+            return array
+        return np.array(array, dtype, order="C").view(DeviceArray)
+
+    def asnumpy(self, array: DeviceArray) -> np.ndarray:
+        """A copy on the host."""
+        return np.array(array.view(np.ndarray), order="C")
+
+    def copyto(self, to: Any, source: Any, stream: Any = None) -> None:
+        """Copy bytes between arrays of one shape and dtype, here or on the host."""
+        if to.shape != source.shape or to.dtype != source.dtype:
+            raise ValueError(f"copyto: {source.shape} {source.dtype} does not fit {to.shape} {to.dtype}")
+        if not (to.flags.c_contiguous and source.flags.c_contiguous):
+            raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
+        np.copyto(to.view(np.ndarray), source.view(np.ndarray))
+
+    def synchronize(self) -> None:
+        """Wait until all launches are done; here they always are."""
+
+    # ---- kernels ---------------------------------------------------------------------------------
+
+    def compile(self, file: str, kernel: sources.Kernel, name: str) -> Callable[..., None]:
+        library, index = self._library(file, kernel, name)
+        function = library[f"tinynet_kernel_{index}"]
+        function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], ctypes.c_char_p
+        orders = ORDERS if self.check else 1
+
+        def run(grid: Any, block: Any, shared: int, stream: Any, arguments: list[bytes]) -> None:
+            if shared > MOST_SHARED:
+                raise ValueError(f"{name}: a block has at most {MOST_SHARED} bytes of shared memory; asked for {shared}")
+            shape = struct.pack("6I2q", *grid, *block, shared, orders)
+            with _lock:
+                message = function(shape, b"".join(arguments))
+            if message:
+                raise KernelError(message.decode(errors="replace"))
+
+        return run
+
+    def pointer(self, array: np.ndarray | None) -> bytes:
+        return struct.pack("Pq", 0, 0) if array is None else struct.pack("Pq", array.ctypes.data, array.size)
+
+    def scalar(self, value: np.generic) -> bytes:
+        data = value.tobytes()
+        return data + bytes(-len(data) % 16)
+
+    def _library(self, file: str, kernel: sources.Kernel, name: str) -> tuple[ctypes.CDLL, int]:
+        """The library that has `name`, and its number there."""
+        declared = self.declared(file)
+        batch = tuple(instance for k in declared.values() for instance in self._instances(file, k))
+        if name not in batch:
+            batch = (name,)
+        if (file, batch) not in self._libraries:
+            text = self._source(file, declared, batch)
+            self._libraries[file, batch] = ctypes.CDLL(str(build(text, check=self.check)))
+        return self._libraries[file, batch], batch.index(name)
+
+    def _instances(self, file: str, kernel: sources.Kernel) -> list[str]:
+        """The kernel with each combination of template values that the table foresees."""
+        choices = {"T": FLOATS} | self._table[file].get(kernel.name, Entry(None)).choices
+        if any(p not in choices for p in kernel.template):
+            return []
+        combinations = itertools.product(*(choices[p] for p in kernel.template))
+        return [kernel.specialised(dict(zip(kernel.template, c, strict=True))) for c in combinations]
+
+    def _source(self, file: str, declared: dict[str, sources.Kernel], batch: Iterable[str]) -> str:
+        """The file's text, and behind it an entry for Python to each kernel of the batch."""
+        text = self.texts.get(file)
+        own = file if text is not None else f"kernels/{file}"
+        text = sources.read(file) if text is None else text
+        if '"tinynet.cuh"' not in text:
+            text = f'#include "tinynet.cuh"\n#line 1 "{own}"\n{text}'
+        lines = [sources.expand(text, own), '#line 1 "<entries>"']
+        for index, name in enumerate(batch):
+            arguments = declared[name.partition("<")[0]].arguments
+            access = {"In": "'I'", "Out": "'O'", "InOut": "'B'", None: "0"}
+            parameters = ", ".join(f'{{"{a.name}", {access[a.access]}}}' for a in arguments) or "{}"
+            lines.append(
+                f'extern "C" __attribute__((visibility("default"))) const char* tinynet_kernel_{index}'
+                "(const simulator::Launch* how, const simulator::Slot* slots) {\n"
+                f"    static const simulator::Parameter parameters[] = {{{parameters}}};\n"
+                f'    return simulator::Entry<{name}>::launch("{name}", parameters, how, slots);\n}}'
+            )
+        return "\n".join(lines) + "\n"
+
+
+MOST_SHARED = 227 * 1024    # bytes a block may ask for on the largest devices
+
+# ---- Compiling -----------------------------------------------------------------------------------
+
+
+def compiler() -> str:
+    """The C++ compiler's path: $CXX, else the first of c++, g++ and clang++ that there is."""
+    wanted = os.environ.get("CXX")
+    for name in (wanted,) if wanted else ("c++", "g++", "clang++"):
+        path = shutil.which(name)
+        if path:
+            return path
+    raise BackendError(
+        f"the simulator needs a C++ compiler, and {'$CXX (' + wanted + ')' if wanted else 'c++, g++ or clang++'} was"
+        " not found: install one (Debian: apt install g++; macOS: xcode-select --install) or set CXX"
+    )
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $XDG_CACHE_HOME or ~/.cache, tinynet/simulator."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "tinynet" / "simulator"
+
+
+def build(text: str, *, check: bool) -> Path:
+    """The shared library made of a source text, from the cache where it is there."""
+    cxx = compiler()
+    flags = ["-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-U_FORTIFY_SOURCE", "-fno-stack-protector",
+             "-O1" if check else "-O2", f"-DTINYNET_CHECK={int(check)}"]  # fmt: skip
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags.append("-fcf-protection=none")    # fibers switch stacks
+    status = os.stat(cxx)
+    key = repr((text, flags, cxx, status.st_size, status.st_mtime_ns, platform.machine(), platform.system()))
+    folder = cache_folder()
+    library = folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".so")
+    if library.exists():
+        return library
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.mkdtemp(dir=folder)
+    except OSError:    # a home that cannot be written: compile for this process
+        scratch = tempfile.mkdtemp(prefix="tinynet-")
+        library = Path(scratch) / library.name
+    made = Path(scratch) / "kernels.so"
+    done = subprocess.run([cxx, *flags, "-x", "c++", "-", "-o", str(made)], input=text, text=True, capture_output=True)
+    if done.returncode:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise KernelError(f"the kernel does not compile:\n{done.stderr.strip()}")
+    os.replace(made, library)    # whole or not there, for other processes too
+    if library.parent == folder:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return library
+
+
+# ---- A kernel of one's own -----------------------------------------------------------------------
+
+
+class Kernels:
+    """The kernels of one source, as functions of NumPy arrays: see `load`."""
+
+    def __init__(self, text: str, file: str, check: bool):
+        names = sources.kernels(text)
+        if not names:
+            raise KernelError(f"{file}: no __global__ function found")
+        table = {file: {name: Entry(None) for name in names}}
+        self._launcher = _OnHost(table, {file: text}, check)
+        self._names = tuple(names)
+
+    def __dir__(self) -> Iterable[str]:
+        return self._names
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("_") or name not in self._names:
+            raise AttributeError(f"no kernel {name!r}; there are {', '.join(self._names)}")
+
+        def call(grid: Any, block: Any, *args: Any, shared: int = 0, **template: Any) -> None:
+            self._launcher.launch(name, *args, grid=grid, block=block, shared=shared, **template)
+
+        call.__name__ = name
+        return call
+
+
+class _OnHost(SimulatorLauncher):
+    """Takes plain NumPy arrays, so that a first kernel needs no other word of tinynet."""
+
+    arraytype = np.ndarray
+
+
+def load(source: str | os.PathLike, *, check: bool = True) -> Kernels:
+    """Compile CUDA C++ for the CPU; each `__global__` function becomes a function of NumPy arrays.
+
+    Args:
+        source: the path of a `.cu` file, or the text itself.
+        check: look for faults (see `kernels/README.md`); False runs faster.
+
+    >>> k = load("template <typename T> __global__ void scale(In<T> x, Out<T> y, T a, i64 n) {"
+    ...          "  i64 i = thread_index(); if (i < n) y[i] = a * x[i]; }")
+    >>> x = np.arange(5, dtype=np.float32); y = np.empty_like(x)
+    >>> k.scale(1, 32, x, y, 2.0, 5)    # grid, block, then the kernel's own arguments
+    >>> y
+    array([0., 2., 4., 6., 8.], dtype=float32)
+
+    Raises KernelError, with file and line, where it does not compile or a fault is found.
+    """
+    if isinstance(source, str) and ("\n" in source or "__global__" in source):
+        return Kernels(source, "kernel.cu", check)
+    path = Path(source)
+    return Kernels(path.read_text(encoding="utf-8"), str(path), check)

@@ -1,0 +1,100 @@
+"""The launcher table: every kernel of `kernels/`, its launch shape, and the template values it is built for.
+
+What a kernel takes stands in its source. Here stands what the source cannot say: how many blocks and
+threads to launch, as a function of the arguments by name. A test holds the table to the files.
+
+To add a kernel, write it in its topic's `.cu` file and add a line:
+
+    "row_sum": Entry(blocks("rows", 128)),
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Values = dict[str, Any]
+LaunchShape = Callable[[Values], tuple[Any, Any, int]]    # -> grid, block, bytes of dynamic shared memory
+
+MOST_BLOCKS = 4096    # of a grid-stride kernel: fills the largest device several times over
+
+FLOATS = ("float", "double")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one kernel is launched (None: the caller gives grid and block), and the values that its
+    template parameters take (T: float and double where nothing is said). The simulator compiles those
+    combinations together, file by file, on first use; any other alone when it is asked for."""
+
+    shape: LaunchShape | None
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def per_element(n: str, block: int = 256) -> LaunchShape:
+    """A thread an element, or fewer that stride: `n` is the argument that counts them."""
+    return lambda v: (min(-(-v[n] // block), MOST_BLOCKS), block, 0)
+
+
+def warps(rows: str, block: int = 256) -> LaunchShape:
+    """A warp a row, or fewer that stride."""
+    return lambda v: (min(-(-v[rows] * 32 // block), MOST_BLOCKS), block, 0)
+
+
+def blocks(rows: str, block: int = 256) -> LaunchShape:
+    """A block a row, or fewer that stride."""
+    return lambda v: (min(v[rows], MOST_BLOCKS), block, 0)
+
+
+def tiles(rows: str, columns: str, tile: tuple[int, int], block: int | tuple[int, int]) -> LaunchShape:
+    """A block a tile of a matrix; x runs along its columns."""
+    return lambda v: ((-(-v[columns] // tile[1]), -(-v[rows] // tile[0])), block, 0)
+
+
+UNARY = ("Negative", "Exp", "Log", "Sqrt", "Abs", "Sign", "Tanh", "Sigmoid", "Relu", "LeakyRelu", "Gelu", "Softplus",
+         "Clip")
+BINARY = ("Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum", "SqrtGrad", "TanhGrad", "SigmoidGrad",
+          "ReluGrad", "LeakyReluGrad", "GeluGrad", "SoftplusGrad", "PowerSlope", "PowerLog")
+COMPARE = ("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual")
+RAW = ("u8", "short", "int", "i64")      # elements that are moved, not computed with, by their size
+
+each, row = per_element("n"), warps("rows")
+
+TABLE: dict[str, dict[str, Entry]] = {
+    "elementwise.cu": {
+        "unary": Entry(each, {"Op": UNARY}),
+        "binary": Entry(each, {"Op": BINARY}),
+        "binary_strided": Entry(each, {"Op": BINARY}),
+        "compare": Entry(each, {"Op": COMPARE, "T": (*FLOATS, "i64")}),
+        "select": Entry(each),
+        "convert": Entry(each, {"T": (), "R": ()}),
+        "fill": Entry(each, {"T": RAW}),
+    },
+    "shape.cu": {
+        "strided_copy": Entry(each, {"T": RAW}),
+        "pad_edge": Entry(each, {"T": RAW}),
+        "fold_edges": Entry(each),
+        "gather": Entry(each, {"T": RAW}),
+        "scatter_add": Entry(per_element("segments")),
+    },
+    "reduce.cu": {
+        "row_sum_naive": Entry(per_element("rows")),
+        "row_sum_warp": Entry(row),
+        "row_sum": Entry(blocks("rows"), {"T": (*FLOATS, "i64")}),
+        "column_sum": Entry(None, {"T": (*FLOATS, "i64")}),
+        "row_winner": Entry(row, {"Op": ("Largest", "Smallest")}),
+        "row_winner_grad": Entry(each),
+        "row_softmax": Entry(row),
+        "row_softmax_grad": Entry(row),
+        "row_log_softmax": Entry(row),
+        "row_log_softmax_grad": Entry(row),
+        "row_logsumexp": Entry(row),
+    },
+    "pool.cu": {"max_pool": Entry(each), "max_pool_grad": Entry(each), "avg_pool": Entry(each),
+                "avg_pool_grad": Entry(each)},
+    "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
+    "optim.cu": {"advance": Entry(None), "sgd": Entry(each), "adam": Entry(each), "rmsprop": Entry(each),
+                 "adagrad": Entry(each)},
+}
