@@ -26,8 +26,19 @@ from numpy.lib.stride_tricks import as_strided
 
 from . import taps, winograd
 from .memory import empty
-from .pool import (NO_PADS, Pads, Pair, bands, four_masks, four_maximum, max_pool2d, max_pool2d_grad, output_size,
-                   quadrants, rectify)
+from .pool import (
+    NO_PADS,
+    Pads,
+    Pair,
+    bands,
+    four_masks,
+    four_maximum,
+    max_pool2d,
+    max_pool2d_grad,
+    output_size,
+    quadrants,
+    rectify,
+)
 
 COLUMNS_BYTES = 2 << 20
 
@@ -136,7 +147,7 @@ def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndar
     """(groups, N·lines·OW, KH·KW·C / groups) for some output lines of the padded x."""
     kh, kw = kernel
     band = x[:, lines.start * at.stride[0] : (lines.stop - 1) * at.stride[0] + (kh - 1) * at.dilation[0] + 1]
-    n, _, w, c = band.shape
+    n, c = band.shape[0], band.shape[3]
     if kernel == at.stride == (1, 1) and at.groups == 1:
         return np.ascontiguousarray(band).reshape(1, -1, c)
     if at.groups == 1:
@@ -193,7 +204,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     transposed = np.ascontiguousarray(_weights_by_group(w, at.groups).transpose(0, 2, 1))
     dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
     db = np.zeros(f, w.dtype) if has_bias and need[2] else None
-    frame = None
+    frame: np.ndarray = np.zeros(0)
     for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 1 if marks is None else 2):
         count = lines.stop - lines.start
         if marks is not None:
@@ -206,9 +217,8 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             dz = g[images, lines] * (y[images, lines] > 0) if relu else g[images, lines]
         flat = dz.reshape(-1, f)
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
-        padded = pad(x[images], at.padding) if dw is not None or frame is None else None
         if dw is not None:
-            columns = _columns(padded, (kh, kw), lines, at)
+            columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
             dw += np.matmul(columns.transpose(0, 2, 1), rows)
         if db is not None:
             db += np.ones(len(flat), flat.dtype) @ flat
@@ -241,13 +251,88 @@ def _add_windows(frame: np.ndarray, rows: np.ndarray, transposed: np.ndarray, sh
                 np.add(part, value.reshape(n, oh, ow, per), out=part)
 
 
+# ---- the choice ---------------------------------------------------------------------------------------------
+
+ALGORITHMS = ("auto", "im2col", "winograd", "taps", "exact")
+_algorithm = "auto"
+
+
+class set_conv_algorithm:
+    """Chooses how convolutions are computed, from now on or within a `with` block.
+
+    "auto" estimates times from shapes; "im2col", "winograd" and "taps" are used wherever they apply, im2col
+    elsewhere; "exact" is im2col under the name of its purpose: no Winograd, so true zeros stay zeros.
+    """
+
+    def __init__(self, name: str) -> None:
+        global _algorithm
+        if name not in ALGORITHMS:
+            raise ValueError(f"set_conv_algorithm: {name!r} is none of {', '.join(ALGORITHMS)}")
+        self.before, _algorithm = _algorithm, name
+
+    def __enter__(self) -> set_conv_algorithm:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _algorithm
+        _algorithm = self.before
+
+
+# Measured on one core: multiply-adds a second in matrix products, elements a second in everything else.
+PRODUCT_RATE, ELEMENT_RATE = 40e9, 1.5e9
+
+
+def _im2col_seconds(n: int, oh: int, ow: int, k: int, f: int) -> float:
+    """Forward and backward: three products, three passes over the columns, about eight over the outputs."""
+    pixels = n * oh * ow
+    return 3 * pixels * k * f / PRODUCT_RATE + pixels * (3 * k + 8 * f) / ELEMENT_RATE
+
+
+def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: int) -> float:
+    """Likewise: a tile's products and transforms, its passes, and what the weights cost in all."""
+    tiles, m2, t2 = n * -(-oh // tile.m) * -(-ow // tile.m), tile.m**2, tile.t**2
+    products = tiles * (3 * t2 * c * f + 2 * t2 * (t2 * c + m2 * f)) + 27 * t2 * c * f
+    passes = tiles * (4 * t2 * c + 10 * m2 * f) + 2 * t2 * c * f
+    return products / PRODUCT_RATE + passes / ELEMENT_RATE
+
+
+def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:
+    """"im2col", "taps" or the Winograd tile to use, from shapes alone."""
+    kh, kw, c, f = w.shape
+    n = x.shape[0]
+    uniform = x.dtype == w.dtype and (b is None or b.dtype == x.dtype) and x.dtype.kind == "f"
+    plain = at.stride == at.dilation == (1, 1) and at.groups == 1 and uniform
+    if not plain or _algorithm in ("im2col", "exact") or (_algorithm == "auto" and x.dtype != np.float32):
+        return "im2col"
+    if _algorithm == "taps" or (_algorithm == "auto" and kw * c < 16):
+        return "taps"
+    if (kh, kw) != (3, 3):
+        return "im2col"
+    seconds = {tile: _winograd_seconds(tile, n, *size, c, f) for tile in (winograd.F2, winograd.F4)}
+    tile = min(seconds, key=lambda tile: seconds[tile])
+    if _algorithm == "auto" and _im2col_seconds(n, *size, kh * kw * c, f) <= seconds[tile]:
+        return "im2col"
+    return tile
+
+
 # ---- what the contract names --------------------------------------------------------------------------------
 
 
 def _forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
              pool: bool) -> tuple[np.ndarray, Any]:
-    y, saved = _im2col_forward(x, w, b, at, relu, pool)
-    return y, (_im2col_backward, saved)
+    size = output_size(x.shape[1:3], w.shape[:2], at.stride, at.padding, at.dilation)
+    if pool:
+        output_size(size, (2, 2), (2, 2), NO_PADS)  # raises where no window fits
+        size = size[0] // 2 * 2, size[1] // 2 * 2
+    how = _choose(x, w, b, at, size)
+    if how == "im2col":
+        y, saved = _im2col_forward(x, w, b, at, relu, pool)
+        return y, (_im2col_backward, saved)
+    if how == "taps":
+        y, saved = taps.forward(x, w, b, taps.layout(x, w, at.padding, pool), relu, pool)
+        return y, (taps.backward, saved)
+    y, saved = winograd.forward(x, w, b, winograd.plan(how, x, at.padding, relu, pool))
+    return y, (winograd.backward, saved)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pads,

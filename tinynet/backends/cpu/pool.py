@@ -78,7 +78,7 @@ def max_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tupl
 def max_pool2d_grad(g: np.ndarray, saved: Any, *, out: np.ndarray | None = None) -> np.ndarray:
     """g (N, OH, OW, C) → (N, H, W, C): g at each window's winner, added where windows overlap."""
     if len(saved) == 2:
-        return _max_pool_2x2_grad(g, *saved, out)
+        return _max_pool_2x2_grad(g, saved[0], saved[1], out)
     winner, shape, kernel, stride, padding = saved
     dx = empty(shape, g.dtype) if out is None else out
     dx[...] = 0

@@ -195,7 +195,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             if dplanes is not None:
                 for index, member in enumerate(dz):
                     _add_columns(dplanes, matrix_w @ member.T, p, index, first)
-        if dplanes is not None:
+        if dx is not None and dplanes is not None:
             for place, source in _deal(dx[part], dplanes, p):
                 np.copyto(place, source)
     return dx, None if dw is None else dw.reshape(w.shape), db

@@ -135,16 +135,33 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
     return v
 
 
-def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: int) -> None:
-    """Adds what dV (t², P, C) gives to dx (N, m·TH + 2, m·TW + 2, C), where tiles overlap by two."""
+def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: int, first: bool) -> None:
+    """What dV (t², P, C) gives to lines of dx (N, m·TH + 2, m·TW + 2, C); adds to the first two unless `first`.
+
+    A tile's last two lines and columns are its neighbour's first two: those are added while both are long
+    runs, and only the sums are dealt out to the image.
+    """
     m, t = tile.m, tile.t
     dd = empty(dv.shape, dv.dtype)
     _apply(tile.image.T, dv, dd)
     dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
-    for i in range(t):
+    if th > 1:
+        dd[:2, :, :, 1:] += dd[m:, :, :, :-1]
+    if tw > 1:
+        dd[:, :2, :, :, 1:] += dd[:, m:, :, :, :-1]
+    if not first:
+        above = dd[:2, :, :, 0]
         for j in range(t):
-            place = dx[:, i : i + m * (th - 1) + 1 : m, j : j + m * (tw - 1) + 1 : m]
-            np.add(place, dd[i, j], out=place)
+            cut = slice(None, None) if j < m else slice(-1, None)
+            stop = j + m * (tw - 1) + 1
+            source = dx[:, :2, j:stop:m] if j < m else dx[:, :2, stop - 1 : stop]
+            above[:, j, :, cut] += source.transpose(1, 0, 2, 3)
+    for i in range(t):
+        line = slice(i, i + m * (th - 1) + 1, m) if i < m else slice(m * th + i - m, None, m)
+        lines = slice(None) if i < m else slice(-1, None)
+        for j in range(t):
+            column = slice(j, j + m * (tw - 1) + 1, m) if j < m else slice(m * tw + j - m, None, m)
+            np.copyto(dx[:, line, column], dd[i, j, :, lines, slice(None) if j < m else slice(-1, None)])
 
 
 def _untile(tiles: np.ndarray, y: np.ndarray, r: int) -> None:
@@ -188,7 +205,7 @@ def _parts(x: np.ndarray, f: int, p: Plan) -> list[tuple[slice, slice]]:
 
 def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tuple[np.ndarray, Any]:
     """y (N, OH, OW, F), or (N, OH // 2, OW // 2, F) of it pooled, and what `backward` needs."""
-    tile, (th, tw) = p.tile, p.tiles
+    tile, tw = p.tile, p.tiles[1]
     m, t = tile.m, tile.t
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m  # outputs that a tile gives along an axis
@@ -224,7 +241,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     x, w, has_bias, p, y, kept = saved
     tile, (th, tw) = p.tile, p.tiles
     m, t = tile.m, tile.t
-    n, h, wide, c = x.shape
+    _, h, wide, c = x.shape
     f = w.shape[3]
     r = m // 2 if p.pool else m
     top, left = p.padding[0][0], p.padding[1][0]
@@ -245,9 +262,10 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         if dx is None:
             continue
         if frame is None or lines.start == 0:
-            frame = np.zeros((images.stop - images.start, m * th + 2, m * tw + 2, c), x.dtype)
+            frame = empty((images.stop - images.start, m * th + 2, m * tw + 2, c), x.dtype)
         dv = np.matmul(dm, ut, out=empty(v.shape, x.dtype))
-        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw)
+        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw,
+                          lines.start == 0)
         if lines.stop == th:
             inner = frame[:, top : top + h, left : left + wide]
             dx[images, inner.shape[1] :] = 0
