@@ -1,13 +1,27 @@
-"""tinynet: a neural-network engine that you can read in an evening."""
+"""tinynet: a neural-network engine that you can read in an evening.
 
-from . import backends, models, nn, ops, optim
+>>> import tinynet as tn
+>>> model = tn.models.mnist_cnn()
+>>> history = tn.fit(model, tn.data.synthetic_digits(20_000), epochs=1)
+>>> tn.evaluate(model, tn.data.mnist().test)
+"""
+
+from . import backends, data, models, nn, ops, optim, parallel
 from .autograd import grad, no_grad
 from .backends import use
+from .backends.cpu.conv import set_conv_algorithm
+from .checkpoint import load, save
 from .gradcheck import gradcheck
-from .nn import set_fusion
+from .nn import Parameter, from_torch, set_fusion, to_torch
 from .ops.random import seed
+from .report import report
 from .tensor import Tensor, tensor
+from .training import EarlyStopping, evaluate, fit
 
 __version__ = "0.1.0"
 
-__all__ = ["Tensor", "backends", "grad", "gradcheck", "models", "nn", "no_grad", "ops", "optim", "seed", "set_fusion", "tensor", "use"]
+__all__ = [
+    "EarlyStopping", "Parameter", "Tensor", "backends", "data", "evaluate", "fit", "from_torch", "grad", "gradcheck",
+    "load", "models", "nn", "no_grad", "ops", "optim", "parallel", "report", "save", "seed", "set_conv_algorithm",
+    "set_fusion", "tensor", "to_torch", "use",
+]
