@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import report  # noqa: E402
 from networks import DESIGN, NETWORKS, OTHERS, Network  # noqa: E402
 from peers import CONTENDERS  # noqa: E402
-from processes import Failed, Sampler, Worker, busy, environments, high_water, scratch  # noqa: E402
+from processes import ENVS, Failed, Sampler, Worker, busy, cores_of, environments, high_water, scratch  # noqa: E402
 
 STEPS = 4              # whose losses are compared
 TOLERANCES = (1e-4, 3e-3)   # relative, of the first loss and of the others: Adam turns rounding at g ≈ 0 into steps
@@ -39,8 +39,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--pause", type=float, default=0.1, help="seconds between turns")
     p.add_argument("--cores", default="", help="such as 0,1; by default all that this process may use")
     p.add_argument("--quick", action="store_true", help="3 rounds of 0.15 s: to see that it runs")
-    p.add_argument("--envs", type=Path, default=Path(os.environ.get("TINYNET_BENCH_ENVS", Path(__file__).parent / ".envs")),
-                   help="folder of the peers' virtual environments")
+    p.add_argument("--envs", type=Path, default=ENVS, help="folder of the peers' virtual environments")
     p.add_argument("--json", type=Path, help="write all measurements here")
     p.add_argument("--chart", type=Path, help="draw a bar chart here (PNG; needs matplotlib)")
     options = p.parse_args()
@@ -124,7 +123,11 @@ class Race:
 
     def prepare(self) -> None:
         """Compile and warm up; then look at each one's memory during steps that are not timed."""
-        self._each(lambda name, worker: worker.ask("prepare"))
+        def ready(name: str, worker: Worker) -> None:
+            if note := worker.ask("prepare")["note"]:
+                print(f"  {name}: {note}")
+
+        self._each(ready)
         for name in list(self.workers):
             worker = self.workers[name]
             try:
@@ -164,7 +167,7 @@ class Race:
 
 def main() -> None:
     options = arguments()
-    cores = [int(c) for c in options.cores.split(",") if c] or sorted(os.sched_getaffinity(0))
+    cores = cores_of(options.cores)
     pythons = environments(options.envs, {entry.package for entry in CONTENDERS.values()})
     networks, names = chosen(options.networks), contenders(options.contenders, pythons)
     folder, start = scratch(), time.time()

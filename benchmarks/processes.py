@@ -1,4 +1,4 @@
-"""Contenders' processes as the parent sees them: environments, commands, memory, time spent while it is not their turn."""
+"""Contenders' processes as the parent sees them: environments, commands, memory, processor time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ENVS = Path(os.environ.get("TINYNET_BENCH_ENVS") or HERE / ".envs")
 PROBE = """
 import importlib.util, json
 print(json.dumps([n for n in %r if importlib.util.find_spec(n)]))
@@ -97,10 +98,8 @@ class Worker:
         with contextlib.suppress(OSError):
             self.process.stdin.write('{"do": "stop"}\n')
             self.process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            pass
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
@@ -175,6 +174,11 @@ class Sampler:
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
         self.thread.join()
+
+
+def cores_of(text: str) -> list[int]:
+    """The cores that an option such as "0,1" names; by default all that this process may use."""
+    return [int(c) for c in text.split(",") if c] or sorted(os.sched_getaffinity(0))
 
 
 def scratch() -> Path:

@@ -13,6 +13,7 @@ from statistics import median, quantiles
 PAIRS = {
     "tinynet trainer": ("tf.function", "keras fit", "torch", "torch channels_last", "torch compile",
                         "torch compile channels_last", "jax jit", "mygrad", "dezero"),
+    "tinynet fit": ("tinynet trainer", "tf.function", "keras fit", "torch", "torch channels_last"),
     "tinynet loop": ("torch", "torch channels_last", "tf.function"),
     "tinynet exact, 1 core": ("torch, 1 core", "torch channels_last, 1 core"),
 }
@@ -99,7 +100,8 @@ def overview(result: dict) -> str:
     for base, others in PAIRS.items():
         rows = []
         for other in others:
-            found = {n: result["networks"][n]["contenders"].get(other, {}).get("times_tinynet", {}).get(base) for n in names}
+            rows_of = {n: result["networks"][n]["contenders"].get(other, {}) for n in names}
+            found = {n: row.get("times_tinynet", {}).get(base) for n, row in rows_of.items()}
             have = [r[0] for r in found.values() if r]
             if have:
                 cells = "".join(f"{found[n][0]:>13.2f}" if found[n] else f"{'-':>13}" for n in names)
@@ -150,7 +152,8 @@ def chart(result: dict, path: Path) -> str:
         rows_ = list(result["networks"][name]["contenders"].items())[::-1]
         colours = ["#d1495b" if label.startswith("tinynet") else "#8d99ae" for label, _ in rows_]
         errors = [[c["ms"] - c["low"] for _, c in rows_], [c["high"] - c["ms"] for _, c in rows_]]
-        bars = axis.barh([label for label, _ in rows_], [c["ms"] for _, c in rows_], xerr=errors, color=colours, log=True)
+        labels, values = [label for label, _ in rows_], [c["ms"] for _, c in rows_]
+        bars = axis.barh(labels, values, xerr=errors, color=colours, log=True)
         axis.bar_label(bars, [f" {c['ms']:.3g}" for _, c in rows_], fontsize=7)
         axis.margins(x=0.2)
         axis.tick_params(labelsize=7)

@@ -79,7 +79,7 @@ class Session:
             self._build(dropout=True)
         for _ in range(2):
             self.turn(0.02)
-        return {}
+        return {"note": getattr(self.contender, "note", None)}
 
     def turn(self, seconds: float) -> dict:
         self.turns += 1

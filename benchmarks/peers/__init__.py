@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 
 CONTENDERS = {
     "tinynet trainer": Entry("with_tinynet", "numpy", {"mode": "trainer"}),
+    "tinynet fit": Entry("with_tinynet", "numpy", {"mode": "fit"}),
     "tinynet loop": Entry("with_tinynet", "numpy", {"mode": "loop"}),
     "tf.function": Entry("with_tensorflow", "tensorflow", {}),
     "keras fit": Entry("with_keras", "tensorflow", {}),

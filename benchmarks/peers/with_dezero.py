@@ -6,7 +6,7 @@ import numpy as np
 
 np.int = int  # type: ignore[attr-defined]  # noqa: NPY001
 
-import dezero.functions as F  # noqa: E402, N812
+import dezero.functions as F  # noqa: E402
 from dezero import Layer, Parameter, optimizers, using_config  # noqa: E402
 from networks import Network, Unsupported, channels_first  # noqa: E402
 

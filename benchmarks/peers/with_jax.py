@@ -19,7 +19,7 @@ class Contender:
 
     def _loss(self, w: list, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
         rest = iter(w)
-        for number, (layer, before, _) in enumerate(self.network.shapes()):
+        for number, (layer, _, _) in enumerate(self.network.shapes()):
             if "conv" in layer:
                 pad = self.network.same(layer["kernel"], layer["padding"])
                 x = lax.conv_general_dilated(x, next(rest), (layer["stride"],) * 2, ((pad, pad), (pad, pad)),

@@ -1,11 +1,15 @@
-"""tinynet, in three modes: the trainer with a replica a core, a hand-written loop, and that loop without the fast paths."""
+"""tinynet: the trainer with a replica a core, a hand-written loop, and that loop without the fast paths."""
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
-import tinynet as tn
 from networks import Network
-from tinynet import nn, optim
+
+import tinynet as tn
+from tinynet import nn, optim, parallel, training
+from tinynet.data import Loader
 
 
 def build(network: Network, dropout: bool = True) -> nn.Sequential:
@@ -35,38 +39,72 @@ def weights(network: Network, seed: int = 0) -> list[np.ndarray]:
     return [a if a.ndim > 1 else 0.05 * rng.standard_normal(a.shape, np.float32) for a in arrays]
 
 
+def exact() -> None:
+    """Every operation on its own, and convolutions by im2col."""
+    nn.set_fusion(False)
+    tn.set_conv_algorithm("im2col")
+
+
+class Clock:
+    """A callback of fit: times from the end of a step to that of the next one of the epoch."""
+
+    def __init__(self):
+        self.times: list[float] = []
+        self.last = 0.0
+
+    def on_step_end(self, info: dict) -> None:
+        now = time.perf_counter()
+        if info["batch"] > 1:
+            self.times.append(now - self.last)
+        self.last = now
+
+
 class Contender:
-    """mode: "trainer" (tn.parallel.trainer), "loop", or "exact": no fusion, im2col instead of the fast algorithms."""
+    """mode: "trainer" (tn.parallel.trainer), "fit", "loop", or "exact", which is "loop" after `exact()`."""
 
     def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int, mode: str):
         if mode == "exact":
-            nn.set_fusion(False)
-            tn.set_conv_algorithm("im2col")
+            exact()
         self.model = build(network, dropout)
         if network.name in tn.models.MODELS:   # the description is that of tn.models
             shapes = [p.shape for p in tn.models.MODELS[network.name]().parameters()]
             assert shapes == [p.shape for p in self.model.parameters()], f"{network.name} differs from tn.models"
         self.model.load_state_dict(dict(zip(self.model.state_dict(), arrays, strict=True)))
         self.optimizer = optim.Adam(self.model.parameters(), lr=1e-3)
-        self.data, self.trainer = data, None
+        self.data, self.trainer, self.note = data, None, None
         if mode == "trainer":
-            self.trainer = tn.parallel.trainer(self.model, self.optimizer, tn.ops.softmax_cross_entropy, workers="auto")
-            self.run = self.trainer.__enter__()
+            self.trainer = parallel.trainer(self.model, self.optimizer, tn.ops.softmax_cross_entropy, workers="auto")
+            self.note = self.trainer.note   # why there is only one process, where there is
+        if mode == "fit":
+            self.loader = Loader(*(np.concatenate(parts) for parts in zip(*data, strict=True)),
+                                 batch_size=network.batch, shuffle=False)
+            self.turn = self._fit
 
     def step(self, i: int):
         x, y = self.data[i]
         if self.trainer is not None:
-            return self.run(x, y)
+            return self.trainer(x, y)
         loss = tn.ops.softmax_cross_entropy(self.model(x), y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return loss
 
+    def _fit(self, seconds: float) -> list[float]:
+        """The times of fit's steps, in as many epochs over the batches as take this long."""
+        clock, start, epochs = Clock(), time.perf_counter(), 1
+        while True:
+            training.fit(self.model, self.loader, epochs=epochs, optimizer=self.optimizer, workers="auto",
+                         callbacks=[clock], verbose=False)
+            left = seconds - (time.perf_counter() - start)
+            if left <= 0 and clock.times:
+                return clock.times
+            epochs = max(1, min(100, int(left / (sum(clock.times[-len(self.data):]) + 1e-4))))
+
     @staticmethod
     def value(loss) -> float:
-        return float(loss if isinstance(loss, float) else loss.item())
+        return loss.item()
 
     def close(self) -> None:
         if self.trainer is not None:
-            self.trainer.__exit__(None, None, None)
+            self.trainer.close()

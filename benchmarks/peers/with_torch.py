@@ -29,7 +29,7 @@ def build(network: Network, dropout: bool = True) -> nn.Sequential:
 
 
 class Contender:
-    """channels_last: memory format of the model and of the host's images; compiled: torch.compile; fused: fused Adam."""
+    """channels_last: memory format of the model and of the host's images; compiled: torch.compile; fused: Adam."""
 
     def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int,
                  channels_last: bool = False, compiled: bool = False, fused: bool = False):
