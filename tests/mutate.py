@@ -77,7 +77,7 @@ def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
                 parts[i] = change(np.asarray(parts[i]))
             return tuple(parts)
 
-        return real(made, be, y, parents, broken if made == name else vjp)
+        return real(made, be, y, parents, broken if made == name.strip("_") else vjp)
 
     autograd.Node = node   # type: ignore[assignment,misc]
     try:
@@ -92,7 +92,7 @@ def differentiable_inputs(name: str, cases: list[Case]) -> list[int]:
     for case in cases:
         for y in checks.outputs_of(case, checks.as_leaves(case.arrays())):
             for node in checks.nodes_of(y):
-                if node.name == name:
+                if node.name == name.strip("_"):
                     places |= {i for i, parent in enumerate(node.parents) if parent is not None}
     return sorted(places)
 

@@ -77,7 +77,7 @@ def op(function: Callable) -> Callable[..., Tensor]:
     broadcasting. It is a fresh array, g itself or a view of g, never a saved array. vjp is None for an
     operation that has no derivative.
     """
-    name = function.__name__.rstrip("_")
+    name = function.__name__.strip("_")    # _conv2d computes what users know as conv2d
     parameters = list(inspect.signature(function).parameters.values())[1:]
     names = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
 
@@ -116,7 +116,7 @@ def op(function: Callable) -> Callable[..., Tensor]:
             return Tensor(y, be, Node(name, be, y, tuple(parents), vjp))
         return Tensor(y, be)
 
-    OPS[name] = apply
+    OPS[function.__name__] = apply
     return apply
 
 

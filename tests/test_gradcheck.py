@@ -1,0 +1,169 @@
+"""The checker is checked: it passes what is right, and names what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import autograd, ops
+from tinynet.autograd import op
+from tinynet.gradcheck import GradientError
+
+X = np.random.default_rng(0).standard_normal((2, 3))
+
+
+@pytest.fixture
+def declare():
+    """Declares an operation for one test."""
+    made = []
+
+    def declare(function):
+        made.append(function.__name__)
+        return op(function)
+
+    yield declare
+    for name in made:
+        del autograd.OPS[name]
+
+
+def test_it_takes_what_users_have():
+    x = tn.tensor(X, requires_grad=True)
+    x.grad = tn.tensor(np.ones((2, 3)))
+    assert tn.gradcheck(lambda x: x * x, x) is True
+    assert tn.gradcheck(lambda x: x * x, X)
+    assert tn.gradcheck(lambda x, y: (x * y, y.sum(), [x][0]), [x, X])
+    assert tn.gradcheck(lambda x, i: x[i], (X, np.array([0, 0, 1])))
+    assert tn.gradcheck(lambda x, c: ops.where(c, x, 0.0), (X, X > 0))
+    assert tn.gradcheck(lambda x: x.exp(), 0.5) and tn.gradcheck(lambda x: x * 2, np.zeros((0, 3)))
+    assert tn.gradcheck(lambda x: x.sum(0), X[:, ::-1].T)
+    assert x.grad.numpy().tolist() == [[1] * 3] * 2 and x.requires_grad
+
+
+def test_it_leaves_random_state_alone():
+    np.random.seed(3)       # noqa: NPY002
+    before = np.random.get_state()[1].copy()
+    tn.gradcheck(lambda x: x * x, X)
+    assert (np.random.get_state()[1] == before).all() and ops.random.state.steps["dropout"] == 0
+
+
+def test_a_wrong_element_is_shown(declare):
+    @declare
+    def wrong(be, x):
+        def vjp(g, need):
+            dx = be.multiply(g, 2.0)
+            dx[1, 2] *= 1.5
+            return (dx,)
+
+        return be.multiply(x, 2.0), vjp
+
+    with pytest.raises(GradientError) as caught:
+        tn.gradcheck(lambda y, x: wrong(x) * 1.0 + y, [X, X])
+    message = str(caught.value)
+    assert "input 1 of shape (2, 3)" in message and "worst at [1, 2]" in message and "1 of 6 elements" in message
+    g = np.random.default_rng(0).standard_normal((2, 3))[1, 2]
+    assert f"analytic {3 * g:.6g}"[:14] in message and f"numerical {2 * g:.6g}"[:14] in message
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_cotangents_are_not_ones(declare):
+    """A product that permutes the gradient is invisible to a cotangent of ones."""
+    @declare
+    def permuted(be, x):
+        return be.multiply(x, 2.0), lambda g, need: (be.multiply(g[::-1, ::-1], 2.0),)
+
+    with pytest.raises(GradientError, match="is wrong"):
+        tn.gradcheck(permuted, X)
+
+
+@pytest.mark.parametrize("factor", [1.001, 0.999, 1 + 3e-6])
+def test_the_strict_tolerance_sees_small_factors(declare, factor):
+    @declare
+    def scaled(be, x):
+        return be.multiply(x, 2.0), lambda g, need: (be.multiply(g, 2.0 * factor),)
+
+    assert tn.gradcheck(scaled, X, rtol=1e-2)
+    with pytest.raises(GradientError):
+        tn.gradcheck(scaled, X, rtol=1e-6, atol=1e-8)
+
+
+def test_sharing_memory_is_found(declare):
+    @declare
+    def keeps(be, x):
+        slope = be.full(x.shape, 2.0, x.dtype)
+        return be.multiply(x, 2.0), lambda g, need: (slope,)
+
+    @declare
+    def twins(be, x, y):
+        def vjp(g, need):
+            d = be.multiply(g, 1.0)
+            return d, d
+
+        return be.add(x, y), vjp
+
+    @declare
+    def own_input(be, x):
+        return be.multiply(x, 0.5), lambda g, need: (x,)
+
+    with pytest.raises(GradientError, match="gradient of input 1 shares memory with the gradient of input 0"):
+        tn.gradcheck(twins, [X, X.copy()])
+    with pytest.raises(GradientError, match="gradient of input 0 shares memory with input 0"):
+        tn.gradcheck(own_input, X.copy())
+    with pytest.raises(GradientError):
+        tn.gradcheck(keeps, X)
+
+
+def test_changed_arrays_are_found(declare):
+    @declare
+    def spoils_input(be, x):
+        def vjp(g, need):
+            x[...] = 0
+            return (be.multiply(g, 2.0),)
+
+        return be.multiply(x, 2.0), vjp
+
+    @declare
+    def spoils_cotangent(be, x):
+        def vjp(g, need):
+            return (be.multiply(g, 2.0, out=g),)
+
+        return be.multiply(x, 2.0), vjp
+
+    with pytest.raises(GradientError, match="input 0 of shape .* was changed"):
+        tn.gradcheck(spoils_input, X.copy())
+    with pytest.raises(GradientError, match="changed the cotangent of output 0"):
+        tn.gradcheck(spoils_cotangent, X.copy())
+
+
+def test_nan_is_wrong(declare):
+    @declare
+    def gives_nan(be, x):
+        return be.multiply(x, 2.0), lambda g, need: (be.multiply(g, np.nan),)
+
+    with pytest.raises(GradientError, match="analytic nan"):
+        tn.gradcheck(gives_nan, X)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="two values for the same inputs.*dropout"):
+        tn.gradcheck(lambda x: ops.dropout(x, 0.5), np.ones((30, 30)))
+    with pytest.raises(TypeError, match="input 0 has dtype float32; central differences need float64"):
+        tn.gradcheck(lambda x: x * x, tn.tensor([1.0]))
+    with pytest.raises(TypeError, match="output 0 has dtype float32"):
+        tn.gradcheck(lambda x: x.astype(np.float32), X)
+    with pytest.raises(TypeError, match="gave a ndarray; it must give tensors"):
+        tn.gradcheck(lambda x: x.numpy(), X)
+    with pytest.raises(ValueError, match="no output depends on an input"):
+        tn.gradcheck(lambda x: x > 0, X)
+    with pytest.raises(ValueError, match="no output depends on an input"):
+        tn.gradcheck(lambda x: x.detach() * 2, X)
+
+
+def test_a_lost_gradient_is_found():
+    with pytest.raises(GradientError, match="analytic 0"):
+        tn.gradcheck(lambda x, y: x * y.detach(), [X, X])
+
+
+def test_the_cases_ship_with_the_package():
+    from tinynet.gradcheck_cases import CASES, missing
+    assert not missing() and len({str(c) for c in CASES}) == len(CASES), "two cases look the same in a table"
