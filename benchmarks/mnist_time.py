@@ -126,7 +126,7 @@ def summary(result: dict, field: dict, options: argparse.Namespace) -> None:
             value = median(r["seconds"] for r in runs)
             warm = median(r["without_first_step"] for r in runs)
             every = [r["seconds"] for r in runs]
-            print(f"{name:20} {value:7.1f} s to {100 * options.goal:.1f}%, median of {len(runs)} seeds ({min(every):.1f} to "
+            print(f"{name:20} {value:7.1f} s to {100 * options.goal:.1f}%, {len(runs)} seeds ({min(every):.1f} to "
                   f"{max(every):.1f}; {warm:.1f} without the first step)"
                   + (f", {value / first:.2f} times tinynet's" if first is not None else ""))
         else:
