@@ -143,7 +143,7 @@ static void* fresh_fiber(char* stack_end, void (*entry)()) {
 
 constexpr int MOST_THREADS = 1024;               // of a block, as on every CUDA device
 constexpr int WARPS = MOST_THREADS / warpSize;
-constexpr unsigned ENDLESS_LOOP = 1u << 26;      // accesses of one thread that waits for nobody
+constexpr unsigned ENDLESS_LOOP = 1u << 24;      // accesses of one thread that waits for nobody
 constexpr unsigned ENDLESS_WAIT = 1u << 30;      // waits in one block
 
 enum State : char { UNSTARTED, RUNNING, WAITING, RETURNED };

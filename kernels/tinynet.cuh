@@ -6,6 +6,7 @@
 using i32 = int;
 using i64 = long long;
 using u8 = unsigned char;
+using u16 = unsigned short;
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
@@ -22,9 +23,10 @@ template <typename T> using In = const T* __restrict__;
 template <typename T> using Out = T* __restrict__;
 template <typename T> using InOut = T* __restrict__;
 
-// Memory that the threads of a block share: SHARED(float, row, 32) declares float row[32].
-#define SHARED(T, name, n) __shared__ T name[n]
-#define SHARED_2D(T, name, rows, cols) __shared__ T name[rows][cols]
+// Memory that the threads of a block share: SHARED(float, row, 32) declares float row[32]. It begins at a
+// multiple of 16 bytes, so that `load` can read it in vectors.
+#define SHARED(T, name, n) __shared__ __align__(16) T name[n]
+#define SHARED_2D(T, name, rows, cols) __shared__ __align__(16) T name[rows][cols]
 #define DYNAMIC_SHARED(T, name)                                           \
     extern __shared__ __align__(16) unsigned char tinynet_dynamic_shared[]; \
     T* const name = reinterpret_cast<T*>(tinynet_dynamic_shared)

@@ -17,9 +17,9 @@ __global__ void missing_barrier_right(In<float> x, Out<float> y) {
 __global__ void missing_second_barrier(In<float> x, Out<float> y) {
     SHARED(float, turn, 64);
     for (int round = 0; round < 2; round++) {
-        turn[threadIdx.x] = x[threadIdx.x] + round;    // FAULT
+        turn[threadIdx.x] = x[threadIdx.x] + round;    // FAULT or the other
         __syncthreads();
-        y[threadIdx.x] = turn[63 - threadIdx.x];
+        y[threadIdx.x] = turn[63 - threadIdx.x];    // FAULT or the other
     }
 }
 __global__ void missing_second_barrier_right(In<float> x, Out<float> y) {
@@ -277,17 +277,15 @@ __global__ void waits_for_ever_right(In<float> x, InOut<int> y) {
 }
 
 __global__ void divides_by_zero(In<int> x, Out<int> y) {
-    int divisor = x[threadIdx.x] - x[threadIdx.x];    // FAULT
-    y[threadIdx.x] = 1 / divisor;
+    y[threadIdx.x] = 64 / x[threadIdx.x];    // FAULT, on the host: a GPU gives some number
 }
 __global__ void divides_by_zero_right(In<int> x, Out<int> y) {
-    int divisor = x[threadIdx.x] - x[threadIdx.x];
-    y[threadIdx.x] = divisor ? 1 / divisor : 0;
+    y[threadIdx.x] = x[threadIdx.x] ? 64 / x[threadIdx.x] : 0;
 }
 
 __global__ void follows_a_wild_pointer(In<i64> x, Out<i64> y) {
-    const i64* pointer = reinterpret_cast<const i64*>(x[threadIdx.x]);    // FAULT
-    y[threadIdx.x] = *pointer;
+    const i64* pointer = reinterpret_cast<const i64*>(x[threadIdx.x]);    // FAULT or the other
+    y[threadIdx.x] = *pointer;    // FAULT or the other
 }
 __global__ void follows_a_wild_pointer_right(In<i64> x, Out<i64> y) {
     const i64* pointer = reinterpret_cast<const i64*>(x[threadIdx.x]);

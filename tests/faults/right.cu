@@ -94,7 +94,7 @@ __global__ void through(In<T> x, Out<float> y) {    // half and bfloat16: store,
     y[threadIdx.x] = float(T(3.0f * float(x[threadIdx.x])));
 }
 
-__global__ void where_am_i(Out<int> y) {
+__global__ void __launch_bounds__(128, 2) where_am_i(Out<int> y) {
     i64 block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     i64 thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
     y[block * blockDim.x * blockDim.y * blockDim.z + thread] = int(block * 1000 + thread);

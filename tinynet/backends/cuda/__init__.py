@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .optim import Optim
+from .conv import Conv
 
 
-class Cuda(Optim):
+class Cuda(Conv):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

@@ -22,7 +22,8 @@ class DeviceArray(np.ndarray):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in _VIEWS:
-            return super().__array_function__(function, types, args, kwargs)
+            result = super().__array_function__(function, types, args, kwargs)
+            return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
         raise _refusal(function.__name__)
 
     def __getitem__(self, key: Any) -> Any:

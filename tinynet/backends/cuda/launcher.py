@@ -28,7 +28,7 @@ CTYPES: dict[str, np.dtype] = {
     for dtype, names in {
         np.float32: ("float",), np.float64: ("double",), np.float16: ("half", "__half"), np.bool_: ("bool",),
         np.int8: ("signed char",), np.uint8: ("u8", "unsigned char"), np.int16: ("short",),
-        np.uint16: ("unsigned short", "bfloat16"),    # NumPy has no bfloat16: arrays hold its bits
+        np.uint16: ("u16", "unsigned short", "bfloat16"),    # NumPy has no bfloat16: arrays hold its bits
         np.int32: ("int", "i32"), np.uint32: ("u32", "unsigned", "unsigned int"),
         np.int64: ("i64", "long long", "long"), np.uint64: ("u64", "unsigned long long", "size_t"),
     }.items()

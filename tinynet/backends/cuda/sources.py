@@ -15,7 +15,7 @@ from typing import Any
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)".*$', re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_BOUNDS = r"(?:__launch_bounds__\s*\(\s*(?P<{}>\d+)[^)]*\)\s*)?"
+_BOUNDS = r"(?:__launch_bounds__\s*\((?P<{}>[^)]*)\)\s*)?"
 _KERNEL = re.compile(
     r"(?:\btemplate\s*<(?P<template>[^{};]*?)>\s*)?"
     r'(?:extern\s*"C"\s*)?\b__global__\s+' + _BOUNDS.format("b1") + r"void\s+" + _BOUNDS.format("b2")
@@ -97,7 +97,8 @@ def kernels(text: str) -> dict[str, Kernel]:
     for match in _KERNEL.finditer(_COMMENT.sub(" ", text)):
         template = tuple(_split_name(p)[1] for p in _split(match["template"] or ""))
         arguments = tuple(_argument(a) for a in _split(match["arguments"]))
-        most = int(match["b1"] or match["b2"] or 1024)
+        bound = (match["b1"] or match["b2"] or "").partition(",")[0].strip()
+        most = int(bound) if bound.isdigit() else 1024    # a bound that templates compute is the compiler's to keep
         found[match["name"]] = Kernel(match["name"], template, arguments, most)
     return found
 

@@ -52,6 +52,13 @@ def tiles(rows: str, columns: str, tile: tuple[int, int], block: int | tuple[int
     return lambda v: ((-(-v[columns] // tile[1]), -(-v[rows] // tile[0])), block, 0)
 
 
+def products(v: Values) -> tuple[Any, Any, int]:
+    """The tile loop of gemm.cuh: (tiles of 64 × 64, slices of the depth, batches) blocks of 128 threads."""
+    each = -(-v["rows"] // 64) * -(-v["columns"] // 64)
+    batches = v.get("batches", v.get("groups"))
+    return (each, max(1, -(-v["depth"] // v["slice"])), min(batches, 65535)), 128, 0
+
+
 UNARY = ("Negative", "Exp", "Log", "Sqrt", "Abs", "Sign", "Tanh", "Sigmoid", "Relu", "LeakyRelu", "Gelu", "Softplus",
          "Clip")
 BINARY = ("Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum", "SqrtGrad", "TanhGrad", "SigmoidGrad",
@@ -91,6 +98,14 @@ TABLE: dict[str, dict[str, Entry]] = {
         "row_log_softmax_grad": Entry(row),
         "row_logsumexp": Entry(row),
     },
+    "gemm.cu": {
+        "gemm_naive": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
+        "gemm_tiled": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
+        "gemm": Entry(products, {"TX": ("false", "true"), "TY": ("false", "true")}),
+        "add_slices": Entry(each),
+    },
+    "conv.cu": {"im2col": Entry(each), "col2im": Entry(each), "conv_forward": Entry(products),
+                "conv_input_grad": Entry(products), "conv_weight_grad": Entry(products)},
     "pool.cu": {"max_pool": Entry(each), "max_pool_grad": Entry(each), "avg_pool": Entry(each),
                 "avg_pool_grad": Entry(each)},
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},

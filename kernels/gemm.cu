@@ -1,0 +1,75 @@
+// Matrix products: z[m][n] = Σ_k x[m][k] · y[k][n], of batches, of transposed matrices, with bias and relu.
+//
+// Bound by arithmetic where all three sizes are large (2·M·N·K operations over the peak), by memory where one is
+// small (each matrix moved once over the bandwidth). A GPU computes some ten operations in the time that it
+// reads one byte, so everything here is about using an element often once it has been fetched.
+// References: see gemm.cuh; and K. Goto & R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+// (2008), for tiles at each level of memory.
+#include "gemm.cuh"
+
+// 1. Naive: a thread an output. Each element of x is read N times, each of y M times, all of it from memory or
+// cache: two reads for a multiply-add.
+// Launch: blocks of (16, 16) threads over the tiles of z.
+template <typename T>
+__global__ void gemm_naive(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i64 depth) {
+    i64 m = i64(blockIdx.y) * blockDim.y + threadIdx.y, n = i64(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (m >= rows || n >= columns) return;
+    T sum = 0;
+    for (i64 k = 0; k < depth; k++) sum += x[m * depth + k] * y[k * columns + n];
+    z[m * columns + n] = sum;
+}
+
+// 2. Tiles in shared memory: a block of 16 × 16 threads fetches 16 × 16 of each matrix, a thread one element of
+// each, and all threads use them. Memory is read 16 times less often. Still two reads, now of shared
+// memory, for a multiply-add; and shared memory gives a fraction of what the arithmetic could take.
+// Launch: blocks of (16, 16) threads over the tiles of z.
+template <typename T>
+__global__ void gemm_tiled(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i64 depth) {
+    constexpr int SIDE = 16;
+    SHARED_2D(T, x_tile, SIDE, SIDE);
+    SHARED_2D(T, y_tile, SIDE, SIDE);
+    int i = threadIdx.y, j = threadIdx.x;
+    i64 m = i64(blockIdx.y) * SIDE + i, n = i64(blockIdx.x) * SIDE + j;
+    T sum = 0;
+    for (i64 k = 0; k < depth; k += SIDE) {
+        x_tile[i][j] = m < rows && k + j < depth ? T(x[m * depth + k + j]) : T(0);
+        y_tile[i][j] = k + i < depth && n < columns ? T(y[(k + i) * columns + n]) : T(0);
+        __syncthreads();    // the tiles are whole
+        for (int d = 0; d < SIDE; d++) sum += x_tile[i][d] * y_tile[d][j];
+        __syncthreads();    // the tiles may be overwritten
+    }
+    if (m < rows && n < columns) z[m * columns + n] = sum;
+}
+
+// 3. The one in use: tiles of outputs in registers (gemm.cuh). x is (M, K), or (K, M) where TX; y is (K, N), or
+// (N, K) where TY. Matrix b of a batch begins x_step · b elements after the first; step 0 repeats one matrix.
+//
+// Split-K: where z has fewer tiles than the device has room for blocks, several blocks (blockIdx.y) share a
+// tile, each summing `slice` of the depth into a z of its own; z is then (slices, batches, M, N), which
+// `add_slices` adds up in a fixed order. (Atomics would save that pass, and never repeat bit for bit.)
+// Launch: (tiles of z, slices, batches) blocks of 128 threads.
+template <typename T, bool TX, bool TY>
+__global__ void __launch_bounds__(128) gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth,
+                                            i64 batches, i64 slice, bool relu, i64 x_step, i64 y_step) {
+    Place p = place_of(columns, depth, slice);
+    for (i64 b = blockIdx.z; b < batches; b += gridDim.z) {
+        Matrix<T, !TX> a{x, b * x_step, rows, TX ? 1 : depth, TX ? rows : 1};
+        Matrix<T, TY> c{y, b * y_step, columns, TY ? depth : 1, TY ? 1 : columns};
+        Output<T> out{z, bias, (blockIdx.y * batches + b) * rows * columns, columns, 0, rows, columns, relu};
+        T sum[ROWS][COLUMNS];
+        multiply_tile<T>(a, c, p.row, p.column, p.first, p.end, sum);
+        out.store(p.row, p.column, sum);
+    }
+}
+
+// The second pass of split-K: z[i] = relu(Σ_s partial[s][i] + bias[i % columns]), s in order.
+// Bound by memory. Launch: a thread an element of z.
+template <typename T>
+__global__ void add_slices(In<T> partial, In<T> bias, Out<T> z, i64 slices, i64 columns, bool relu, i64 n) {
+    for (i64 i = thread_index(); i < n; i += thread_count()) {
+        T sum = 0;
+        for (i64 s = 0; s < slices; s++) sum += partial[s * n + i];
+        if (bias) sum += bias[i % columns];
+        z[i] = relu && sum < T(0) ? T(0) : sum;
+    }
+}

@@ -1,0 +1,63 @@
+"""Matrix products: how operands, batches and slices of the depth reach the tile loop of `gemm.cuh`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, computed_in
+from .optim import Optim
+
+TILE = 64                # as in gemm.cuh
+ENOUGH_BLOCKS = 512      # keep the largest device busy
+LEAST_SLICE = 256        # of the depth: below, adding the slices up costs more than it saves
+
+
+def slices_of(rows: int, columns: int, depth: int, batches: int) -> tuple[int, int]:
+    """(how many blocks share a tile, the depth that each of them sums): from the sizes alone, so results repeat."""
+    tiles = -(-rows // TILE) * -(-columns // TILE) * batches
+    slices = max(1, min(ENOUGH_BLOCKS // max(tiles, 1), depth // LEAST_SLICE))
+    slice = max(1, -(-depth // slices))
+    return max(1, -(-depth // slice)), slice
+
+
+class Matmul(Optim):
+    def matmul(self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False, *,
+               out: Array | None = None) -> Array:
+        dtype = computed_in(np.result_type(x.dtype, y.dtype))
+        x, y = self.asarray(x, dtype), self.asarray(y, dtype)
+        rows, depth = x.shape[-2:][::-1] if transpose_x else x.shape[-2:]
+        columns = y.shape[-2] if transpose_y else y.shape[-1]
+        batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        (x, x_step), (y, y_step) = self._batched(x, batch), self._batched(y, batch)
+        return self.into(out, (*batch, rows, columns), dtype, lambda z: self.product(
+            "gemm", x, y, None, z, rows, columns, depth, math.prod(batch), False, x_step, y_step,
+            TX=bool(transpose_x), TY=bool(transpose_y)))
+
+    def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
+        dtype = computed_in(np.result_type(x.dtype, w.dtype))
+        x, w = self.contiguous(self.asarray(x, dtype)), self.contiguous(self.asarray(w, dtype))
+        bias = None if b is None else self.contiguous(self.asarray(b, dtype))
+        return self.into(out, (len(x), w.shape[1]), dtype, lambda z: self.product(
+            "gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False))
+
+    def product(self, kernel: str, x: Array, y: Array, bias: Array | None, z: Array, rows: int, columns: int, depth: int,
+                batches: int, relu: bool, *more: Any, **template: bool) -> None:
+        """Launch a kernel of the tile loop, and a second pass where several blocks shared each tile."""
+        slices, slice = slices_of(rows, columns, depth, batches)
+        if slices == 1:
+            self.launch(kernel, x, y, bias, z, rows, columns, depth, batches, slice, relu, *more, **template)
+            return
+        partial = self.empty((slices, *z.shape), z.dtype)
+        self.launch(kernel, x, y, None, partial, rows, columns, depth, batches, slice, False, *more, **template)
+        self.launch("add_slices", partial, bias, z, slices, z.shape[-1], relu, z.size)
+
+    def _batched(self, x: Array, batch: tuple) -> tuple[Array, int]:
+        """(x in memory, the elements from one matrix of the batch to the next: 0 where all use the same)."""
+        if math.prod(x.shape[:-2]) == 1:
+            return self.contiguous(x), 0
+        if x.shape[:-2] != batch:
+            x = self.broadcast_to(x, (*batch, *x.shape[-2:]))
+        return self.contiguous(x), math.prod(x.shape[-2:])
