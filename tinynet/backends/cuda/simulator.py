@@ -138,9 +138,7 @@ class SimulatorLauncher(Launcher):
         text = self.texts.get(file)
         own = file if text is not None else f"kernels/{file}"
         text = sources.read(file) if text is None else text
-        if '"tinynet.cuh"' not in text:
-            text = f'#include "tinynet.cuh"\n#line 1 "{own}"\n{text}'
-        lines = [sources.expand(text, own), '#line 1 "<entries>"']
+        lines = [sources.expand(sources.with_prelude(text, own), own), '#line 1 "<entries>"']
         for index, name in enumerate(batch):
             arguments = declared[name.partition("<")[0]].arguments
             access = {"In": "'I'", "Out": "'O'", "InOut": "'B'", None: "0"}

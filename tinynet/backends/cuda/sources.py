@@ -91,6 +91,16 @@ def expand(text: str, file: str, *, skip: tuple[str, ...] = ()) -> str:
     return expanded(text, file)
 
 
+def with_prelude(text: str, file: str) -> str:
+    """`text` with `#include "tinynet.cuh"` before it where it has none, so that a bare kernel compiles too."""
+    return text if '"tinynet.cuh"' in text else f'#include "tinynet.cuh"\n#line 1 "{file}"\n{text}'
+
+
+def cuda_text(text: str, file: str) -> str:
+    """What CUDA's compiler gets: one text without the simulator."""
+    return expand(with_prelude(text, file), file, skip=("simulator.h", "checks.h"))
+
+
 def kernels(text: str) -> dict[str, Kernel]:
     """The kernels that a source text defines, by name."""
     found = {}

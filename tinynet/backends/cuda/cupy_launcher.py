@@ -1,0 +1,162 @@
+"""The launcher that runs kernels on a GPU, through CuPy: its arrays, memory pool, streams and compiler."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import BackendError
+from . import sources
+from .launcher import KernelError, Launcher
+from .table import TABLE, Entry
+
+OLDEST = (14, 2)    # of CuPy: from here on compiled kernels are kept between processes
+OPTIONS = ("--std=c++17",)
+DEFAULT_SHARED = 48 * 1024    # bytes of shared memory that a kernel gets without asking
+
+
+class CupyLauncher(Launcher):
+    """Runs kernels on the current CUDA device. Raises BackendError where there is none."""
+
+    name = "cupy"
+
+    def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None):
+        super().__init__(table, texts)
+        self.cupy = import_cupy()
+        self.arraytype = self.cupy.ndarray
+
+    # ---- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """A new array from CuPy's pool; its contents are arbitrary."""
+        with self._memory(shape, dtype):
+            return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape: Any, dtype: Any) -> Any:
+        """A new array whose bytes are zero."""
+        array = self.empty(shape, dtype)
+        array.data.memset_async(0, array.nbytes)
+        return array
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        """A host array's contents as a new array here; an array of this launcher as it is."""
+        if isinstance(array, self.arraytype) and dtype in (None, array.dtype):
+            return array
+        host = np.asarray(array, dtype, order="C")
+        with self._memory(host.shape, host.dtype):
+            return self.cupy.asarray(host)
+
+    def asnumpy(self, array: Any) -> np.ndarray:
+        """A copy on the host; waits for the work that makes it."""
+        return self.cupy.asnumpy(array, order="C")
+
+    def copyto(self, to: Any, source: Any, stream: Any = None) -> None:
+        """Copy bytes between arrays of one shape and dtype, here or on the host, in the order of the stream.
+
+        From pinned host memory this returns at once: the source must stay as it is until the copy ran.
+        """
+        if to.shape != source.shape or to.dtype != source.dtype:
+            raise ValueError(f"copyto: {source.shape} {source.dtype} does not fit {to.shape} {to.dtype}")
+        if not (to.flags.c_contiguous and source.flags.c_contiguous):
+            raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
+        stream = stream or self.cupy.cuda.get_current_stream()
+        if isinstance(to, np.ndarray):
+            source.get(stream=stream, out=to)
+        elif isinstance(source, np.ndarray):
+            to.set(source, stream=stream)
+        else:
+            to.data.copy_from_device_async(source.data, source.nbytes, stream)
+
+    def synchronize(self) -> None:
+        """Wait until the work of the current stream is done."""
+        self.cupy.cuda.get_current_stream().synchronize()
+
+    @contextlib.contextmanager
+    def _memory(self, shape: Any, dtype: Any) -> Iterator[None]:
+        try:
+            yield
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            pool = self.cupy.get_default_memory_pool()
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            asked = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            raise MemoryError(
+                f"the GPU is out of memory: an array {shape} {np.dtype(dtype)} asks for {asked / 1e6:.1f} MB; tinynet"
+                f" uses {pool.used_bytes() / 1e6:.1f} MB and keeps {pool.free_bytes() / 1e6:.1f} MB for reuse; of the"
+                f" device's {total / 1e6:.1f} MB {free / 1e6:.1f} MB are free. Use a smaller batch, wrap inference in"
+                " tn.no_grad(), or end other programs on this GPU (nvidia-smi lists them)"
+            ) from error
+
+    # ---- kernels ---------------------------------------------------------------------------------
+
+    def compile(self, file: str, kernel: sources.Kernel, name: str) -> Callable[..., None]:
+        cupy = self.cupy
+        text = self.texts.get(file)
+        own = file if text is not None else f"kernels/{file}"
+        module = cupy.RawModule(
+            code=sources.cuda_text(sources.read(file) if text is None else text, own),
+            options=options(name),
+            name_expressions=(name,) if kernel.template else None,
+        )
+        try:
+            function = module.get_function(name if kernel.template else kernel.name)
+        except cupy.cuda.compiler.CompileException as error:
+            raise KernelError(f"the kernel does not compile:\n{error}") from error
+
+        def run(grid: Any, block: Any, shared: int, stream: Any, arguments: list) -> None:
+            if shared > DEFAULT_SHARED and function.max_dynamic_shared_size_bytes < shared:
+                function.max_dynamic_shared_size_bytes = shared
+            with stream or contextlib.nullcontext():
+                function(grid, block, tuple(arguments), shared_mem=shared)
+
+        return run
+
+    def pointer(self, array: Any) -> Any:
+        return np.uint64(0) if array is None else array
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The compiler's options for a kernel: the 16-bit types come with large headers, so only on demand."""
+    return (*OPTIONS, "-DTINYNET_HALF") if "half" in name or "bfloat16" in name else OPTIONS
+
+
+def import_cupy() -> Any:
+    """CuPy with a device that it can use; BackendError says what is missing otherwise."""
+    try:
+        import cupy
+    except ImportError as error:
+        if error.name not in (None, "cupy"):
+            raise BackendError(f"CuPy is installed but does not load: {error}") from error
+        raise BackendError(
+            "the cupy backend needs CuPy: pip install 'tinynet[gpu]' (CUDA 12) or 'tinynet[gpu13]' (CUDA 13);"
+            ' without a GPU, tn.use("simulator") runs the same kernels on the CPU'
+        ) from error
+    version = tuple(int(part) for part in cupy.__version__.split(".")[:2])
+    if version < OLDEST:
+        raise BackendError(
+            f"the cupy backend needs CuPy {'.'.join(map(str, OLDEST))} or newer; this is {cupy.__version__}:"
+            " pip install --upgrade 'tinynet[gpu]'"
+        )
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(why_no_device(str(error))) from error
+    if not devices:
+        raise BackendError(why_no_device("cudaErrorNoDevice"))
+    return cupy
+
+
+def why_no_device(error: str) -> str:
+    """What a CUDA error at the first call means, and what helps."""
+    if "InsufficientDriver" in error:
+        reason = (
+            "no NVIDIA driver, or one too old for this CuPy, was found: `nvidia-smi` names the driver and the CUDA"
+            " version it serves; update it, or install the CuPy for that version (tinynet[gpu]: 12, tinynet[gpu13]: 13)"
+        )
+    elif "NoDevice" in error:
+        reason = "the driver finds no CUDA device: `nvidia-smi` should list one, and CUDA_VISIBLE_DEVICES must not hide it"
+    else:
+        reason = f"CUDA does not start: {error}"
+    return f'the cupy backend needs a GPU; {reason}. Without one, tn.use("simulator") runs the same kernels on the CPU'
