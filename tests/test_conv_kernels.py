@@ -89,6 +89,29 @@ def test_algorithms(algorithm, size, padding, steps, x_layout, g_layout, seed, d
 
 
 @settings(max_examples=15)
+@given(sizes, pairs, pairs, pads, pairs, st.booleans(), layouts, layouts, seeds)
+def test_depthwise(size, kernel, stride, padding, dilation, fused, x_layout, g_layout, seed):
+    """One filter a channel has a way of its own."""
+    rng = np.random.default_rng(seed)
+    x, w, b = array(rng, (3, *size, 4), layout=x_layout), array(rng, (*kernel, 1, 4)), array(rng, (4,))
+    outputs = oracles.output_size(size, kernel, stride, padding, dilation)
+    if 0 not in outputs:
+        at = conv.Geometry(stride, padding, dilation, 4)
+        assert conv._choose(x, w, b, at, outputs) == "depthwise"
+        check(x, w, b, at, fused, fused and min(outputs) >= 2, g_layout, seed)
+
+
+@pytest.mark.parametrize("tile", [winograd.F2, winograd.F4], ids=["F2", "F4"])
+def test_winograd_by_groups(monkeypatch, tile):
+    monkeypatch.setattr(conv, "_choose", lambda *_: tile)
+    rng = np.random.default_rng(1)
+    for groups in (2, 3, 6):
+        x, w, b = array(rng, (3, 9, 10, 6)), array(rng, (3, 3, 6 // groups, 12)), array(rng, (12,))
+        for pooled in (True, False):
+            check(x, w, b, ((1, 1), ((1, 0), (1, 1)), (1, 1), groups), True, pooled)
+
+
+@settings(max_examples=15)
 @given(sizes, st.sampled_from([(1, 1), (2, 3), (5, 4), (4, 1)]), pads, st.booleans(), st.integers(1, 3), seeds)
 def test_taps_of_any_kernel(size, kernel, padding, pooled, channels, seed):
     rng = np.random.default_rng(seed)
@@ -231,6 +254,8 @@ def test_auto_chooses_from_shapes():
     assert chosen(1, 5, 3, 64, 128) == chosen(16, 14, 5, 32, 64) == chosen(16, 30, 3, 64, 64, stride=2) == "im2col"
     assert chosen(16, 62, 3, 32, 64, "float64") == "im2col"
     with conv.set_conv_algorithm("exact"):
+        assert chosen(16, 62, 3, 32, 64) == "im2col" and chosen(32, 28, 3, 1, 32) == "taps"
+    with conv.set_conv_algorithm("im2col"):
         assert chosen(16, 62, 3, 32, 64) == chosen(32, 28, 3, 1, 32) == "im2col"
 
 
@@ -240,7 +265,7 @@ def test_exact_keeps_zeros():
     x, w, g = (array(rng, s, "float32") for s in ((2, 14, 14, 16), (3, 3, 16, 8), (2, 12, 12, 8)))
     x[..., 3], g[..., 5] = 0, 0
     with conv.set_conv_algorithm("exact"):
-        y, saved = conv.conv2d(x, w, None, (1, 1), NO_PADS, (1, 1), 1)
+        _, saved = conv.conv2d(x, w, None, (1, 1), NO_PADS, (1, 1), 1)
         _, dw, _ = conv.conv2d_grad(g, saved, NEED)
     assert not dw[..., 5].any() and not dw[:, :, 3].any() and dw[:, :, 4, 4].all()
 

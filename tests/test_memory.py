@@ -1,4 +1,4 @@
-"""The pool of large arrays' memory: nothing that can be reached is overwritten, and nothing large is asked for twice."""
+"""The pool of large arrays: nothing that can be reached is overwritten, nothing large is asked for twice."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ image is never read: the slice of a place is cut to the windows for which that p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,15 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
 
 
+class Geometry(NamedTuple):
+    """How windows lie on an image."""
+
+    stride: Pair
+    padding: Pads
+    dilation: Pair
+    groups: int
+
+
 def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
     """(OH, OW): how many windows fit along each axis of an image of `size` (H, W)."""
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -28,6 +37,26 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation:
     if room[0] < reach[0] or room[1] < reach[1]:
         raise ValueError(f"a window of {reach[0]}×{reach[1]} does not fit a padded image of {room[0]}×{room[1]}")
     return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
+
+
+def window_slice(start: Pair, count: Pair, step: Pair) -> tuple[slice, ...]:
+    """The index of `count` lines and columns from `start` on, every `step`."""
+    return (slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(start, count, step, strict=True)))
+
+
+def pad(x: np.ndarray, padding: Pads) -> np.ndarray:
+    """x (N, H, W, C) with zeros around its images; x itself where there are none to add."""
+    if padding == NO_PADS:
+        return x
+    n, h, w, c = x.shape
+    (top, bottom), (left, right) = padding
+    padded = empty((n, h + top + bottom, w + left + right, c), x.dtype)
+    padded[:, :top] = 0
+    padded[:, top + h :] = 0
+    padded[:, top : top + h, :left] = 0
+    padded[:, top : top + h, left + w :] = 0
+    padded[:, top : top + h, left : left + w] = x
+    return padded
 
 
 def bands(n: int, lines: int, line_bytes: int, limit: int, step: int = 1) -> Iterator[tuple[slice, slice]]:

@@ -24,7 +24,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, four_masks, four_maximum, rectify
+from .pool import (
+    SMALL_PRODUCT,
+    Geometry,
+    Pads,
+    Pair,
+    bands,
+    four_masks,
+    four_maximum,
+    pad,
+    rectify,
+    window_slice,
+)
 
 COLUMNS_BYTES = 2 << 20
 
@@ -199,3 +210,65 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             for place, source in _deal(dx[part], dplanes, p):
                 np.copyto(place, source)
     return dx, None if dw is None else dw.reshape(w.shape), db
+
+
+# ---- one filter a channel -------------------------------------------------------------------------------------
+
+
+def _depthwise_taps(x: np.ndarray, w: np.ndarray, size: Pair, at: Geometry) -> Iterator[tuple]:
+    """(i, j, the tap's pixels of the padded x (N, OH, OW, C), its weights as a line of them (OW, C))."""
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):
+            place = window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride)
+            yield i, j, x[place], np.tile(w[i, j, 0], (size[1], 1))
+
+
+def depthwise_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
+                       size: Pair) -> tuple[np.ndarray, Any]:
+    """groups = C = F: nothing is summed over channels, so a tap is a multiplication of whole lines."""
+    y = empty((x.shape[0], *size, w.shape[3]), x.dtype)
+    lines = _image_groups(y)
+    for images in lines:
+        part, product = y[images], empty(y[images].shape, y.dtype)
+        part[...] = 0 if b is None else np.tile(b, (size[1], 1))
+        for _, _, pixels, weights in _depthwise_taps(pad(x[images], at.padding), w, size, at):
+            np.multiply(pixels, weights, out=product)
+            np.add(part, product, out=part)
+        if relu:
+            rectify(part, part)
+    return y, (x, w, b is not None, at, relu, y)
+
+
+def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
+    x, w, has_bias, at, relu, y = saved
+    h, wide, c = x.shape[1:]
+    size = y.shape[1:3]
+    (top, bottom), (left, right) = at.padding
+    dx = empty(x.shape, x.dtype) if need[0] else None
+    dw = np.zeros(w.shape, w.dtype) if need[1] else None
+    db = np.zeros(c, w.dtype) if has_bias and need[2] else None
+    for images in _image_groups(y):
+        dz = g[images] * (y[images] > 0) if relu else np.ascontiguousarray(g[images])
+        product = empty(dz.shape, dz.dtype)
+        ones = np.ones(dz.size // c, dz.dtype)
+        if db is not None:
+            db += ones @ dz.reshape(-1, c)
+        padded = pad(x[images], at.padding)
+        frame = np.zeros((len(dz), h + top + bottom, wide + left + right, c), dz.dtype)
+        for i, j, pixels, weights in _depthwise_taps(padded, w, size, at):
+            if dw is not None:
+                np.multiply(pixels, dz, out=product)
+                dw[i, j, 0] += ones @ product.reshape(-1, c)
+            if dx is not None:
+                place = frame[window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride)]
+                np.multiply(dz, weights, out=product)
+                np.add(place, product, out=place)
+        if dx is not None:
+            dx[images] = frame[:, top : top + h, left : left + wide]
+    return dx, dw, db
+
+
+def _image_groups(y: np.ndarray) -> Iterator[slice]:
+    """Images of y whose arrays stay in the cache together."""
+    for images, _ in bands(y.shape[0], 1, y[:1].nbytes, 1 << 18):
+        yield images

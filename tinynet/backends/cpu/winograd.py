@@ -79,14 +79,15 @@ class Plan(NamedTuple):
     padding: Pads
     pool: bool
     relu: bool
+    groups: int
 
 
-def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool) -> Plan:
+def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, groups: int = 1) -> Plan:
     (top, bottom), (left, right) = padding
     oh, ow = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
     if pool:
         oh, ow = oh // 2 * 2, ow // 2 * 2
-    return Plan(tile, (oh, ow), (-(-oh // tile.m), -(-ow // tile.m)), padding, pool, relu)
+    return Plan(tile, (oh, ow), (-(-oh // tile.m), -(-ow // tile.m)), padding, pool, relu, groups)
 
 
 # ---- transforms -----------------------------------------------------------------------------------------
@@ -194,6 +195,11 @@ def _pool_members(y: np.ndarray, m: int) -> list[np.ndarray]:
     return [windows[:, i, :, j] for i in (0, 1) for j in (0, 1)]
 
 
+def _by_group(a: np.ndarray, groups: int) -> np.ndarray:
+    """(t², R, K) → (t², groups, R, K / groups), a view: as many matrices, each of a part of the columns."""
+    return a.reshape(*a.shape[:2], groups, -1).swapaxes(1, 2)
+
+
 # ---- the convolution --------------------------------------------------------------------------------------
 
 
@@ -217,7 +223,8 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         count = lines.stop - lines.start
         frame = _frame(x[images], p)[:, lines.start * m : lines.stop * m + 2]
         v = _image_tiles(frame, tile, count, tw)
-        products = np.matmul(v, u, out=empty((t * t, v.shape[1], f), x.dtype))
+        products = empty((t * t, v.shape[1], f), x.dtype)
+        np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
         if b is not None:
             products[t + 1] += b  # the points (1, 1): they count once in every output
         tiles = empty((m * m, v.shape[1], f), x.dtype)
@@ -241,15 +248,17 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     x, w, has_bias, p, y, kept = saved
     tile, (th, tw) = p.tile, p.tiles
     m, t = tile.m, tile.t
-    _, h, wide, c = x.shape
-    f = w.shape[3]
+    _, h, wide, channels = x.shape
+    c, f = w.shape[2:]
     r = m // 2 if p.pool else m
     top, left = p.padding[0][0], p.padding[1][0]
     dx = empty(x.shape, x.dtype) if need[0] else None
     du = np.zeros((t * t, c, f), x.dtype) if need[1] else None
+    du_by_group = None if du is None else _by_group(du, p.groups)
     db = np.zeros(f, x.dtype) if has_bias and need[2] else None
     ut = empty((t * t, f, c), w.dtype)
     _apply(tile.kernel, np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
+    ut = ut.reshape(t * t, p.groups, f // p.groups, c)
     frame = None
     for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
         count = lines.stop - lines.start
@@ -257,13 +266,14 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
         if db is not None:
             db += dm[t + 1].sum(axis=0)  # again the points (1, 1)
-        if du is not None:
-            du += np.matmul(v.transpose(0, 2, 1), dm)
+        if du_by_group is not None:
+            du_by_group += np.matmul(_by_group(v, p.groups).swapaxes(2, 3), _by_group(dm, p.groups))
         if dx is None:
             continue
         if frame is None or lines.start == 0:
-            frame = empty((images.stop - images.start, m * th + 2, m * tw + 2, c), x.dtype)
-        dv = np.matmul(dm, ut, out=empty(v.shape, x.dtype))
+            frame = empty((images.stop - images.start, m * th + 2, m * tw + 2, channels), x.dtype)
+        dv = empty(v.shape, x.dtype)
+        np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
         _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw,
                           lines.start == 0)
         if lines.stop == th:
