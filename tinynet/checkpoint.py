@@ -127,8 +127,11 @@ def write(path: PathLike, arrays: Mapping[str, np.ndarray], description: Mapping
     text = json.dumps(description)
     metadata = {"format": FORMAT, "description": text, "digest": _digest(text, arrays)}
     with replacing(path) as temporary:
+        temporary.touch()
+        usual = temporary.stat().st_mode        # the library makes files that only their owner may read
         try:
             save_file(arrays, temporary, metadata=metadata)
+            temporary.chmod(usual)
         except safetensors.SafetensorError as error:
             raise OSError(f"{path}: cannot be written: {error}") from error
 

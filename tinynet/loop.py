@@ -21,10 +21,12 @@ import numpy as np
 
 from . import checkpoint as files
 from . import optim
+from .backends.cpu import conv
 from .checkpoint import CheckpointError
 from .data import Loader
 from .diagnose import explain
 from .nn.module import Module
+from .nn.sequential import fusing
 from .ops import random
 from .parallel import Trainer
 from .progress import Display
@@ -260,6 +262,7 @@ class Run:
 
         loader, stopping = self.loader, self.stopping
         named = {"tinynet": __version__, "backend": self.model.parameters()[0].backend.name,
+                 "fusion": fusing(), "conv_algorithm": conv._algorithm,
                  "workers": self.step.workers, "batch_size": loader.batch_size, "shuffle": loader.shuffle,
                  "drop_last": loader.drop_last, "seed": loader.seed, "augment": _name(loader.augment),
                  "optimizer": type(self.optimizer).__name__, "lr": self.rates, "loss": _name(self.loss),

@@ -1,0 +1,206 @@
+"""How good is the model, class by class; and pictures of it, where matplotlib is present."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .nn.module import Module
+from .training import outputs
+
+WIDEST = 20         # classes that a confusion matrix in text, or its numbers in a picture, may have
+
+
+@dataclass
+class Report:
+    """What `report` measured over N samples of K classes. `print(report)` gives tables.
+
+    Attributes:
+        confusion: (K, K) counts; row: the true class, column: the predicted one.
+        labels, predictions: (N,) class numbers. probability: (N,) that the model gave to its prediction.
+        loss: (N,) cross-entropy of each sample.
+        classes: the K names.
+    """
+
+    confusion: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+    probability: np.ndarray
+    loss: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def precision(self) -> np.ndarray:
+        """(K,): of those predicted to be in a class, the share that is; 0 where none is predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(0))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """(K,): of those in a class, the share that is found; 0 where there are none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(1))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """(K,): the harmonic mean of precision and recall."""
+        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(0) + self.confusion.sum(1))
+
+    @property
+    def worst(self) -> np.ndarray:
+        """The numbers of the samples that are wrong, the most surely wrong first."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        return wrong[np.argsort(-self.loss[wrong], kind="stable")]
+
+    def __str__(self) -> str:
+        width = max(5, *(len(name) for name in self.classes))
+        lines = [f"{'class':<{width}}  precision  recall      F1  images"]
+        for name, *numbers, count in zip(self.classes, self.precision, self.recall, self.f1, self.confusion.sum(1),
+                                         strict=True):
+            shares = "  ".join(f"{n:>{w}.2%}" for n, w in zip(numbers, (9, 6, 6), strict=True))
+            lines.append(f"{name:<{width}}  {shares}  {count:>6,}")
+        if len(self.classes) <= WIDEST:
+            cell = max(len(f"{self.confusion.max():,}"), 3, min(width, 6))
+            lines += ["", f"{'true':<{width}}  predicted"]
+            lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in self.classes)]
+            lines += [f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
+                      for name, row in zip(self.classes, self.confusion.tolist(), strict=True)]
+        return "\n".join(lines)
+
+
+def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, batch_size: int = 256) -> Report:
+    """Precision, recall, F1 and the confusion matrix of a classifier.
+
+    Args: data: arrays (x, y), y class numbers; or a Loader that does not shuffle. classes: their names.
+    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K.
+    """
+    labels, predictions, probability, losses = [], [], [], []
+    count = 0
+    for out, y in outputs(model, data, batch_size=batch_size):
+        logits = out.numpy()
+        if logits.ndim != 2 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < logits.shape[1]):
+            raise ValueError(f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
+                             f"{logits.shape} and labels {y.shape} of dtype {y.dtype}")
+        shifted = logits - logits.max(1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        rows, count = np.arange(len(y)), logits.shape[1]
+        labels.append(y)
+        predictions.append(logits.argmax(1))
+        probability.append(np.exp(log_p[rows, predictions[-1]]))
+        losses.append(-log_p[rows, y])
+    truth, guess = np.concatenate(labels), np.concatenate(predictions)
+    names = tuple(map(str, classes or range(count)))
+    names = names[:count] + tuple(map(str, range(len(names), 1 + max(truth.max(), guess.max()))))
+    used = len(names)
+    confusion = np.bincount(truth * used + guess, minlength=used * used).reshape(used, used)
+    return Report(confusion, truth, guess, np.concatenate(probability), np.concatenate(losses), names)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+# ---- pictures -----------------------------------------------------------------------------------------------
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+BLUE, ORANGE, GREY = "#2a6fbb", "#d9702b", "#666666"
+
+
+def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> None:
+    """Learning curves, loss and accuracy by epoch, as a PNG."""
+    accuracy = any(row["accuracy"] is not None for row in history)
+    figure = _figure(9 if accuracy else 5, 3.8)
+    epochs = [row["epoch"] for row in history]
+    for i, name in enumerate(["loss", "accuracy"][: 1 + accuracy]):
+        axes = figure.add_subplot(1, 1 + accuracy, i + 1)
+        scale = 100 if name == "accuracy" else 1
+        for key, label, colour in (name, "training, dropout on", BLUE), (f"val_{name}", "validation", ORANGE):
+            points = [(e, scale * row[key]) for e, row in zip(epochs, history, strict=True) if row.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=2, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_title("loss" if name == "loss" else "accuracy, %", fontsize=11, loc="left")
+        axes.set_xticks(epochs if len(epochs) <= 12 else epochs[:: -(-len(epochs) // 12)])
+        if len(epochs) == 1:
+            axes.set_xlim(0.5, 1.5)
+        if name == "loss":
+            axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    _finish(figure, path, title)
+
+
+def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> None:
+    """The confusion matrix as a PNG: colours by share of the true class, so that rare mistakes can be seen."""
+    confusion, count = measured.confusion, len(measured.classes)
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    side = min(max(4.5, 0.52 * count + 1.6), 14)
+    figure = _figure(side + 0.4, side)
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)      # the root lifts shares of a percent out of white
+    if count <= WIDEST:
+        for i, j in np.argwhere(confusion):
+            axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", fontsize=8,
+                      color="white" if share[i, j] > 0.35 else "black")
+        names = measured.classes
+        slanted = max(map(len, names)) > 3
+        axes.set_xticks(range(count), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+        axes.set_yticks(range(count), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    _finish(figure, path, title)
+
+
+def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5,
+                  columns: int = 8) -> None:
+    """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
+    worst = measured.worst[: rows * columns]
+    rows = max(1, -(-len(worst) // columns))
+    figure = _figure(1.25 * columns, 1.62 * rows + 0.6)
+    if not len(worst):
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
+    for place, i in enumerate(worst):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        image = np.clip(images[i], 0, 1)
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+        axes.set_axis_off()
+        true, seen = measured.classes[measured.labels[i]], measured.classes[measured.predictions[i]]
+        sure = f"{measured.probability[i]:.0%}"
+        text = f"{true} → {seen}  {sure}" if len(true + seen) < 6 else f"{true}\n→ {seen} {sure}"
+        axes.set_title(text, fontsize=8.5, pad=3)
+    _finish(figure, path, title)
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of its own, without pyplot: no window, no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _finish(figure: Any, path: str | Path, title: str) -> None:
+    from .checkpoint import replacing
+
+    if title:
+        figure.suptitle(title, fontsize=12)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=140)
