@@ -1,0 +1,130 @@
+"""The operations beside PyTorch's: values to 1e-12 and gradients to 1e-10, in float64, under one random cotangent.
+
+Channels-last images and weights (KH, KW, C // groups, F) are transposed to PyTorch's layouts inside the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import tinynet as tn
+from tinynet import ops
+
+pytestmark = pytest.mark.parity
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:     # conftest.py skips the tests, with the reason
+    torch = F = None
+
+
+def first(x):
+    """NHWC → NCHW"""
+    return x.permute(0, 3, 1, 2)
+
+
+def last(x):
+    return x.permute(0, 2, 3, 1)
+
+
+def conv(x, w, b=None, **options):
+    return last(F.conv2d(first(x), w.permute(3, 2, 0, 1), b, **options))
+
+
+def same(function):
+    return function, function
+
+
+LABELS = np.array([0, 2, 1, 1])
+ROWS = np.array([0, 2, 2, -1])
+
+# name: (ours, PyTorch's, shapes of the inputs)
+TABLE = {
+    "arithmetic": (*same(lambda x, y: (x + y) * x / (y * y + 1.0) - 2.0 * y), [(3, 1, 4), (2, 1)]),
+    "power": (*same(lambda x, y: (x * x + 0.5) ** y), [(3, 4), (4,)]),
+    "exp": (*same(lambda x: x.exp()), [(3, 4)]),
+    "log": (*same(lambda x: (x * x + 1).log()), [(3, 4)]),
+    "sqrt": (*same(lambda x: (x * x + 1).sqrt()), [(3, 4)]),
+    "abs": (*same(abs), [(3, 4)]),
+    "tanh": (*same(lambda x: x.tanh()), [(3, 4)]),
+    "sigmoid": (*same(lambda x: x.sigmoid()), [(3, 4)]),
+    "relu": (*same(lambda x: x.relu()), [(3, 4)]),
+    "leaky_relu": (lambda x: ops.leaky_relu(x, 0.2), lambda x: F.leaky_relu(x, 0.2), [(3, 4)]),
+    "gelu": (lambda x: ops.gelu(x * 3), lambda x: F.gelu(x * 3), [(30, 4)]),
+    "softplus": (ops.softplus, lambda x: F.softplus(x), [(3, 4)]),
+    "maximum": (ops.maximum, lambda x, y: torch.maximum(x, y), [(3, 4), (4,)]),
+    "minimum": (ops.minimum, lambda x, y: torch.minimum(x, y), [(3, 4), (4,)]),
+    "where": (lambda x, y: ops.where(x > y, x, y * 2), lambda x, y: torch.where(x > y, x, y * 2), [(3, 4), (3, 1)]),
+    "clip": (*same(lambda x: x.clip(-0.5, 0.7)), [(5, 6)]),
+    "sum": (*same(lambda x: x.sum((0, -1))), [(2, 3, 4)]),
+    "mean": (lambda x: x.mean(1, True), lambda x: x.mean(1, keepdim=True), [(2, 3, 4)]),
+    "var": (lambda x: x.var((0, 2), ddof=1), lambda x: x.var((0, 2), correction=1), [(2, 3, 4)]),
+    "max": (lambda x: x.max((0, 2)), lambda x: x.amax((0, 2)), [(2, 3, 4)]),
+    "min": (lambda x: x.min(), lambda x: x.min(), [(2, 3, 4)]),
+    "logsumexp": (*same(lambda x: x.logsumexp((0, 2))), [(2, 3, 4)]),
+    "softmax": (*same(lambda x: x.softmax(1)), [(2, 3, 4)]),
+    "log_softmax": (*same(lambda x: x.log_softmax(-1)), [(2, 3, 4)]),
+    "reshape": (*same(lambda x: x.reshape(4, -1) * x.reshape(4, 6)), [(2, 3, 4)]),
+    "transpose": (lambda x: x.transpose((2, 0, 1)), lambda x: x.permute(2, 0, 1), [(2, 3, 4)]),
+    "concatenate": (lambda x, y: ops.concatenate([x, y], -1), lambda x, y: torch.cat([x, y], -1), [(2, 3), (2, 1)]),
+    "stack": (lambda x, y: ops.stack([x, y], 1), lambda x, y: torch.stack([x, y], 1), [(2, 3), (2, 3)]),
+    "split": (lambda x: ops.split(x, 3)[1], lambda x: x.tensor_split(3)[1], [(6, 2)]),
+    "pad": (lambda x: ops.pad(x, ((0, 0), (1, 2)), value=3.0), lambda x: F.pad(x, (1, 2), value=3.0), [(2, 3)]),
+    "pad edge": (lambda x: ops.pad(x, ((0, 0), (0, 0), (1, 2)), "edge"), lambda x: F.pad(x, (1, 2), mode="replicate"),
+                 [(2, 3, 4)]),
+    "getitem": (lambda x: x[ROWS, 1:], lambda x: x[torch.tensor(ROWS), 1:], [(3, 4)]),
+    "matmul": (*same(lambda x, y: x @ y), [(2, 1, 3, 4), (5, 4, 2)]),
+    "dense": (lambda x, w, b: ops.dense(x, w, b, relu=True), lambda x, w, b: F.linear(x, w.T, b).relu(),
+              [(2, 5, 3), (3, 4), (4,)]),
+    "conv2d": (lambda x, w, b: ops.conv2d(x, w, b, stride=(2, 1), padding=(1, 2)),
+               lambda x, w, b: conv(x, w, b, stride=(2, 1), padding=(1, 2)), [(2, 7, 6, 3), (3, 2, 3, 4), (4,)]),
+    "conv2d groups": (lambda x, w: ops.conv2d(x, w, groups=2, dilation=2), lambda x, w: conv(x, w, groups=2, dilation=2),
+                      [(2, 7, 6, 4), (3, 2, 2, 6)]),
+    "conv2d depthwise": (lambda x, w: ops.conv2d(x, w, groups=3, padding=1), lambda x, w: conv(x, w, groups=3, padding=1),
+                         [(2, 5, 5, 3), (3, 3, 1, 3)]),
+    "conv_relu_pool": (lambda x, w, b: ops.conv_relu_pool(x, w, b),
+                       lambda x, w, b: last(F.max_pool2d(F.relu(first(conv(x, w, b))), 2)),
+                       [(2, 7, 6, 3), (3, 3, 3, 4), (4,)]),
+    "max_pool2d": (lambda x: ops.max_pool2d(x, (3, 2), stride=2, padding=1),
+                   lambda x: last(F.max_pool2d(first(x), (3, 2), stride=2, padding=1)), [(2, 7, 6, 3)]),
+    "avg_pool2d": (lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1),
+                   lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1)), [(2, 7, 6, 3)]),
+    "avg_pool2d without pad": (
+        lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False),
+        lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1, count_include_pad=False)), [(2, 7, 6, 3)]),
+    "global_avg_pool2d": (ops.global_avg_pool2d, lambda x: x.mean((1, 2)), [(2, 3, 4, 5)]),
+    "softmax_cross_entropy": (lambda x: ops.softmax_cross_entropy(x, LABELS),
+                              lambda x: F.cross_entropy(x, torch.tensor(LABELS)), [(4, 3)]),
+    "nll_loss": (lambda x: ops.nll_loss(x, LABELS, reduction="none"),
+                 lambda x: F.nll_loss(x, torch.tensor(LABELS), reduction="none"), [(4, 3)]),
+    "mse": (ops.mse, lambda x, y: F.mse_loss(x, y), [(4, 3), (4, 3)]),
+    "binary_cross_entropy_with_logits": (
+        lambda x, t: ops.binary_cross_entropy_with_logits(x, t.sigmoid()),
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t.sigmoid()), [(4, 3), (4, 3)]),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_operation(name):
+    ours, theirs, shapes = TABLE[name]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    xs = [tn.tensor(a, requires_grad=True) for a in arrays]
+    ts = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, t = ours(*xs), theirs(*ts)
+    assert y.shape == tuple(t.shape)
+    assert_allclose(y.numpy(), t.detach().numpy(), rtol=1e-12, atol=1e-13)
+    g = rng.standard_normal(y.shape)
+    y.backward(g)
+    t.backward(torch.tensor(g))
+    for x, theirs_x in zip(xs, ts, strict=True):
+        assert_allclose(x.grad.numpy(), theirs_x.grad.numpy(), rtol=1e-10, atol=1e-11)
+
+
+def test_every_operation_is_here():
+    """Except comparisons, shape changes without values, and dropout, whose random numbers are our own."""
+    left = {"astype", "broadcast_to", "dropout", "expand_dims", "flatten", "squeeze", "add", "subtract", "multiply",
+            "divide", "negative", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+    assert set(ops.__all__) - {name.split()[0] for name in TABLE} <= left
