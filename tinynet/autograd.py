@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy import generic
 
 from .tensor import Tensor, tensor
 
@@ -89,19 +90,17 @@ def op(function: Callable) -> Callable[..., Tensor]:
         inputs, parents, tracked = [], [], False
         for a in args:
             if isinstance(a, Tensor):
-                if be is None:
+                if a.backend is not be:
+                    if be is not None:
+                        raise _mixed(name, args)
                     be = a.backend
-                elif a.backend is not be:
-                    raise _mixed(name, args)
-                node = a.node
-                a = a.data
-                tracked = tracked or node is not None
-            else:
-                node = None
-                if isinstance(a, np.generic):
-                    a = a.item()   # a NumPy scalar is a number: float64 ones must not promote
-            inputs.append(a)
-            parents.append(node)
+                inputs.append(a.data)
+                parents.append(a.node)
+                if a.node is not None:
+                    tracked = True
+            else:              # a NumPy scalar is a number: float64 ones must not promote
+                inputs.append(a.item() if isinstance(a, generic) else a)
+                parents.append(None)
         if be is None:   # arrays and lists alone: they become tensors of the current backend
             return apply(tensor(args[0]), *args[1:], **options)
         if be.name != "numpy":
@@ -110,7 +109,7 @@ def op(function: Callable) -> Callable[..., Tensor]:
             y, vjp = function(be, *inputs, **options)
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(error, name, inputs) from error
-        if isinstance(y, np.generic):
+        if isinstance(y, generic):
             y = np.asarray(y)      # NumPy turns 0-d results into scalars
         if tracked and vjp is not None and mode.recording:
             return Tensor(y, be, Node(name, be, y, tuple(parents), vjp))
@@ -150,39 +149,44 @@ def _explained(error: Exception, name: str, inputs: list) -> Exception:
 
 
 def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
-    """Run back from root, yielding (node, its gradient, whether that array is ours) and consuming the tape."""
+    """Run back from root, yielding (node, its gradient, whether that was made for it) and consuming the tape."""
     grads = {root: (g, False)}
     queue = [(-root.time, root)]
     while queue:
         node = heapq.heappop(queue)[1]         # the last made: all that use it have been visited
-        g, owned = grads.pop(node)
-        yield node, g, owned
+        g, made = grads.pop(node)
+        yield node, g, made
         if node.leaf is not None:
             continue
         if changed.latest > node.time:
             _refuse_changed(node)
         vjp, parents, node.vjp, node.parents = node.vjp, node.parents, _consumed, ()
         be = node.be
-        for parent, p in zip(parents, vjp(g, parents), strict=False):   # type: ignore[misc]
+        for parent, p in zip(parents, vjp(g, parents)):   # noqa: B905   # type: ignore[misc]
             if parent is None or p is None:
                 continue
-            if isinstance(p, np.generic):
+            if isinstance(p, generic):
                 p = np.asarray(p)
             if p.shape != parent.shape:
                 p = be.sum_to(p, parent.shape)          # the one place where broadcasting is undone
-            if p.dtype != parent.dtype:
+            if p.dtype is not parent.dtype and p.dtype != parent.dtype:
                 p = be.astype(p, parent.dtype)
             if parent not in grads:
-                grads[parent] = p, p is not g and be.owns(p)
+                grads[parent] = p, p is not g
                 heapq.heappush(queue, (-parent.time, parent))
             else:
-                total, ours = grads[parent]
-                grads[parent] = _sum(be, total, p, out=total if ours else None), True
+                total, made = grads[parent]
+                grads[parent] = _sum(be, total, p, out=total if made and be.owns(total) else None), True
 
 
 def _sum(be: Any, x: Any, y: Any, out: Any = None) -> Any:
     total = be.add(x, y, out=out)
     return np.asarray(total) if isinstance(total, np.generic) else total
+
+
+def _own(be: Any, g: Any, made: bool) -> Any:
+    """A gradient that nobody else holds: g itself if it was made for its node and is no view, else a copy."""
+    return g if made and be.owns(g) else be.copy(g)
 
 
 def _consumed(g: Any, need: Any) -> Any:
@@ -220,10 +224,10 @@ def backward(y: Tensor, g: Any = None) -> None:
     Raises: ValueError where y has no graph or g does not fit; RuntimeError where the graph is used up or a
     saved array was changed in place. The tape is consumed: memory is given back as the sweep goes.
     """
-    for node, d, owned in sweep(*_seed("backward", y, g)):
+    for node, d, made in sweep(*_seed("backward", y, g)):
         if node.leaf is not None and (leaf := node.leaf()) is not None:
             if leaf.grad is None:
-                leaf.grad = Tensor(d if owned else node.be.copy(d), node.be)
+                leaf.grad = Tensor(_own(node.be, d, made), node.be)
             else:
                 leaf.grad = Tensor(_sum(node.be, leaf.grad.data, d), node.be)
 
@@ -243,8 +247,8 @@ def grad(y: Tensor, xs: Any, g: Any = None, *, create_graph: bool = False) -> An
             raise ValueError("grad: xs must be tensors through which gradients flow; "
                              f"got {x!r:.80}, which does not require a gradient")
     nodes = {x.node: None for x in wanted}
-    found = {node: d if owned else node.be.copy(d)
-             for node, d, owned in sweep(*_seed("grad", y, g)) if node in nodes}
+    found = {node: _own(node.be, d, made)
+             for node, d, made in sweep(*_seed("grad", y, g)) if node in nodes}
     out = [Tensor(found[x.node] if x.node in found else x.backend.full(x.shape, 0, x.dtype), x.backend)
            for x in wanted]
     return out[0] if isinstance(xs, Tensor) else out
