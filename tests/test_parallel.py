@@ -355,7 +355,7 @@ def test_a_killed_replica_is_an_error_within_seconds(when):
             time.sleep(100)
         return tn.ops.softmax_cross_entropy(out, y)
 
-    model, step = trainer(workers=3, loss=loss)
+    _, step = trainer(workers=3, loss=loss)
     x, y = np.ones((6, 8, 8, 1)), np.zeros(6, int)
     with step:
         step(x, y)
@@ -588,7 +588,8 @@ x, y = np.ones((9, 5), np.float32), np.zeros(9, int)
 def script(rest, **options):
     """A Python process, without a __main__ guard, that has made three replicas; and the pids of two."""
     env = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-W", "error", "-c", SCRIPT + textwrap.dedent(rest)], env=env, text=True,
+    command = [sys.executable, "-W", "error", "-c", SCRIPT + textwrap.dedent(rest)]
+    process = subprocess.Popen(command, env=env, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     assert process.stdout.readline() == "made\n"
     return process, [int(pid) for pid in process.stdout.readline().split()]
