@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -464,3 +465,18 @@ def test_one_module_serves_python_threads(right):
 def test_sources_are_found_without_an_installed_package():
     assert (sources.folder() / "tinynet.cuh").is_file()
     assert ctypes.sizeof(ctypes.c_void_p) == 8    # slots of arguments hold a pointer and a 64-bit count
+
+
+def test_the_first_kernel_of_the_readme():
+    """Its code runs as it stands, with the message and the cure that the text gives."""
+    readme = (FOLDER.parents[1] / "kernels" / "README.md").read_text()
+    code = textwrap.dedent(re.search(r"    import numpy as np\n.*?\n\n(?=It needs)", readme, re.DOTALL)[0])
+    code = code.replace("from tinynet.kernels import", "from tinynet.backends.cuda.simulator import")
+    with pytest.raises(KernelError) as caught:
+        exec(code, {})
+    message = " ".join(re.search(r"    (kernel\.cu:.*?)\n\n", readme, re.DOTALL)[1].split())
+    assert str(caught.value) == message
+    cured = code.replace("    if (threadIdx.x < n) y", "    __syncthreads();\n    if (threadIdx.x < n) y")
+    names: dict = {}
+    exec(cured, names)
+    np.testing.assert_array_equal(names["y"], names["x"][::-1])
