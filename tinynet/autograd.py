@@ -162,7 +162,7 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
             _refuse_changed(node)
         vjp, parents, node.vjp, node.parents = node.vjp, node.parents, _consumed, ()
         be = node.be
-        for parent, p in zip(parents, vjp(g, parents)):   # noqa: B905   # type: ignore[misc]
+        for parent, p in zip(parents, vjp(g, parents)):   # type: ignore[misc]  # noqa: B905
             if parent is None or p is None:
                 continue
             if isinstance(p, generic):

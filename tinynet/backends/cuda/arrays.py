@@ -55,8 +55,8 @@ class Arrays:
 
     def fill(self, y: Array, value: float) -> None:
         """y[...] = value, for a C-contiguous y."""
-        kind = np.array(value).astype(y.dtype).view(RAW[y.dtype.itemsize])      # its bits, on the host
-        self.launch("fill", y.reshape(-1).view(kind.dtype), int(kind), y.size)
+        bits = np.array([value]).astype(y.dtype).view(RAW[y.dtype.itemsize]).item()      # on the host
+        self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
 
     def owns(self, x: Array) -> bool:
         return not isinstance(x.base, self.launcher.arraytype)
@@ -93,10 +93,13 @@ class Arrays:
         """y[...] = x for any two views of one dtype; x may be broadcast."""
         if len(y.shape) > 8:
             raise ValueError(f"an array of {len(y.shape)} axes; the CUDA kernels take up to 8")
-        raw = RAW[x.dtype.itemsize]
         (source, start), (target, first) = self._memory(x), self._memory(y)
-        self.launch("strided_copy", source.view(raw), start, strides_of(x, y.shape), target.view(raw), first,
+        self.launch("strided_copy", self.raw(source), start, strides_of(x, y.shape), self.raw(target), first,
                     strides_of(y, y.shape), y.shape, len(y.shape), y.size)
+
+    def raw(self, x: Array) -> Array:
+        """x seen as integers of its elements' size: what is only moved needs no kernel of its own type."""
+        return x.view(RAW[x.dtype.itemsize])
 
     def _memory(self, x: Array) -> tuple[Array, int]:
         """The whole array that the view x looks into, flat, and the offset of x's first element in it."""

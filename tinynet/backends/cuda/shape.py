@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import RAW, Array
+from .arrays import Array
 from .reduce import Reduce
 
 
@@ -37,8 +37,7 @@ class Shape(Reduce):
 
         def run(y: Array) -> None:
             if mode == "edge":
-                raw = RAW[x.dtype.itemsize]
-                self.launch("pad_edge", self.contiguous(x).view(raw), y.view(raw), x.shape, [b for b, _ in widths],
+                self.launch("pad_edge", self.raw(self.contiguous(x)), self.raw(y), x.shape, [b for b, _ in widths],
                             shape, len(shape), y.size)
                 return
             self.fill(y, value)
@@ -62,9 +61,8 @@ class Shape(Reduce):
         if _basic(parts):
             return x[parts]
         places = np.arange(math.prod(x.shape)).reshape(x.shape)[parts]
-        raw = RAW[x.dtype.itemsize]
         y = self.empty(places.shape, x.dtype)
-        self.launch("gather", self.contiguous(x).view(raw), self.asarray(places), y.view(raw), y.size)
+        self.launch("gather", self.raw(self.contiguous(x)), self.asarray(places), self.raw(y), y.size)
         return y
 
     def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
