@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
-from tests.references import KINKS, REFERENCES
+from tests.references import KINKS, REFERENCES, two
 from tinynet.autograd import Node
-from tinynet.backends.cpu import memory
+from tinynet.backends.cpu import conv, memory, taps, winograd
 from tinynet.gradcheck_cases import CASES, Case
 from tinynet.tensor import Tensor
 
@@ -295,6 +295,46 @@ def kinks(name: str, inputs: list, expected: list) -> None:
             assert g is None or abs(x.grad.numpy()[place] - g) < 1e-12, f"{name}: {x.grad.numpy()} at {x.numpy()}"
 
 
+@contextmanager
+def small_tiles() -> Iterator[None]:
+    """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
+    with ExitStack() as stack:
+        for module, name in (conv, "COLUMNS_BYTES"), (taps, "COLUMNS_BYTES"), (winograd, "PART_BYTES"):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, 1)
+        yield
+
+
+def algorithm(name: str, case: Case) -> None:
+    """A convolution by one algorithm, in many tiles, is the one whose gradient central differences confirmed."""
+    expected = run(case, case.arrays())
+    with tn.set_conv_algorithm(name), small_tiles():
+        found = run(case, case.arrays())
+    for a, e in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+        assert_allclose(a, e, rtol=1e-9, atol=1e-10)
+
+
+def reference(case: Case) -> None:
+    """The ten lines for a reader (conv.reference_…) give what the operation gives."""
+    if "pool" in case.options or case.options.get("padding") in ("same", "valid") or len(case.draws) < 3:
+        return
+    x, w, b = case.arrays()
+    if not x.size:
+        return
+    options = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | case.options
+    stride, padding, dilation = (two(options[k]) for k in ("stride", "padding", "dilation"))
+    at = conv.Geometry(stride, tuple((p, p) for p in padding), dilation, options["groups"])
+    (y,), gradients = run(case, [x, w, b])
+    g = np.asarray(np.random.default_rng(3).standard_normal(y.shape))
+    if case.name == "conv2d":
+        found = conv.reference_conv2d(x, w, b, at), *conv.reference_conv2d_grad(g, x, w, at)
+    else:
+        value, saved = conv.reference_conv_relu_pool(x, w, b, at, True)
+        found = value, *conv.reference_conv_relu_pool_grad(g, saved)
+    for a, e in zip(found, (y, *gradients), strict=True):
+        assert_allclose(a, e, rtol=1e-10, atol=1e-11)
+
+
 def adjoint(name: str) -> None:
     """⟨im2col x, c⟩ = ⟨x, col2im c⟩ on backend `name`, for odd sizes, strides, paddings and dilations."""
     be, rng = tn.backends.get(name), np.random.default_rng(0)
@@ -332,6 +372,9 @@ def poisoned() -> Iterator[None]:
 PROOFS = {
     **{f"{check.__name__}: {case}": partial(check, case)
        for case in CASES if case.smooth for check in (gradient, values, subsets)},
+    **{f"{name}: {case}": partial(algorithm, name, case)
+       for case in CASES if case.name.startswith("conv") for name in ("im2col", "taps", "winograd")},
+    **{f"reference: {case}": partial(reference, case) for case in CASES if case.name.startswith("conv")},
     **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},
     "adjoint": partial(adjoint, "numpy"),
 }

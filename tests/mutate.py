@@ -109,8 +109,8 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
 # ---- changing the source -----------------------------------------------------------------------------------
 
 OPS = ("elementwise", "reduce", "shape", "matmul", "conv", "pool", "loss", "random")
-KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "conv")
-HELPERS = {"sum_to", "col2im", "_leak", "_add_windows"}     # parts of derivatives under another name
+KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "conv", "taps", "winograd")
+HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}     # parts of derivatives under another name
 
 OPERATORS: dict = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.USub: ast.UAdd,
@@ -120,8 +120,13 @@ CALLS = {"add": "subtract", "subtract": "add", "multiply": "divide", "divide": "
          "greater_equal": "less", "less_equal": "greater", "equal": "not_equal", "log": "exp", "exp": "log"}
 ORDERED = ("subtract", "divide", "power", "matmul", "where")
 
-# place and change → why the mutant computes the same
-EQUIVALENT: dict[str, str] = {}
+# part of a mutant's description → why it computes the same
+EQUIVALENT = {
+    "in `if need[1] and len(y_shape) == 2 and x.ndim > 2": "a shortcut: the general way gives the same sum",
+    "not True in `total = np.sum(x, axis=axes, keepdims=True": "the reshape that follows removes the axes, too",
+    "in `for images, lines in bands(": "sizes of tiles: any will do",
+    "in `step = bands(": "sizes of tiles: any will do",
+}
 
 
 @dataclass
@@ -258,7 +263,7 @@ def main(names: list[str]) -> int:
                 proofs = using[mutant.function.__code__]
                 count += 1
                 with in_source(mutant):
-                    if not noticed_by(proofs) and str(mutant) not in EQUIVALENT:
+                    if not noticed_by(proofs) and not any(part in str(mutant) for part in EQUIVALENT):
                         survivors.append(f"{mutant} ({len(proofs)} proofs run it)")
             rows.append((f"source  {module.__name__.removeprefix('tinynet.')}", count))
     for label, count in rows:

@@ -1,4 +1,4 @@
-"""What each operation computes, said in plain NumPy and loops: nothing here shares code with tinynet."""
+"""What each operation computes, said in plain NumPy and loops (oracles.py): nothing here shares code with tinynet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
+
+from tests import oracles
 
 erf = np.vectorize(math.erf, otypes=[float])
 
@@ -66,31 +68,16 @@ def borders(size: tuple, extent: tuple, stride: tuple, padding: Any) -> list[tup
     return [(p, p) for p in two(padding)]
 
 
-def windows(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any = 1, fill: float = 0.0):
-    """((N, OH, OW) output places, the (N, KH, KW, C) window of each), the image framed with `fill`."""
+def geometry(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple:
+    """(stride, padding, dilation) as the oracles take them."""
     kernel, stride, dilation = two(kernel), two(stride), two(dilation)
     extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    (top, bottom), (left, right) = borders(x.shape[1:3], extent, stride, padding)
-    framed = np.full((x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right, x.shape[3]), fill, x.dtype)
-    framed[:, top:top + x.shape[1], left:left + x.shape[2]] = x
-    size = [(n - e) // s + 1 for n, e, s in zip(framed.shape[1:3], extent, stride, strict=True)]
-    for i in range(size[0]):
-        for j in range(size[1]):
-            rows = [i * stride[0] + u * dilation[0] for u in range(kernel[0])]
-            columns = [j * stride[1] + v * dilation[1] for v in range(kernel[1])]
-            yield size, (i, j), framed[:, rows][:, :, columns]
+    return stride, tuple(borders(x.shape[1:3], extent, stride, padding)), dilation
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
            groups: int = 1) -> np.ndarray:
-    y = None
-    inputs, filters = w.shape[2], w.shape[3] // groups
-    for size, (i, j), window in windows(x, w.shape[:2], stride, padding, dilation):
-        y = np.zeros((len(x), *size, w.shape[3])) if y is None else y
-        for f in range(w.shape[3]):
-            first = f // filters * inputs       # the first input channel that filter f sees
-            y[:, i, j, f] = (window[..., first:first + inputs] * w[..., f]).sum((1, 2, 3)) + (0 if b is None else b[f])
-    return y
+    return oracles.conv2d(x, w, b, *geometry(x, w.shape[:2], stride, padding, dilation), groups)
 
 
 def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: Any = None, pool: bool = True, **options: Any) -> np.ndarray:
@@ -99,23 +86,14 @@ def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: Any = None, pool: bool = Tru
 
 
 def max_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0) -> np.ndarray:
-    y = None
-    stride = kernel_size if stride is None else stride
-    for size, (i, j), window in windows(x, kernel_size, stride, padding, fill=-np.inf):
-        y = np.zeros((len(x), *size, x.shape[3])) if y is None else y
-        y[:, i, j] = window.max((1, 2))
-    return y
+    stride, pads, _ = geometry(x, kernel_size, kernel_size if stride is None else stride, padding)
+    return oracles.max_pool2d(x, two(kernel_size), stride, pads)[0]
 
 
 def avg_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0,
                count_include_pad: bool = True) -> np.ndarray:
-    y = None
-    stride = kernel_size if stride is None else stride
-    mean = np.mean if count_include_pad else np.nanmean
-    for size, (i, j), window in windows(x, kernel_size, stride, padding, fill=0 if count_include_pad else np.nan):
-        y = np.zeros((len(x), *size, x.shape[3])) if y is None else y
-        y[:, i, j] = mean(window, axis=(1, 2))
-    return y
+    stride, pads, _ = geometry(x, kernel_size, kernel_size if stride is None else stride, padding)
+    return oracles.avg_pool2d(x, two(kernel_size), stride, pads, count_include_pad)
 
 
 REFERENCES: dict[str, Any] = {

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
-from tests import references
+from tests import checks, references
 from tests import strategies as draw
 from tinynet import ops
+from tinynet.gradcheck_cases import CASES
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -29,6 +30,22 @@ def test_any_window(data, window, n, groups, inputs, filters, seed):
     assert y.shape == expected.shape
     assert_allclose(y.numpy(), expected, rtol=1e-10, atol=1e-12)
     tn.gradcheck(lambda *xs: ops.conv2d(*xs, groups=groups, **window), [x, w, b], **STRICT)
+
+
+CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")]
+
+
+@pytest.mark.parametrize("name", ["im2col", "taps", "winograd"])
+def test_every_algorithm(name):
+    """The gradients of all cases, each algorithm forced, in the smallest tiles."""
+    for case in CONVOLUTIONS:
+        with checks.poisoned():
+            checks.algorithm(name, case)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_the_reference(case):
+    checks.reference(case)
 
 
 @pytest.mark.parametrize("pool", [True, False])
