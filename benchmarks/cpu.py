@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--pause", type=float, default=0.1, help="seconds between turns")
     p.add_argument("--cores", default="", help="such as 0,1; by default all that this process may use")
     p.add_argument("--quick", action="store_true", help="3 rounds of 0.15 s: to see that it runs")
+    p.add_argument("--check", action="store_true", help="compare losses only, time nothing")
     p.add_argument("--envs", type=Path, default=ENVS, help="folder of the peers' virtual environments")
     p.add_argument("--json", type=Path, help="write all measurements here")
     p.add_argument("--chart", type=Path, help="draw a bar chart here (PNG; needs matplotlib)")
@@ -167,6 +169,7 @@ class Race:
 
 def main() -> None:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))   # so that the workers are ended
     cores = cores_of(options.cores)
     pythons = environments(options.envs, {entry.package for entry in CONTENDERS.values()})
     networks, names = chosen(options.networks), contenders(options.contenders, pythons)
@@ -178,17 +181,22 @@ def main() -> None:
         race = Race(network, names, pythons, cores, folder)
         try:
             race.check()
-            race.prepare()
-            race.rounds(options.rounds, options.seconds, options.pause)
+            if not options.check:
+                race.prepare()
+                race.rounds(options.rounds, options.seconds, options.pause)
         finally:
             race.stop()
+        if options.check:
+            print(report.agreement(race.results))
+            continue
         row = {"batch": network.batch, "left_out": race.notes, "contenders": report.summarise(race.results)}
         result["networks"][network.name] = row
         print(report.table(row), flush=True)
         if options.json:
             options.json.write_text(json.dumps(result, indent=1))
     result["took"] = time.time() - start
-    print(report.overview(result))
+    if not options.check:
+        print(report.overview(result))
     print(f"\n{result['took']:.0f} s in all; load average now {os.getloadavg()[0]:.2f}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))

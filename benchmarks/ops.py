@@ -182,8 +182,7 @@ def run(case: Case, machine: Machine, seconds: float) -> dict[str, float]:
 
     wanted = len([x for x in case.inputs if x.ndim > 1])
     result = {"bytes": case.bytes, "flops": case.flops, "forward": best(forward, seconds), "both": best(both, seconds),
-              "memory": peak(both),
-              "forward_floor": machine.floor(case.bytes, case.flops),
+              "memory": peak(both), "forward_floor": machine.floor(case.bytes, case.flops),
               "both_floor": machine.floor(case.bytes, case.flops)
               + machine.floor(case.bytes, case.flops * (wanted if case.flops else 0))}
     return result
@@ -267,8 +266,9 @@ def main() -> None:
     marked = []
     for name, make in chosen.items():
         r: dict[str, Any] = run(make(Size()), machine, options.seconds)
-        line = (f"{name:30}{1e3 * r['forward']:8.3f} ms{r['forward'] / r['forward_floor']:7.1f}{1e3 * r['both']:12.3f} ms"
-                f"{r['both'] / r['both_floor']:7.1f}{r['memory'] / 1e6:8.1f} MB   ")
+        forward, both = r["forward"] / r["forward_floor"], r["both"] / r["both_floor"]
+        line = (f"{name:30}{1e3 * r['forward']:8.3f} ms{forward:7.1f}{1e3 * r['both']:12.3f} ms{both:7.1f}"
+                f"{r['memory'] / 1e6:8.1f} MB   ")
         if not options.no_growth:
             r["growth"] = growth(make, machine, options.seconds)
             for axis, (seconds, memory) in r["growth"].items():

@@ -73,6 +73,12 @@ def summarise(results: dict) -> dict:
     return summary
 
 
+def agreement(results: dict) -> str:
+    """How far each contender's losses are from the median's."""
+    return "\n".join(f"  {name:28} first loss {r['losses'][0]:.6f}, away by {r['loss_error'][0]:.0e}, then by "
+                     f"{r['loss_error'][1]:.0e}" for name, r in results.items())
+
+
 def table(row: dict) -> str:
     """A network's table."""
     lines = [f"  {'contender':28}{'ms a step':>10}  {'quartiles':17}{'memory':>8}   time in tinynet's (90% interval)"]
