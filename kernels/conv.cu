@@ -10,7 +10,7 @@
 //    share comes from the cache. Bound by arithmetic, 2·N·OH·OW·KH·KW·c·F operations, or where channels are few
 //    by the bytes of x and y.
 //
-// The three products, for each group (groups = blockIdx.z):
+// The three products, for each group (they are the batch of gemm.cuh):
 //
 //     forward            (pixels of y × taps)   · (taps × filters)        taps: (u, v, channel)
 //     input gradient     (pixels of x × taps)   · (taps × channels)       taps: (u, v, filter)
@@ -73,7 +73,7 @@ __global__ void col2im(In<T> cols, Out<T> dx, Ints<25> sizes, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 channel = i % s.C, pixel = i / s.C, image = pixel / s.W / s.H;
         i32 h = i32(pixel / s.W % s.H) + s.top, w = i32(pixel % s.W) + s.left;
-        T sum = 0;
+    T sum = 0;
         for (i32 u = 0; u < s.KH; u++)
             for (i32 v = 0; v < s.KW; v++) {
                 i32 oh = output_line(h - u * s.DH, s.SH, s.by_SH, s.OH), ow = output_line(w - v * s.DW, s.SW, s.by_SW, s.OW);
@@ -157,50 +157,47 @@ template <typename T> struct TurnedWeights {
     __device__ T at(i64 line, i64 step) const { return line < 0 ? T(0) : T(w[line + step]); }
 };
 
-// All three: launch (tiles of the result, slices, groups) blocks of 128 threads; with several slices z is a stack
-// of partial sums.
+// All three: launch (tiles of the result · groups, slices) blocks of 128 threads. With several slices the result is
+// a stack of partial sums.
 
 template <typename T>
 __global__ void __launch_bounds__(128) conv_forward(In<T> x, In<T> w, In<T> bias, Out<T> y, i64 rows, i64 columns,
-                                                    i64 depth, i64 groups, i64 slice, bool relu, Ints<25> sizes) {
+                                                    i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
-    Place p = place_of(columns, depth, slice);
-    for (i64 group = blockIdx.z; group < groups; group += gridDim.z) {
-        Patches<T, false> a{x, s, group, rows};
-        Matrix<T, false> b{w, group * s.f, columns, 1, s.F};
-        Output<T> out{y, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
-        T sum[ROWS][COLUMNS];
-        multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
-        out.store(p.row, p.column, sum);
-    }
+    Place p = place_of(rows, columns, depth, slice);
+    i64 group = p.batch;
+    Patches<T, false> a{x, s, group, rows};
+    Matrix<T, false> b{w, group * s.f, columns, 1, s.F};
+    Output<T> out{y, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
+    T sum[ROWS][COLUMNS];
+    multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
+    out.store(p.row, p.column, sum);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(128) conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns,
-                                                       i64 depth, i64 groups, i64 slice, bool relu, Ints<25> sizes) {
+                                                       i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
-    Place p = place_of(columns, depth, slice);
-    for (i64 group = blockIdx.z; group < groups; group += gridDim.z) {
-        GradientPatches<T> a{g, s, group, rows};
-        TurnedWeights<T> b{w, s, group};
-        Output<T> out{dx, bias, blockIdx.y * rows * s.C + group * s.c, s.C, group * s.c, rows, columns, relu};
-        T sum[ROWS][COLUMNS];
-        multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
-        out.store(p.row, p.column, sum);
-    }
+    Place p = place_of(rows, columns, depth, slice);
+    i64 group = p.batch;
+    GradientPatches<T> a{g, s, group, rows};
+    TurnedWeights<T> b{w, s, group};
+    Output<T> out{dx, bias, blockIdx.y * rows * s.C + group * s.c, s.C, group * s.c, rows, columns, relu};
+    T sum[ROWS][COLUMNS];
+    multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
+    out.store(p.row, p.column, sum);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(128) conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns,
-                                                        i64 depth, i64 groups, i64 slice, bool relu, Ints<25> sizes) {
+                                                        i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
-    Place p = place_of(columns, depth, slice);
-    for (i64 group = blockIdx.z; group < groups; group += gridDim.z) {
-        Patches<T, true> a{x, s, group, rows};
-        Matrix<T, false> b{g, group * s.f, columns, 1, s.F};
-        Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
-        T sum[ROWS][COLUMNS];
-        multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
-        out.store(p.row, p.column, sum);
-    }
+    Place p = place_of(rows, columns, depth, slice);
+    i64 group = p.batch;
+    Patches<T, true> a{x, s, group, rows};
+    Matrix<T, false> b{g, group * s.f, columns, 1, s.F};
+    Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
+    T sum[ROWS][COLUMNS];
+    multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
+    out.store(p.row, p.column, sum);
 }

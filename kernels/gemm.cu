@@ -47,19 +47,17 @@ __global__ void gemm_tiled(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i6
 // Split-K: where z has fewer tiles than the device has room for blocks, several blocks (blockIdx.y) share a
 // tile, each summing `slice` of the depth into a z of its own; z is then (slices, batches, M, N), which
 // `add_slices` adds up in a fixed order. (Atomics would save that pass, and never repeat bit for bit.)
-// Launch: (tiles of z, slices, batches) blocks of 128 threads.
+// Launch: (tiles of z · batches, slices) blocks of 128 threads.
 template <typename T, bool TX, bool TY>
 __global__ void __launch_bounds__(128) gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth,
                                             i64 batches, i64 slice, bool relu, i64 x_step, i64 y_step) {
-    Place p = place_of(columns, depth, slice);
-    for (i64 b = blockIdx.z; b < batches; b += gridDim.z) {
-        Matrix<T, !TX> a{x, b * x_step, rows, TX ? 1 : depth, TX ? rows : 1};
-        Matrix<T, TY> c{y, b * y_step, columns, TY ? depth : 1, TY ? 1 : columns};
-        Output<T> out{z, bias, (blockIdx.y * batches + b) * rows * columns, columns, 0, rows, columns, relu};
-        T sum[ROWS][COLUMNS];
-        multiply_tile<T>(a, c, p.row, p.column, p.first, p.end, sum);
-        out.store(p.row, p.column, sum);
-    }
+    Place p = place_of(rows, columns, depth, slice);
+    Matrix<T, !TX> a{x, p.batch * x_step, rows, TX ? 1 : depth, TX ? rows : 1};
+    Matrix<T, TY> b{y, p.batch * y_step, columns, TY ? depth : 1, TY ? 1 : columns};
+    Output<T> out{z, bias, (blockIdx.y * batches + p.batch) * rows * columns, columns, 0, rows, columns, relu};
+    T sum[ROWS][COLUMNS];
+    multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
+    out.store(p.row, p.column, sum);
 }
 
 // The second pass of split-K: z[i] = relu(Σ_s partial[s][i] + bias[i % columns]), s in order.

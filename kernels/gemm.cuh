@@ -2,8 +2,8 @@
 //
 //     C[m][n] = Σ_k A(m, k) · B(k, n)
 //
-// A block of 128 threads computes a 64 × 64 tile of C. It goes along k in steps of 16: fetches 64 × 16 of A
-// and 16 × 64 of B into shared memory, then multiplies them, each thread 8 rows by 4 columns of the tile
+// A block of 128 threads computes a 64 × 64 tile of C. It goes along k in steps of 8: fetches 64 × 8 of A
+// and 8 × 64 of B into shared memory, then multiplies them, each thread 8 rows by 4 columns of the tile
 // that it keeps in registers:
 //
 //     bytes        an element of A is fetched once for 64 columns of C, one of B once for 64 rows
@@ -26,8 +26,8 @@
 #include "tinynet.cuh"
 
 constexpr int TILE = 64;                     // rows and columns of C that a block computes
-constexpr int DEPTH = 16;                    // how much of k a step covers
-constexpr int THREADS = 128;                 // of a block: 8 rows of 16
+constexpr int DEPTH = 8;                     // how much of k a step covers
+constexpr int THREADS = 128;                 // of a block: 8 × 16
 constexpr int ROWS = 8, COLUMNS = 4;         // outputs a thread: 8 neighbouring rows, every 16th column
 constexpr int ACROSS = TILE / COLUMNS;       // threads side by side
 constexpr int FETCHES = TILE * DEPTH / THREADS;    // elements of each operand that a thread fetches at a step
@@ -47,7 +47,7 @@ template <typename T, bool ALONG> struct Matrix {
 };
 
 // What one thread fetches of an operand at each step. Neighbouring threads take neighbours in memory, so a
-// thread has either one k and 8 lines, or one line and 8 values of k.
+// thread has either one k and 4 lines, or one line and 4 values of k.
 template <typename T, typename Operand> struct Fetcher {
     static constexpr bool ALONG = Operand::ALONG_DEPTH;
     static constexpr int LINES = ALONG ? FETCHES : 1, STEPS = FETCHES / LINES;
@@ -148,11 +148,14 @@ template <typename T> struct Output {
     }
 };
 
-// The tile of this block, of all that lie row by row in C, and its part of k where several blocks share a tile.
-struct Place { i64 row, column, first, end; };
-__device__ __forceinline__ Place place_of(i64 columns, i64 depth, i64 slice) {
-    i64 tiles = (columns + TILE - 1) / TILE, first = blockIdx.y * slice;
-    return {blockIdx.x / tiles * TILE, blockIdx.x % tiles * TILE, first, first + slice < depth ? first + slice : depth};
+// What this block computes: a tile (blockIdx.x counts those of a matrix row by row, and then the matrices of the
+// batch), and a part of the depth (blockIdx.y), where several blocks share a tile.
+struct Place { i64 batch, row, column, first, end; };
+__device__ __forceinline__ Place place_of(i64 rows, i64 columns, i64 depth, i64 slice) {
+    u32 down = u32((rows + TILE - 1) / TILE), across = u32((columns + TILE - 1) / TILE), line = blockIdx.x / across;
+    i64 first = blockIdx.y * slice;
+    return {line / down, i64(line % down) * TILE, i64(blockIdx.x % across) * TILE, first,
+            first + slice < depth ? first + slice : depth};
 }
 
 #endif

@@ -53,10 +53,9 @@ def tiles(rows: str, columns: str, tile: tuple[int, int], block: int | tuple[int
 
 
 def products(v: Values) -> tuple[Any, Any, int]:
-    """The tile loop of gemm.cuh: (tiles of 64 × 64, slices of the depth, batches) blocks of 128 threads."""
-    each = -(-v["rows"] // 64) * -(-v["columns"] // 64)
-    batches = v.get("batches", v.get("groups"))
-    return (each, max(1, -(-v["depth"] // v["slice"])), min(batches, 65535)), 128, 0
+    """The tile loop of gemm.cuh: (tiles of 64 × 64 · batches, slices of the depth) blocks of 128 threads."""
+    tiles = -(-v["rows"] // 64) * -(-v["columns"] // 64)
+    return (tiles * v["batches"], max(1, -(-v["depth"] // v["slice"]))), 128, 0
 
 
 UNARY = ("Negative", "Exp", "Log", "Sqrt", "Abs", "Sign", "Tanh", "Sigmoid", "Relu", "LeakyRelu", "Gelu", "Softplus",
