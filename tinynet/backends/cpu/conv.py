@@ -34,6 +34,7 @@ from . import taps, winograd
 from .memory import empty
 from .pool import (
     NO_PADS,
+    SMALL_PRODUCT,
     Geometry,
     Pads,
     Pair,
@@ -46,10 +47,11 @@ from .pool import (
     pad,
     quadrants,
     rectify,
+    relu_grad,
     window_slice,
 )
 
-COLUMNS_BYTES = 2 << 20
+COLUMNS_BYTES = 4 << 20
 
 
 # ---- im2col and its transpose ---------------------------------------------------------------------------
@@ -142,6 +144,17 @@ def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndar
     return columns.reshape(at.groups, -1, kh * kw * per)
 
 
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out (P, F) = a (P, K) @ b (K, F), by rows few enough for the BLAS not to copy its operands first."""
+    rows = SMALL_PRODUCT // b.size
+    count = len(a) // rows if rows >= 8 else 0
+    whole = count * rows
+    if count:
+        np.matmul(a[:whole].reshape(count, rows, -1), b, out=out[:whole].reshape(count, rows, -1))
+    if whole < len(a):
+        np.matmul(a[whole:], b, out=out[whole:])
+
+
 def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
                     pool: bool) -> tuple[np.ndarray, Any]:
     kh, kw, _, f = w.shape
@@ -159,15 +172,16 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
         z = y[images, lines] if not pool else empty((images.stop - images.start, count, ow, f), dtype)
         flat = z.reshape(-1, at.groups, f // at.groups)
         if at.groups == 1 and np.may_share_memory(flat, z):
-            np.matmul(columns[0], matrices[0], out=flat[:, 0])
+            _product(columns[0], matrices[0], flat[:, 0])
         else:
             np.copyto(flat, np.matmul(columns, matrices).transpose(1, 0, 2))
         if not pool and b is not None:
-            z += b
+            z += np.tile(b, (ow, 1))  # NumPy adds long lines faster than many short rows
         if pool and marks is not None:
             half = slice(lines.start // 2, lines.stop // 2)
-            four_maximum(quadrants(z), marks[:, images, half], y[images, half], b)
-        elif relu:
+            z, members = y[images, half], quadrants(z)
+            four_maximum(members, marks[:, images, half], z, b)
+        if relu:
             rectify(z, z)
     return y, (x, w, b is not None, at, relu, y, marks)
 
@@ -194,7 +208,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             for place, mask in zip(quadrants(dz), four_masks(marks[:, images, half]), strict=True):
                 np.multiply(g[images, half], mask, out=place)
         else:
-            dz = g[images, lines] * (y[images, lines] > 0) if relu else g[images, lines]
+            dz = relu_grad(g[images, lines], y[images, lines]) if relu else g[images, lines]
         flat = dz.reshape(-1, f)
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
         if dw is not None:
@@ -220,10 +234,11 @@ def _add_windows(frame: np.ndarray, rows: np.ndarray, transposed: np.ndarray, sh
     n, oh, ow = shape
     kh, kw = kernel
     per = transposed.shape[2] // (kh * kw)
+    values = empty((*rows.shape[:2], per), frame.dtype)
     for i in range(kh):
         for j in range(kw):
             tap = (i * kw + j) * per
-            values = np.matmul(rows, transposed[:, :, tap : tap + per])
+            np.matmul(rows, transposed[:, :, tap : tap + per], out=values)
             start = (first * at.stride[0] + i * at.dilation[0], j * at.dilation[1])
             place = frame[window_slice(start, (oh, ow), at.stride)]
             for group, value in enumerate(values):

@@ -190,9 +190,17 @@ def rectify(x: np.ndarray, out: np.ndarray) -> None:
     np.maximum(x[whole:], zeros[: x.size - whole], out=out[whole:])
 
 
+def relu_grad(g: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """g where y > 0, else 0. Two steps, because NumPy converts bools slowly in the midst of a product."""
+    result, positive = empty(g.shape, g.dtype), empty(g.shape, np.bool_)
+    np.copyto(result, np.greater(y, 0, out=positive))
+    return np.multiply(result, g, out=result)
+
+
 def four_maximum(z: Sequence[np.ndarray], marks: np.ndarray, out: np.ndarray,
                  bias: np.ndarray | None = None) -> None:
-    """out = relu(max(z[0], …, z[3]) + bias), overwriting z; marks (4, …) bool are for `four_masks`."""
+    """out = max(z[0], …, z[3]) + bias, overwriting z; marks (4, …) bool are for `four_masks`: who won, and
+    whether relu will let it through."""
     np.greater_equal(z[0], z[1], out=marks[0])
     np.greater_equal(z[2], z[3], out=marks[1])
     np.maximum(z[0], z[1], out=z[0])
@@ -202,7 +210,6 @@ def four_maximum(z: Sequence[np.ndarray], marks: np.ndarray, out: np.ndarray,
     if bias is not None:
         np.add(out, bias, out=out)
     np.greater(out, 0, out=marks[3])
-    rectify(out, out)
 
 
 def four_masks(marks: np.ndarray) -> np.ndarray:

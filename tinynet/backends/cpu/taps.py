@@ -34,6 +34,7 @@ from .pool import (
     four_maximum,
     pad,
     rectify,
+    relu_grad,
     window_slice,
 )
 
@@ -63,7 +64,7 @@ def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
     columns = q * (kh + q - 1) * kw * c * lines * width * x.itemsize
     images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
     pixels = images * lines * width
-    parts = max(1, round(pixels * kh * kw * c * f / SMALL_PRODUCT + 0.5))
+    parts = max(1, -(-pixels * (kh * kw * c + 1) * f // SMALL_PRODUCT))
     return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts))
 
 
@@ -101,14 +102,15 @@ def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
 
 
 def _columns(planes: np.ndarray, p: Layout, pixels: int, parity: int) -> np.ndarray:
-    """(KH + q - 1, KW, C, pixels): the planes, shifted."""
+    """((KH + q - 1)·KW·C + 1, pixels): the planes, shifted, and a row to spare."""
     (kh, kw), q = p.kernel, p.q
-    columns = empty((kh + q - 1, kw, planes.shape[0], pixels), planes.dtype)
+    rows = empty(((kh + q - 1) * kw * len(planes) + 1, pixels), planes.dtype)
+    columns = rows[:-1].reshape(kh + q - 1, kw, len(planes), pixels)
     for i in range(kh + q - 1):
         for j in range(kw):
             shift = i // q * p.width + (parity + j) // q
             np.copyto(columns[i, j], planes[:, i % q, (parity + j) % q, shift : shift + pixels])
-    return columns
+    return rows
 
 
 def _add_columns(dplanes: np.ndarray, dcolumns: np.ndarray, p: Layout, member: int, first: int) -> None:
@@ -123,11 +125,15 @@ def _add_columns(dplanes: np.ndarray, dcolumns: np.ndarray, p: Layout, member: i
             np.add(place, taps[i, j], out=place)
 
 
-def _products(planes: np.ndarray, p: Layout, pixels: int) -> list[np.ndarray]:
-    """The q² columns matrices (KH·KW·C, pixels), in the order of the pool's members."""
+def _products(planes: np.ndarray, p: Layout, pixels: int, ones: bool) -> list[np.ndarray]:
+    """The q² columns matrices (KH·KW·C, pixels), in the order of the pool's members; or, unpooled and with
+    `ones`, one with a last row of ones, which meets the bias in the product and its gradient on the way back."""
     columns = [_columns(planes, p, pixels, b) for b in range(p.q)]
-    taps = p.kernel[0]
-    return [columns[b][a : a + taps].reshape(-1, pixels) for a in range(p.q) for b in range(p.q)]
+    if ones:
+        columns[0][-1] = 1
+        return columns
+    step, size = p.kernel[1] * len(planes), p.kernel[0] * p.kernel[1] * len(planes)
+    return [columns[b][a * step : a * step + size] for a in range(p.q) for b in range(p.q)]
 
 
 def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool,
@@ -137,13 +143,18 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
     (oh, ow), members = p.output, p.q * p.q
     y = empty((n, oh, ow, f), x.dtype)
     matrix = np.ascontiguousarray(w).reshape(-1, f)
-    bias = None if b is None else np.tile(b, (p.block, 1))  # a row a pixel: numpy adds long runs faster
+    in_product = False
+    if b is not None and not pool:
+        in_product = True
+        matrix = np.vstack([matrix, b])
+    bias = None if b is None or in_product else np.tile(b, (p.block, 1))  # a row a pixel: long runs are faster
+    zeros = np.zeros((ow, f), x.dtype)
     z = empty((members, p.block, f), x.dtype)
     kept = []
     for start in range(0, n, p.images):
         part = slice(start, min(start + p.images, n))
         pixels = (part.stop - start) * p.lines * p.width
-        columns = _products(_planes(x[part], p), p, pixels)
+        columns = _products(_planes(x[part], p), p, pixels, in_product)
         result = empty((pixels, f), x.dtype)
         marks = empty((4, pixels, f), np.bool_) if pool else None
         for first in range(0, pixels, p.block):
@@ -152,14 +163,14 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
             zs = [z[i, :size] for i in range(members)] if pool else [result[block]]
             for member, matrix_columns in zip(zs, columns, strict=True):
                 np.matmul(matrix_columns[:, block].T, matrix, out=member)
-                if bias is not None and not pool:
-                    np.add(member, bias[:size], out=member)
             if marks is not None:
                 four_maximum(zs, marks[:, block], result[block], None if bias is None else bias[:size])
-            elif relu:
-                rectify(zs[0], zs[0])
         kept.append(marks)
-        np.copyto(y[part], result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow])
+        existing = result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow]
+        if relu:
+            np.maximum(existing, zeros, out=y[part])
+        else:
+            np.copyto(y[part], existing)
     return y, (x, w, b is not None, p, relu, pool, y, kept)
 
 
@@ -169,8 +180,10 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     n, f = x.shape[0], w.shape[3]
     (oh, ow), q = p.output, p.q
     dx = empty(x.shape, x.dtype) if need[0] else None
-    dw = np.zeros((w.size // f, f), x.dtype) if need[1] else None
-    db = np.zeros(f, x.dtype) if has_bias and need[2] else None
+    in_product = has_bias and not pool
+    wanted = need[1] or (in_product and need[2])
+    dw = np.zeros((w.size // f + in_product, f), x.dtype) if wanted else None
+    db = np.zeros(f, x.dtype) if has_bias and need[2] and not in_product else None
     ones = np.ones(p.block, x.dtype)
     matrix_w = np.ascontiguousarray(w).reshape(-1, f)
     z = empty((q * q, p.block, f), x.dtype)
@@ -182,11 +195,10 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         image[:, oh:] = 0
         image[:, :oh, ow:] = 0
         if relu and not pool:
-            np.multiply(g[part], y[part] > 0, out=image[:, :oh, :ow])
+            np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
         else:
             np.copyto(image[:, :oh, :ow], g[part])
-        planes = _planes(x[part], p) if need[1] else None
-        columns = _products(planes, p, pixels) if planes is not None else []
+        columns = _products(_planes(x[part], p), p, pixels, in_product) if wanted else []
         dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
         for first in range(0, pixels, p.block):
             block = slice(first, min(first + p.block, pixels))
@@ -209,7 +221,9 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         if dx is not None and dplanes is not None:
             for place, source in _deal(dx[part], dplanes, p):
                 np.copyto(place, source)
-    return dx, None if dw is None else dw.reshape(w.shape), db
+    if in_product and dw is not None:
+        dw, db = dw[:-1], dw[-1] if need[2] else None
+    return dx, dw.reshape(w.shape) if dw is not None and need[1] else None, db
 
 
 # ---- one filter a channel -------------------------------------------------------------------------------------
@@ -248,7 +262,7 @@ def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = np.zeros(w.shape, w.dtype) if need[1] else None
     db = np.zeros(c, w.dtype) if has_bias and need[2] else None
     for images in _image_groups(y):
-        dz = g[images] * (y[images] > 0) if relu else np.ascontiguousarray(g[images])
+        dz = relu_grad(g[images], y[images]) if relu else np.ascontiguousarray(g[images])
         product = empty(dz.shape, dz.dtype)
         ones = np.ones(dz.size // c, dz.dtype)
         if db is not None:

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify
+from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 
@@ -236,7 +236,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
             marks = empty((4, *members[0].shape), np.bool_)
             tiles = empty(members[0].shape, x.dtype)
             four_maximum(members, marks, tiles)
-        elif p.relu:
+        if p.relu:
             rectify(tiles, tiles)
         _untile(tiles, y[images, lines.start * r : lines.stop * r], r)
         kept.append((marks, v))
@@ -294,7 +294,7 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
     """g, through pool and relu, to the gradient dM (t², P, F) of the products."""
     m, t = tile.m, tile.t
     if marks is None:
-        dy = _retile(g if y is None else g * (y > 0), m, th, tw)
+        dy = _retile(g if y is None else relu_grad(g, y), m, th, tw)
     else:
         pooled = _retile(g, m // 2, th, tw)
         pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
