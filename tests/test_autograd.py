@@ -171,7 +171,7 @@ def test_a_graph_serves_once():
     x = leaf(1.0)
     shared = x * x
     (shared * 2).backward(np.ones(1))
-    with pytest.raises(RuntimeError, match="consumed by an earlier backward.*add the losses"):
+    with pytest.raises(RuntimeError, match=r"consumed by an earlier backward.*add the losses"):
         (shared * 3).backward(np.ones(1))
 
 
@@ -183,7 +183,7 @@ def test_integers_cannot_require_a_gradient(dtype):
 
 def test_requires_grad_of_an_intermediate_tensor():
     y = leaf(1.0) * 2
-    with pytest.raises(ValueError, match="result of multiply; use .detach"):
+    with pytest.raises(ValueError, match=r"result of multiply; use .detach"):
         y.requires_grad = False
     x = leaf(1.0)
     x.requires_grad = False
@@ -348,7 +348,7 @@ def test_leaves_are_held_weakly(no_gc):
     y.backward(np.ones(1))      # nobody asks for that gradient any more
 
 
-# ---- declaring an operation ---------------------------------------------------------------------------------------------
+# ---- declaring an operation -----
 
 
 @pytest.fixture

@@ -52,11 +52,11 @@ IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
 
 # For each kernel with out=: a call, as positional arguments.
 CALLS: dict[str, tuple] = {
-    **{name: (X,) for name in ("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu",
-                               "gelu", "softplus")},
-    **{name: (G, X) for name in ("sqrt_grad", "tanh_grad", "sigmoid_grad", "relu_grad", "gelu_grad", "softplus_grad",
-                                 "add", "subtract", "multiply", "divide", "maximum", "minimum", "equal", "not_equal",
-                                 "less", "less_equal", "greater", "greater_equal")},
+    **dict.fromkeys(("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu", "gelu",
+                     "softplus"), (X,)),
+    **dict.fromkeys(("sqrt_grad", "tanh_grad", "sigmoid_grad", "relu_grad", "gelu_grad", "softplus_grad", "add",
+                     "subtract", "multiply", "divide", "maximum", "minimum", "equal", "not_equal", "less", "less_equal",
+                     "greater", "greater_equal"), (G, X)),
     "astype": (X, np.float32), "leaky_relu": (G, 0.1), "leaky_relu_grad": (G, X, 0.1), "power": (X, G),
     "power_grad": (G, X, X), "power_grad_exponent": (G, X, X), "where": (X > 1, X, G), "clip": (X, 0.5, 1.0),
     "sum": (X, (1,)), "sum_to": (X, (3,)), "logsumexp": (X, (0,)), "softmax": (X, (1,)), "softmax_grad": (G, X, (1,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 
 import numpy as np
@@ -75,20 +76,22 @@ def test_numbers_never_promote(name, number):
 def test_operators_are_the_operations():
     x, y = tn.tensor([1.0, -2.0]), tn.tensor([3.0, 4.0])
     a, b = x.numpy(), y.numpy()
-    pairs = [(x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (y ** x, b ** a), (-x, -a), (abs(x), abs(a)),
+    pairs = [(x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (y ** x, b ** a), (-x, -a),
+             (abs(x), abs(a)),
              (2 + x, 2 + a), (2 - x, 2 - a), (2 * x, 2 * a), (2 / x, 2 / a), (2 ** x, 2 ** a), (x == y, a == b),
-             (x != y, a != b), (x < y, a < b), (x <= y, a <= b), (x > y, a > b), (x >= y, a >= b), (1 < x, 1 < a)]
+             (x != y, a != b), (x < y, a < b), (x <= y, a <= b), (x > y, a > b), (x >= y, a >= b)]
     for tensor, array in pairs:
         assert isinstance(tensor, tn.Tensor)
         assert_array_equal(tensor.numpy(), array, strict=True)
 
 
-@pytest.mark.parametrize("reflected", ["+", "-", "*", "/", "**", "@", "<", "=="])
+@pytest.mark.parametrize("reflected", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow,
+                                       operator.matmul, operator.lt, operator.eq])
 def test_an_array_on_the_left_gives_a_tensor(reflected):
     array, x = np.array([[1.0, 2.0], [3.0, 4.0]]), tn.tensor(np.eye(2) + 1, requires_grad=True)
-    result = eval(f"array {reflected} x")
+    result = reflected(array, x)
     assert isinstance(result, tn.Tensor)
-    assert_allclose(result.numpy(), eval(f"array {reflected} x.numpy()"))
+    assert_allclose(result.numpy(), reflected(array, x.numpy()))
     if result.dtype.kind == "f":
         result.sum().backward()
         assert x.grad.shape == (2, 2)

@@ -23,7 +23,8 @@ def test_batches_broadcast(data, batches, m, k, n, seed):
     tn.gradcheck(ops.matmul, [x, y], **STRICT)
 
 
-@given(st.sampled_from([((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (3,))]), draw.seeds)
+@given(st.sampled_from([((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (3,))]),
+       draw.seeds)
 def test_vectors(shapes, seed):
     x, y = draw.values(shapes[0], seed), draw.values(shapes[1], seed + 1)
     z = tn.tensor(x) @ tn.tensor(y)
@@ -52,8 +53,10 @@ def test_arguments_by_name():
 
 
 MISTAKES = [
-    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(np.ones((2, 3))), r"matmul: shapes \(2, 3\) and \(2, 3\).*, 3, must equal"),
-    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(1.0), r"matmul: shapes \(2, 3\) and \(\); a number is multiplied with \*"),
+    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(np.ones((2, 3))),
+     r"matmul: shapes \(2, 3\) and \(2, 3\).*, 3, must equal"),
+    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(1.0),
+     r"matmul: shapes \(2, 3\) and \(\); a number is multiplied with \*"),
     (lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((4, 5)))),
      r"dense: input \(2, 3\) has 3 features, the weight \(4, 5\) expects 4"),
     (lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((3, 5))), tn.tensor(np.ones(3))),

@@ -83,7 +83,8 @@ def ones(*shape):
 
 
 MISTAKES = [
-    (lambda: ops.max_pool2d(ones(1, 2, 2, 1), 3), r"max_pool2d: the kernel \(3, 3\) covers 3×3, more than the image of 2×2"),
+    (lambda: ops.max_pool2d(ones(1, 2, 2, 1), 3),
+     r"max_pool2d: the kernel \(3, 3\) covers 3×3, more than the image of 2×2"),
     (lambda: ops.avg_pool2d(ones(2, 2, 1), 2), r"avg_pool2d: input \(2, 2, 1\) must be \(N, H, W, C\)"),
     (lambda: ops.max_pool2d(ones(1, 4, 4, 1), 2, padding=2), r"padding=2 must be smaller than the kernel \(2, 2\)"),
     (lambda: ops.max_pool2d(ones(1, 4, 4, 1), 0), "kernel_size=0 must be an int >= 1"),

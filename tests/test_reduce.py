@@ -92,7 +92,7 @@ def test_axis_mistakes():
         x.sum(2)
     with pytest.raises(ValueError, match=r"max: axis \(0, -2\) names one axis twice"):
         x.max((0, -2))
-    with pytest.raises(ValueError, match="var: 1 values .* with ddof=1"):
+    with pytest.raises(ValueError, match=r"var: 1 values .* with ddof=1"):
         tn.tensor([1.0]).var(ddof=1)
 
 

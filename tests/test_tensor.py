@@ -18,7 +18,8 @@ tensor_module = sys.modules["tinynet.tensor"]       # tinynet.tensor is the func
 
 @pytest.mark.parametrize(("data", "dtype"), [
     (1.5, np.float32), ([1.0, 2.0], np.float32), ([[1.0], [2.0]], np.float32), ([], np.float32), (3, np.int64),
-    ([1, 2], np.int64), (True, bool), (np.float64(1.5), np.float64), (np.ones(2), np.float64), ([np.float64(1)], np.float64),
+    ([1, 2], np.int64), (True, bool), (np.float64(1.5), np.float64), (np.ones(2), np.float64),
+    ([np.float64(1)], np.float64),
     (np.ones(2, np.float32), np.float32), (np.ones(2, np.int32), np.int32), (np.ones(2, np.uint8), np.uint8),
 ])
 def test_dtypes(data, dtype):

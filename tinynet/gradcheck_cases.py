@@ -90,7 +90,8 @@ def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any)
 
 for _name in ("add", "subtract", "multiply"):
     _op = getattr(ops, _name)
-    for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1, 4, 3), (4, 1)), ((0, 3), (1, 3)):
+    for _shapes in (((3, 4), (3, 4)), ((), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1, 4, 3), (4, 1)),
+                    ((0, 3), (1, 3))):
         case(_name, _op, normal(*_shapes[0]), normal(*_shapes[1]))
     case(_name, lambda x, op=_op: op(op(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
     case(_name, lambda x, op=_op: op(0.7, x), normal(3), label="a number first")
