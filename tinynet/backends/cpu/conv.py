@@ -171,7 +171,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
         count = lines.stop - lines.start
         z = y[images, lines] if not pool else empty((images.stop - images.start, count, ow, f), dtype)
         flat = z.reshape(-1, at.groups, f // at.groups)
-        if at.groups == 1 and np.may_share_memory(flat, z):
+        if at.groups == 1:
             _product(columns[0], matrices[0], flat[:, 0])
         else:
             np.copyto(flat, np.matmul(columns, matrices).transpose(1, 0, 2))
@@ -195,7 +195,8 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         oh = oh // 2 * 2
     (top, _), (left, _) = at.padding
     dx = empty(x.shape, x.dtype) if need[0] else None
-    transposed = np.ascontiguousarray(_weights_by_group(w, at.groups).transpose(0, 2, 1))
+    by_tap = _weights_by_group(w, at.groups).reshape(at.groups, kh * kw, per, f // at.groups)
+    by_tap = np.ascontiguousarray(by_tap.transpose(1, 0, 3, 2))  # (taps, groups, F / groups, C / groups)
     dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
     db = np.zeros(f, w.dtype) if has_bias and need[2] else None
     frame: np.ndarray = np.zeros(0)
@@ -221,29 +222,30 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 (top, bottom), (left, right) = at.padding
                 shape = (images.stop - images.start, h + top + bottom, wide + left + right, c)
                 frame = np.zeros(shape, x.dtype)
-            _add_windows(frame, rows, transposed, (len(dz), count, ow), (kh, kw), lines.start, at)
+            _add_windows(frame, rows, by_tap, (len(dz), count, ow), (kh, kw), lines.start, at)
             if lines.stop == oh:
                 dx[images] = frame[:, top : top + h, left : left + wide]
     dw = None if dw is None else dw.transpose(1, 0, 2).reshape(w.shape)
     return dx, dw, db
 
 
-def _add_windows(frame: np.ndarray, rows: np.ndarray, transposed: np.ndarray, shape: tuple, kernel: Pair,
+def _add_windows(frame: np.ndarray, rows: np.ndarray, by_tap: np.ndarray, shape: tuple, kernel: Pair,
                  first: int, at: Geometry) -> None:
     """frame += each row's window, rows @ wᵀ, one tap at a time: both sides run over whole lines."""
     n, oh, ow = shape
-    kh, kw = kernel
-    per = transposed.shape[2] // (kh * kw)
+    per = by_tap.shape[3]
     values = empty((*rows.shape[:2], per), frame.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            tap = (i * kw + j) * per
-            np.matmul(rows, transposed[:, :, tap : tap + per], out=values)
-            start = (first * at.stride[0] + i * at.dilation[0], j * at.dilation[1])
-            place = frame[window_slice(start, (oh, ow), at.stride)]
-            for group, value in enumerate(values):
-                part = place[..., group * per : (group + 1) * per]
-                np.add(part, value.reshape(n, oh, ow, per), out=part)
+    for tap, weights in enumerate(by_tap):
+        if at.groups == 1:
+            _product(rows[0], weights[0], values[0])
+        else:
+            np.matmul(rows, weights, out=values)
+        i, j = divmod(tap, kernel[1])
+        start = (first * at.stride[0] + i * at.dilation[0], j * at.dilation[1])
+        place = frame[window_slice(start, (oh, ow), at.stride)]
+        for group, value in enumerate(values):
+            part = place[..., group * per : (group + 1) * per]
+            np.add(part, value.reshape(n, oh, ow, per), out=part)
 
 
 # ---- the choice ---------------------------------------------------------------------------------------------
