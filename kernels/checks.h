@@ -8,8 +8,6 @@
 #ifndef TINYNET_CHECKS_H
 #define TINYNET_CHECKS_H
 
-#define NOINLINE __attribute__((noinline))    // compiled once, not at each access: half the time to compile
-
 namespace simulator {
 
 // ---- Who touched an element, and when ------------------------------------------------------------

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #ifndef TINYNET_CHECK
 #define TINYNET_CHECK 0
@@ -34,6 +35,8 @@ struct dim3 { unsigned x = 1, y = 1, z = 1; };
 static uint3 threadIdx, blockIdx;
 static dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
+
+#define NOINLINE __attribute__((noinline))    // compiled once, not at each use: half the time to compile
 
 namespace simulator {
 
@@ -507,21 +510,31 @@ static const char* run(Arrays& arrays, const char* name, const Launch* how, void
     return message;
 }
 
-// Entry<kernel>::launch is what Python calls: it reads the arguments from their slots, each at the
-// next 16 bytes, and runs the kernel. The launcher writes one such call for each kernel of a file.
-template <auto kernel> struct Entry;
-template <typename... P, void (*kernel)(P...)> struct Entry<kernel> {
-    static const char* launch(const char* name, const Parameter* parameters, const Launch* how, const Slot* slots) {
+// Entry<kernel>::launch is what Python calls: the launcher writes one such call for each kernel of a file.
+// Signature reads the arguments, each from the next 16-byte slots; kernels that take the same share it.
+template <typename... P> struct Signature {
+    using Arguments = std::tuple<P...>;
+    NOINLINE static const char* launch(void (*thread)(void*), const char* name, const Parameter* parameters,
+                                       const Launch* how, const Slot* slots) {
         static Arrays arrays;
         arrays = Arrays();
-        std::tuple<P...> arguments{take<P>(arrays, parameters, slots)...};
-        auto thread = [](void* a) { std::apply(kernel, *static_cast<std::tuple<P...>*>(a)); };
+        Arguments arguments{take<P>(arrays, parameters, slots)...};
         return run(arrays, name, how, thread, &arguments);
     }
     template <typename A> static A take(Arrays& arrays, const Parameter*& parameter, const Slot*& slot) {
         const Slot* mine = slot;
         slot += (Argument<A>::bytes + sizeof(Slot) - 1) / sizeof(Slot);
         return Argument<A>::take(mine, *parameter++, arrays);
+    }
+};
+template <auto kernel> struct Entry;
+template <typename... P, void (*kernel)(P...)> struct Entry<kernel> {
+    template <size_t... k> static void call(std::tuple<P...>& a, std::index_sequence<k...>) {
+        kernel(std::get<k>(a)...);
+    }
+    static void thread(void* a) { call(*static_cast<std::tuple<P...>*>(a), std::index_sequence_for<P...>()); }
+    static const char* launch(const char* name, const Parameter* parameters, const Launch* how, const Slot* slots) {
+        return Signature<P...>::launch(thread, name, parameters, how, slots);
     }
 };
 

@@ -89,9 +89,9 @@ __global__ void high_products(In<u64> x, Out<u64> y, In<int> a, Out<int> b) {
     b[threadIdx.x] = __mulhi(a[threadIdx.x], -123456789);
 }
 
-template <typename T>
-__global__ void through(In<T> x, Out<float> y) {    // half and bfloat16: store, load, round
-    y[threadIdx.x] = float(T(3.0f * float(x[threadIdx.x])));
+template <typename Half>
+__global__ void through(In<Half> x, Out<float> y) {    // half and bfloat16: store, load, round
+    y[threadIdx.x] = float(Half(3.0f * float(x[threadIdx.x])));
 }
 
 __global__ void __launch_bounds__(128, 2) where_am_i(Out<int> y) {

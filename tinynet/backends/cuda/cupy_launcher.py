@@ -156,7 +156,9 @@ def why_no_device(error: str) -> str:
             " version it serves; update it, or install the CuPy for that version (tinynet[gpu]: 12, tinynet[gpu13]: 13)"
         )
     elif "NoDevice" in error:
-        reason = "the driver finds no CUDA device: `nvidia-smi` should list one, and CUDA_VISIBLE_DEVICES must not hide it"
+        reason = (
+            "the driver finds no CUDA device: `nvidia-smi` should list one, and CUDA_VISIBLE_DEVICES must not hide it"
+        )
     else:
         reason = f"CUDA does not start: {error}"
     return f'the cupy backend needs a GPU; {reason}. Without one, tn.use("simulator") runs the same kernels on the CPU'

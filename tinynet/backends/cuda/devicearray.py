@@ -68,10 +68,11 @@ def _refuse(name: str) -> Any:
 
 
 # What is written in C and asks neither __array_ufunc__ nor __array_function__.
-for _name in """
+_WRITTEN_IN_C = """
     __setitem__ __bool__ __int__ __float__ __index__ __complex__ __contains__ __iter__ all any argmax argmin
     argpartition argsort astype byteswap choose clip compress conj conjugate copy cumprod cumsum diagonal
     dot dump dumps fill flatten item max mean min nonzero partition prod put repeat resize round searchsorted
     sort std sum take tobytes tofile tolist trace var
-""".split():
+"""
+for _name in _WRITTEN_IN_C.split():
     setattr(DeviceArray, _name, _refuse(_name))

@@ -46,7 +46,8 @@ class KernelError(RuntimeError):
     def __init__(self, message: str):
         super().__init__(message)
         place = re.search(r"^(?:In file included from )?([^\s:]+\.(?:cuh?|h)):(\d+)", message, re.MULTILINE)
-        self.file, self.line = (place[1], int(place[2])) if place else (None, None)
+        self.file: str | None = place[1] if place else None
+        self.line: int | None = int(place[2]) if place else None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Launcher:
     """
 
     name = "abstract"
-    arraytype: type
+    arraytype: Any
 
     def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None):
         self.texts = texts or {}
@@ -212,7 +213,8 @@ def ctype_of(kernel: sources.Kernel, argument: sources.Argument, value: Any) -> 
     """The C name of an array's dtype."""
     dtype = getattr(value, "dtype", None)
     if dtype not in NAMES:
-        raise TypeError(f"{kernel.name}: {argument.name} is {dtype or type(value).__name__}, for which CUDA has no type here")
+        what = dtype or type(value).__name__
+        raise TypeError(f"{kernel.name}: {argument.name} is {what}, for which the launcher knows no C type")
     return NAMES[dtype]
 
 
@@ -232,7 +234,7 @@ def pack_ints(where: str, values: Iterable[int], n: int) -> np.void:
         raise ValueError(f"{where} takes at most {n} integers; got {len(ints)}")
     packed = np.zeros((), np.dtype([("value", np.int64, n)]))
     packed["value"][: len(ints)] = ints
-    return packed[()]
+    return packed[()]    # type: ignore[return-value]
 
 
 def _words(ctype: str) -> list[str]:

@@ -44,7 +44,7 @@ class SimulatorLauncher(Launcher):
     """
 
     name = "simulator"
-    arraytype: type = DeviceArray
+    arraytype: Any = DeviceArray
 
     def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None,
                  check: bool | None = None):  # fmt: skip
@@ -98,7 +98,7 @@ class SimulatorLauncher(Launcher):
 
         def run(grid: Any, block: Any, shared: int, stream: Any, arguments: list[bytes]) -> None:
             if shared > MOST_SHARED:
-                raise ValueError(f"{name}: a block has at most {MOST_SHARED} bytes of shared memory; asked for {shared}")
+                raise ValueError(f"{name}: a block has at most {MOST_SHARED} bytes of shared memory, not {shared}")
             shape = struct.pack("6I2q", *grid, *block, shared, orders)
             with _lock:
                 message = function(shape, b"".join(arguments))
@@ -212,11 +212,11 @@ def build(text: str, *, check: bool) -> Path:
 class Kernels:
     """The kernels of one source, as functions of NumPy arrays: see `load`."""
 
-    def __init__(self, text: str, file: str, check: bool):
+    def __init__(self, text: str, file: str, check: bool, choices: dict[str, tuple]):
         names = sources.kernels(text)
         if not names:
             raise KernelError(f"{file}: no __global__ function found")
-        table = {file: {name: Entry(None) for name in names}}
+        table = {file: {name: Entry(None, choices) for name in names}}
         self._launcher = _OnHost(table, {file: text}, check)
         self._names = tuple(names)
 
@@ -240,12 +240,14 @@ class _OnHost(SimulatorLauncher):
     arraytype = np.ndarray
 
 
-def load(source: str | os.PathLike, *, check: bool = True) -> Kernels:
+def load(source: str | os.PathLike, *, check: bool = True, **choices: tuple) -> Kernels:
     """Compile CUDA C++ for the CPU; each `__global__` function becomes a function of NumPy arrays.
 
     Args:
         source: the path of a `.cu` file, or the text itself.
         check: look for faults (see `kernels/README.md`); False runs faster.
+        choices: values of template parameters, `TILE=(8, 16)`, to compile together at the first launch;
+            T is float and double. Any other value is compiled when it is asked for.
 
     >>> k = load("template <typename T> __global__ void scale(In<T> x, Out<T> y, T a, i64 n) {"
     ...          "  i64 i = thread_index(); if (i < n) y[i] = a * x[i]; }")
@@ -257,6 +259,6 @@ def load(source: str | os.PathLike, *, check: bool = True) -> Kernels:
     Raises KernelError, with file and line, where it does not compile or a fault is found.
     """
     if isinstance(source, str) and ("\n" in source or "__global__" in source):
-        return Kernels(source, "kernel.cu", check)
+        return Kernels(source, "kernel.cu", check, choices)
     path = Path(source)
-    return Kernels(path.read_text(encoding="utf-8"), str(path), check)
+    return Kernels(path.read_text(encoding="utf-8"), str(path), check, choices)
