@@ -36,7 +36,6 @@ model = nn.Sequential(nn.Conv2d(4, 3, activation="relu"), nn.Dropout(0.25), nn.F
 print("begins", flush=True)
 tn.fit(model, (x, y), validation=(x[:50], y[:50]), epochs=int(sys.argv[2]), batch_size=16, checkpoint=sys.argv[1],
        checkpoint_every=5, resume=True, verbose=False, early_stopping=1000)
-print("ends", flush=True)
 """
 
 
@@ -46,7 +45,9 @@ def start(checkpoint: Path, epochs: int) -> subprocess.Popen[str]:
     run = subprocess.Popen([sys.executable, "-c", RUN, str(checkpoint), str(epochs)], stdout=subprocess.PIPE, text=True,
                            env=environment, start_new_session=True)
     assert run.stdout is not None
-    if run.stdout.readline() != "begins\n":
+    begun = run.stdout.readline() == "begins\n"
+    run.stdout.close()          # what follows is not read: the run says nothing more
+    if not begun:
         raise RuntimeError(f"the run did not start: exit status {run.wait()}")
     return run
 

@@ -34,7 +34,7 @@ class Contender:
             elif "pool" in layer:
                 x = F.pooling(x, layer["pool"], layer["pool"])
             elif "mean" in layer:
-                x = F.sum(x, axis=(2, 3)) / np.float32(before[0] * before[1])
+                x = F.sum(F.reshape(x, (*x.shape[:2], -1)), axis=2) / np.float32(before[0] * before[1])
             elif "dropout" in layer:
                 x = F.dropout(x, layer["dropout"]) if self.dropout else x
             else:
