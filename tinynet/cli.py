@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from . import __version__, backends, optim, runs
 from .checkpoint import CheckpointError, first_line, load, read
 from .nn.module import Module
 from .runs import UsageError
+
+if TYPE_CHECKING:
+    from .report import Report
 
 EXAMPLES = """examples:
   tinynet train                              a network learns handwritten digits, in a minute, without a download
@@ -122,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> int:
     from .data import Loader
     from .ops.random import seed
-    from .training import evaluate, fit
+    from .report import report
+    from .training import fit
 
     folder, settings = _resumed(arguments) if arguments.resume is not None else _started(arguments)
     _use(settings["backend"])
@@ -148,19 +152,22 @@ def _train(arguments: argparse.Namespace) -> int:
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
     seconds = sum(row["seconds"] for row in history)
     print(f"trained {len(history)} epochs in {seconds:.1f} s", flush=True)
-    measured = evaluate(model, task.test)
-    pictures = _pictures(folder, settings, history, model, task)
+    measured = report(model, task.test, classes=task.classes)
+    pictures = _pictures(folder, settings, history, measured, task)
     runs.write_settings(folder, settings | {"status": "finished", "train_seconds": round(seconds, 3),
-                                            "test_loss": measured["loss"], "test_accuracy": measured["accuracy"]})
+                                            "test_loss": float(measured.loss.mean()),
+                                            "test_accuracy": measured.accuracy})
     print(f"wrote {folder}: {', '.join([runs.CHECKPOINT, runs.HISTORY, runs.SETTINGS, *pictures])}")
     if not pictures:
         print("pictures of the run need matplotlib: pip install matplotlib")
-    _accuracy(measured["accuracy"])
+    _accuracy(measured.accuracy)
     return 0
 
 
 def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
     """The settings of a new run; its folder comes later, when all is known to fit."""
+    if arguments.out is not None:
+        runs.refuse_taken(Path(arguments.out))
     data = runs.data_name(arguments.data or "digits")
     model = arguments.model or ("cifar_cnn" if data == "cifar10" else "mnist_cnn")
     backend = arguments.backend or os.environ.get("TINYNET_BACKEND") or "numpy"
@@ -204,18 +211,18 @@ def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
     return recorded if isinstance(recorded, int) else otherwise
 
 
-def _pictures(folder: Path, settings: dict[str, Any], history: list, model: Module, task: runs.Task) -> list[str]:
+def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: Report, task: runs.Task) -> list[str]:
     """The run's pictures, where matplotlib is present; their names."""
-    from .report import can_plot, plot_confusion, plot_history, plot_mistakes, report
+    from .report import can_plot, plot_confusion, plot_history, plot_mistakes
 
     if not can_plot():
         return []
-    measured = report(model, task.test, classes=task.classes)
     name = f"{settings['model']} on {Path(settings['data']).name}"
     wrong = len(measured.worst)
     if history:
         plot_history(history, folder / "learning.png", title=name)
-    plot_confusion(measured, folder / "confusion.png", title=f"{name}: {measured.accuracy:.2%} of the test images")
+    plot_confusion(measured, folder / "confusion.png",
+                   title=f"{name}: {measured.accuracy:.2%} of the test images are right")
     plot_mistakes(measured, task.test[0], folder / "mistakes.png",
                   title=f"{name}: {wrong:,} of {len(task.test[0]):,} wrong; true → predicted, and how sure")
     return ["learning.png"] * bool(history) + ["confusion.png", "mistakes.png"]
@@ -226,7 +233,6 @@ def _pictures(folder: Path, settings: dict[str, Any], history: list, model: Modu
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .report import report
-    from .training import evaluate
 
     name = None if arguments.data is None else runs.data_name(arguments.data)
     path, settings, model = _trained(arguments)
@@ -234,10 +240,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{path} does not tell its data; name it by --data")
     task = runs.load_task(runs.data_name(name), shape=model.built, samples=settings.get("samples"), train=False)
     runs.check_fit(settings.get("model", "the model"), model, task)
-    measured = evaluate(model, task.test)
-    print(f"{path} on {len(task.test[0]):,} test images of {task.name}: loss {measured['loss']:.4f}\n")
-    print(report(model, task.test, classes=task.classes), end="\n\n")
-    _accuracy(measured["accuracy"])
+    measured = report(model, task.test, classes=task.classes)
+    print(f"{path} on {len(task.test[0]):,} test images of {task.name}: loss {measured.loss.mean():.4f}\n")
+    print(measured, end="\n\n")
+    _accuracy(measured.accuracy)
     return 0
 
 

@@ -152,8 +152,8 @@ def _compiler() -> Iterator[tuple[str, str]]:
         if path := shutil.which(name):
             yield OK, f"{path}: the simulator runs the CUDA kernels on the CPU"
             return
-    yield MISSING, (f"{f'$CXX ({wanted})' if wanted else 'no C++ compiler'} found: the simulator needs one (Debian: apt "
-                    "install g++; macOS: xcode-select --install)")
+    yield MISSING, (f"{f'$CXX ({wanted}) is not' if wanted else 'no C++ compiler'} found: the simulator needs one "
+                    "(Debian: apt install g++; macOS: xcode-select --install)")
 
 
 def _extras() -> Iterator[tuple[str, str]]:

@@ -172,7 +172,7 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
     """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
     worst = measured.worst[: rows * columns]
     rows = max(1, -(-len(worst) // columns))
-    figure = _figure(1.25 * columns, 1.62 * rows + 0.6)
+    figure = _figure(1.25 * columns, 1.45 * rows + 0.5)
     if not len(worst):
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
     for place, i in enumerate(worst):

@@ -154,9 +154,7 @@ def new_folder(model: str, name: str, out: str | None) -> Path:
     """Make the folder of a new run: `out`, or the first free runs/<model>-<data>-<n>."""
     if out is not None:
         folder = Path(out)
-        if (folder / SETTINGS).exists():
-            raise UsageError(f"{folder} holds a run already: go on with it by --resume {folder}, or name "
-                             "another folder")
+        refuse_taken(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     stem = f"{model}-{re.sub(r'[^A-Za-z0-9_]+', '-', Path(name).name).strip('-') or 'data'}"
@@ -171,6 +169,14 @@ def new_folder(model: str, name: str, out: str | None) -> Path:
             number += 1
         else:
             return ROOT / f"{stem}-{number}"
+
+
+def refuse_taken(folder: Path) -> None:
+    """UsageError where the folder holds a run already, or is none."""
+    if (folder / SETTINGS).exists():
+        raise UsageError(f"{folder} holds a run already: go on with it by --resume {folder}, or name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
 
 
 def newest(*, unfinished: bool = False) -> Path:

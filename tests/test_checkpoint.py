@@ -1,0 +1,368 @@
+"""Checkpoints: what comes back, what is refused, and runs that end to the bit as if nothing had happened."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import tinynet as tn
+from tinynet import nn, optim
+from tinynet.checkpoint import FORMAT, CheckpointError, load, read, replacing, save, write
+from tinynet.data import Loader, random_shift
+from tinynet.loop import EarlyStopping
+from tinynet.training import fit
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 3, activation="relu"), nn.Dropout(0.3), nn.Flatten(), nn.Dense(2),
+                         input_shape=(5, 5, 1))
+
+
+def data(n=90):
+    x = np.random.default_rng(0).standard_normal((n, 5, 5, 1)).astype(np.float32)
+    return x, (x.sum((1, 2, 3)) > 0).astype(np.int64)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+
+
+# ---- models -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tn.models.MODELS)
+def test_every_model_comes_back(name, tmp_path):
+    if name == "image128_cnn":
+        pytest.skip("the same as the others, and 13 MB")
+    model = tn.models.MODELS[name]()
+    model.build((6,) if model.built is None else model.built)
+    save(model, tmp_path / "model.safetensors")
+    state = dict(tn.ops.random.state.steps)
+    again = load(tmp_path / "model.safetensors")
+    assert same(model.state_dict(), again.state_dict()) and repr(again.layers) == repr(model.layers)
+    assert tn.ops.random.state.steps == state       # loading draws nothing that counts
+
+
+def test_arguments_of_every_kind_come_back(tmp_path):
+    model = nn.Sequential(
+        nn.Conv2d(4, (3, 2), stride=(1, 2), padding="same", padding_mode="edge", activation=tn.ops.tanh),
+        nn.Sequential(nn.LeakyReLU(np.float64(0.2)), nn.AvgPool2d(2, count_include_pad=False)), nn.GlobalAvgPool2d(),
+        nn.Dense(3, bias=False, kernel_init=nn.init.he_normal), input_shape=(8, 8, 2))
+    model.layers.append(nn.Dropout(0.5))                # after it was made
+    model.layers[0].freeze()
+    path = tmp_path / "deep" / "model.safetensors"      # folders are made
+    save(model, path)
+    again = load(path)
+    assert same(model.state_dict(), again.state_dict())
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 2)).astype(np.float32)
+    assert np.array_equal(model.eval()(x).numpy(), again.eval()(x).numpy())
+    assert isinstance(again.layers[-1], nn.Dropout) and again.training
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    old = os.umask(0)
+    os.umask(old)
+    return old
+
+
+class Own(nn.Module):
+    def __init__(self):
+        self.inner = nn.Dense(2)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_own_classes_are_filled_not_made(tmp_path):
+    path, model = tmp_path / "own.safetensors", Own().build(3)
+    save(model, path)
+    with pytest.raises(CheckpointError, match=r"holds a Own .*class of your own.*load\(path, model\)"):
+        load(path)
+    filled = load(path, Own().build(3))
+    assert same(filled.state_dict(), model.state_dict())
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        load(path, Own().build(4))
+    with pytest.raises(CheckpointError, match="no parameters yet"):
+        load(path, Own())
+
+
+def test_functions_and_changes_that_a_file_cannot_tell(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save(nn.Sequential(nn.Dense(2, activation=lambda x: x * 2.0), input_shape=2), path)
+    with pytest.raises(CheckpointError, match="no name in a file"):
+        load(path)
+    model = nn.Sequential(nn.Dense(2), nn.Dropout(0.1), input_shape=2)
+    model.layers[1].rate = 0.9
+    save(model, path)
+    with pytest.raises(CheckpointError, match=r"1\.rate was changed"):
+        load(path)
+    shared = nn.ReLU()
+    save(nn.Sequential(nn.Dense(2), shared, shared, input_shape=2), path)
+    with pytest.raises(CheckpointError, match="two places"):
+        load(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save(Own().build(3), path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="out of paper"), replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("out of paper")
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["m.safetensors"]
+
+
+# ---- damage -----------------------------------------------------------------------------------------------
+
+
+def refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+def test_a_thousand_damaged_files(tmp_path):
+    """Cut, flipped, overwritten, lengthened and random ones: one error each, whatever was hit."""
+    path, rng = tmp_path / "bad.safetensors", np.random.default_rng(0)
+    save(nn.Sequential(nn.Dense(3), nn.Dense(2), input_shape=4), path)
+    good = path.read_bytes()
+    header = 8 + int.from_bytes(good[:8], "little")
+    blanks = [i for i in range(header) if good[i] == 32 and good[i:header].strip() == b""]    # padding says nothing
+    for case in range(1000):
+        bad, kind = bytearray(good), case % 5
+        place = int(rng.integers(0, (header if case % 2 else len(good))))
+        if kind == 0:
+            bad = bad[:place]
+        elif kind == 1:
+            place = place if place not in blanks else 0
+            bad[place] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 2:
+            bad[:8] = struct.pack("<Q", int(rng.integers(0, 2**63)) >> int(rng.integers(0, 63)))
+            if bytes(bad) == good:
+                continue
+        elif kind == 3:
+            bad += bytes(rng.integers(0, 256, 1 + place % 50, dtype=np.uint8))
+        else:
+            bad = bytearray(rng.integers(0, 256, place, dtype=np.uint8))
+        refused(path, bytes(bad))
+
+
+def raw(metadata, tensors=None, data=b""):
+    """A safetensors file by hand."""
+    header = json.dumps({"__metadata__": metadata, **(tensors or {})}).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\0" * 8, b"\xff" * 100, struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 2**40) + b"{}",
+    struct.pack("<Q", 200_000) + b"[" * 200_000, raw({"format": "pt"}), raw({"format": FORMAT}),
+    raw({"format": "tinynet checkpoint 99"}), raw({"format": FORMAT, "description": "[" * 9999, "digest": "0"}),
+    raw({"format": FORMAT, "description": "{}", "digest": "0"},
+        {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
+    raw({"format": FORMAT, "description": "{}", "digest": "0"},
+        {"a": {"dtype": "F32", "shape": [2**63 - 1, 0], "data_offsets": [0, 0]}}),
+    raw({"format": FORMAT, "description": "{}", "digest": "0"},
+        {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"ab"),
+    raw({"format": FORMAT, "description": "{}", "digest": "0"},
+        {"a": {"dtype": "Q7", "shape": [1], "data_offsets": [0, 4]}}, b"abcd"),
+])
+def test_hostile_headers(content, tmp_path):
+    refused(tmp_path / "bad.safetensors", content)
+
+
+DENSE = {"module": "Dense", "args": [2], "kwargs": {}}
+
+
+def deep(levels):
+    spec = DENSE
+    for _ in range(levels):
+        spec = {"module": "Sequential", "args": [spec], "kwargs": {}}
+    return spec
+
+
+@pytest.mark.parametrize("architecture, shape", [
+    ({"module": "Dense", "args": [10**12], "kwargs": {}}, [3]),
+    ({"module": "Dense", "args": [2], "kwargs": {}}, [10**12]),
+    ({"module": "Dense", "args": [2], "kwargs": {}}, [-3]),
+    ({"module": "Dense", "args": [2], "kwargs": {}}, "3"),
+    ({"module": "Module", "args": [], "kwargs": {}}, [3]),
+    ({"module": "init", "args": [], "kwargs": {}}, [3]),
+    ({"module": "set_fusion", "args": [False], "kwargs": {}}, [3]),
+    ({"module": "__builtins__", "args": [], "kwargs": {}}, [3]),
+    ({"module": "Dense", "args": ["x"], "kwargs": {"nonsense": 1}}, [3]),
+    ({"module": "Sequential", "args": [DENSE] * 20_000, "kwargs": {}}, [3]),
+    ({"module": "MaxPool2d", "args": [2], "kwargs": {"padding": 10**6}}, [4, 4, 1]),
+    ({"module": "MaxPool2d", "args": [10**6], "kwargs": {"padding": 10**6 - 1}}, [4, 4, 1]),
+    ({"module": "Dense", "args": [2], "kwargs": {"activation": {"named": "eval"}}}, [3]),
+    ({"module": "Sequential", "args": [{"tuple": 3}], "kwargs": {}}, [3]),
+    (deep(20), [4]), (deep(100), [3]), (DENSE["args"], [3]), (None, None), ("Dense", [3]),
+])
+def test_hostile_architectures(architecture, shape, tmp_path):
+    """The digest is right, as anyone can compute it; the description makes no sense."""
+    weights = Own().build(3).state_dict()
+    path = tmp_path / "bad.safetensors"
+    write(path, {f"model.{k.removeprefix('inner.')}": v for k, v in weights.items()},
+          {"kind": "model", "model": {"class": "Dense", "architecture": architecture, "input": shape}})
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_dtypes_and_other_files(tmp_path):
+    path, model = tmp_path / "m.safetensors", Own().build(3)
+    save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="no checkpoint of tinynet"):
+        load(path)
+    integers = {f"model.{k}": v.astype(np.int32) for k, v in model.state_dict().items()}
+    write(path, integers, {"kind": "model", "model": {}})
+    with pytest.raises(CheckpointError, match="int32"):
+        load(path, model)
+    with pytest.raises(CheckpointError, match="is no file"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "nothing")
+    save(model, path)
+    with pytest.raises(CheckpointError, match="holds a model, not a run"):
+        fit(model, (np.zeros((4, 3)), np.zeros(4, int)), checkpoint=path, resume=True, verbose=False)
+
+
+# ---- runs -------------------------------------------------------------------------------------------------
+
+
+class Crash(Exception):
+    pass
+
+
+def run(path, *, crash=None, seed=1, **options):
+    """A run that may crash after so many steps; gives the model and its history without times."""
+    def crashing(info):
+        if info["step"] == crash:
+            raise Crash
+
+    hook = type("Hook", (), {"on_step_end": staticmethod(crashing)})()
+    tn.seed(seed)
+    model = network()
+    history = fit(model, data(), **{"epochs": 4, "batch_size": 20, "checkpoint": path, "resume": True, "verbose": False,
+                                    "callbacks": [hook], "seed": 2, **options})
+    times = "seconds", "images_per_second"
+    return model, [{k: v for k, v in row.items() if k not in times} for row in history]
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"checkpoint_every": 2}, {"optimizer": lambda p: optim.SGD(p, 0.05, momentum=0.9), "checkpoint_every": 3},
+    {"schedule": lambda step: 0.9**step, "clip_norm": 0.1, "checkpoint_every": 4},
+    {"workers": 2, "checkpoint_every": 1},
+], ids=["epoch", "steps", "momentum", "schedule and clipping", "two workers"])
+def test_resumed_runs_are_bit_identical(options, tmp_path):
+    wanted, history = run(tmp_path / "straight", **options)
+    for crash in 3, 12:         # before, and amid, the third epoch of five steps
+        path = tmp_path / f"crash-{crash}"
+        with pytest.raises(Crash):
+            run(path, crash=crash, **options)
+        tn.ops.dropout(tn.tensor(np.ones((3, 3))), 0.5)      # other draws in between
+        model, again = run(path, **options)
+        assert same(model.state_dict(), wanted.state_dict()) and again == history
+        assert same(read(path)[0], read(tmp_path / "straight")[0])
+
+
+def test_loaders_with_augmentation_resume(tmp_path):
+    def go(path, crash=None):
+        tn.seed(0)
+        loader = Loader(*data(), batch_size=16, seed=5, augment=random_shift(1))
+        loader.set_epoch(3)
+        model = network()
+
+        def end(row):
+            if row["epoch"] == crash:
+                raise Crash
+
+        fit(model, loader, epochs=3, checkpoint=path, checkpoint_every=2, resume=True, callbacks=[end], verbose=False)
+        assert loader.epoch == 6
+        return model.state_dict()
+
+    with pytest.raises(Crash):
+        go(tmp_path / "b", crash=2)
+    assert same(go(tmp_path / "b"), go(tmp_path / "a"))
+
+
+def test_early_stopping_resumes_and_more_epochs_go_on(tmp_path):
+    options = {"validation": data(30), "early_stopping": EarlyStopping(50)}
+    wanted, history = run(tmp_path / "straight", epochs=4, **options)
+    run(tmp_path / "short", epochs=2, **options)        # ends with its best weights
+    model, again = run(tmp_path / "short", epochs=4, **options)
+    assert again == history and same(model.state_dict(), wanted.state_dict())
+    model, again = run(tmp_path / "short", epochs=4, **options)     # there is nothing left to do
+    assert again == history and same(model.state_dict(), wanted.state_dict())
+    assert same(load(tmp_path / "short").state_dict(), wanted.state_dict())
+
+
+@pytest.mark.parametrize("options, text", [
+    ({"batch_size": 10}, "batch_size was 20, is now 10"), ({"lr": 0.1}, r"lr was \[0.001\], is now \[0.1\]"),
+    ({"optimizer": "sgd"}, "optimizer was 'Adam', is now 'SGD'"), ({"seed": 3}, "seed was 1, is now 3"),
+    ({"workers": 2}, "workers was 1, is now 2"), ({"clip_norm": 1.0}, r"clip_norm was None, is now 1\.0"),
+    ({"early_stopping": 3, "validation": data(9)}, "early_stopping was None"),
+    ({"loss": lambda out, y: tn.ops.softmax_cross_entropy(out, y) * 2.0}, "loss was 'softmax_cross_entropy'"),
+    ({"train": data(60)}, "train was "), ({"schedule": lambda step: 1.0}, "schedule"),
+])
+def test_other_settings_are_refused_and_named(options, text, tmp_path):
+    model = network()
+    common = {"checkpoint": tmp_path / "run", "verbose": False, "epochs": 1, "batch_size": 20, "seed": 1}
+    fit(model, data(), **common)
+    before, options = model.state_dict(), dict(options)
+    with pytest.raises(CheckpointError, match=text):
+        fit(model, options.pop("train", data()), **{**common, "resume": True, **options})
+    assert same(model.state_dict(), before)
+
+
+def test_backend_and_version_are_tied(tmp_path, monkeypatch):
+    run(tmp_path / "run", epochs=1)
+    monkeypatch.setattr(tn, "__version__", "99")
+    with pytest.raises(CheckpointError, match=r"tinynet was '.*', is now '99'"):
+        run(tmp_path / "run")
+    monkeypatch.undo()
+    arrays, description = read(tmp_path / "run")
+    description["settings"]["backend"] = "cupy"
+    write(tmp_path / "run", arrays, description)
+    with pytest.raises(CheckpointError, match="backend was 'cupy', is now 'numpy'"):
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: d.pop("progress"), lambda d: d["progress"].update(epoch="x"), lambda d: d["progress"].update(batch=10**9),
+    lambda d: d["progress"].update(history=3), lambda d: d["progress"].update(surprise=1),
+    lambda d: d.update(random=[]), lambda d: d.update(settings=None), lambda d: d.update(loader="first"),
+    lambda d: d["random"].update(steps={}),
+])
+def test_nonsense_progress_is_refused(change, tmp_path):
+    run(tmp_path / "run", epochs=1)
+    arrays, description = read(tmp_path / "run")
+    change(description)
+    write(tmp_path / "run", arrays, description)
+    with pytest.raises(CheckpointError):
+        run(tmp_path / "run")
+
+
+def test_leftovers_of_killed_runs_are_swept(tmp_path):
+    (tmp_path / ".run.12345.tmp").write_bytes(b"half a checkpoint")
+    run(tmp_path / "run", epochs=1)
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_kill_nine_at_random_moments():
+    script = Path(__file__).parent.parent / "benchmarks" / "kill_resume.py"
+    spec = importlib.util.spec_from_file_location("kill_resume", script)
+    kill_resume = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kill_resume)
+    counts = kill_resume.measure(kills=3, epochs=2)
+    assert counts["kills"] == 3 and counts["ended"] == counts["identical"] >= 1

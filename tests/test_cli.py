@@ -1,0 +1,182 @@
+"""The command: runs and their folders, exit codes, messages; nowhere a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import cli, doctor, runs
+from tinynet.checkpoint import read
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--model", "mlp", "--samples", "640", "--workers", "1"]
+
+
+def command(*arguments, cwd, **environment):
+    """`python -m tinynet …` in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "tinynet", *arguments], cwd=cwd, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **environment})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which one small network was trained by the command."""
+    folder = tmp_path_factory.mktemp("place")
+    done = command("train", *QUICK, "--epochs", "2", cwd=folder)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    """The same folder as the working one, for commands that run in this process."""
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_train_reports_and_writes_a_run(place):
+    lines = (place / "stdout.txt").read_text().splitlines()
+    assert re.fullmatch(r"test accuracy: \d+\.\d\d%", lines[-1])
+    assert lines[0].startswith("mlp (55,050 parameters) on digits: 640 images to train")
+    run = place / "runs" / "mlp-digits-1"
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["status"] == "finished" and settings["samples"] == 640 and settings["classes"] == list("0123456789")
+    assert lines[-1] == f"test accuracy: {settings['test_accuracy']:.2%}"
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    names = {"checkpoint.safetensors", "history.csv", "settings.json"}
+    assert {p.name for p in run.iterdir()} in (names, names | {"learning.png", "confusion.png", "mistakes.png"})
+
+
+def test_evaluate_takes_the_newest_run(here, capsys):
+    accuracy = (here / "stdout.txt").read_text().splitlines()[-1]
+    assert cli.main(["evaluate"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == accuracy and "precision" in shown and "predicted" in shown
+    assert cli.main(["evaluate", "runs/mlp-digits-1/checkpoint.safetensors", "--data", "digits"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == accuracy
+
+
+def test_predict_npy_png_and_what_is_wrong(here, capsys):
+    image = tn.data.synthetic_digits(1, 5)[0][0, ..., 0]
+    np.save(here / "digit.npy", image)
+    assert cli.main(["predict", "digit.npy"]) == 0
+    shown = capsys.readouterr().out
+    assert re.fullmatch(r"digit\.npy: \d \(\d+\.\d%\)  then \d \(.*\), \d \(.*\)\n", shown)
+    pillow = pytest.importorskip("PIL.Image")
+    pillow.fromarray(np.round(255 * image).astype(np.uint8)).save(here / "digit.png")
+    (here / "broken.png").write_bytes(b"no picture")
+    assert cli.main(["predict", "digit.png", "broken.png", "nowhere.png", "digit.npy"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert out.splitlines()[0].split(": ")[1].split()[0] == shown.split(": ")[1].split()[0]
+    assert "broken.png" in err and "nowhere.png" in err and len(err.splitlines()) == 2
+
+
+def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
+    (here / "some.png").write_bytes(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert cli.main(["predict", "some.png"]) == 1
+    assert "pip install pillow" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize("arguments, status, text", [
+    ([], 2, "required"), (["trian"], 2, "invalid choice"), (["train", "--epochs", "0"], 2, "1 or more"),
+    (["train", "--lr", "nan"], 2, "above 0"), (["train", "--workers", "many"], 2, "auto, or a whole number"),
+    (["train", "--model", "mnist_cn"], 2, "did you mean 'mnist_cnn'?"),
+    (["train", "--data", "mnits"], 2, "did you mean 'mnist'?"),
+    (["train", "--data", "./photos"], 2, "no such folder"),
+    (["train", "--optimizer", "adan"], 2, "did you mean 'adam'?"),
+    (["train", "--backend", "numpi"], 2, "did you mean 'numpy'?"),
+    (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "mnist_small, mnist_cnn"),
+    (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "cifar_cnn takes images of 32×32×3, digits has 28×28×1"),
+    (["train", "--resume"], 2, "no interrupted run"), (["train", "--resume", "nowhere"], 2, "no such run"),
+    (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
+    (["train", "--resume", "runs/mlp-digits-1", "--batch-size", "8"], 2, "was begun with --batch-size 64"),
+    (["evaluate", "nowhere"], 2, "no such run"), (["evaluate", "runs"], 2, "holds no checkpoint"),
+    (["evaluate", "stdout.txt"], 1, "is no checkpoint, or damaged"), (["predict", "stdout.txt"], 1, "stdout.txt"),
+    (["gradcheck", "conv3d"], 2, "did you mean 'conv2d'?"),
+])
+def test_mistakes_are_explained(here, capsys, arguments, status, text):
+    assert cli.main(arguments) == status
+    shown = capsys.readouterr().err
+    assert text in shown and "Traceback" not in shown
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["mlp-digits-1"]      # no folder for what did not begin
+
+
+def test_mistakes_in_a_process_of_their_own(place):
+    failed = command("evaluate", "stdout.txt", cwd=place)
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1
+    assert failed.stderr.startswith("tinynet: error: ")
+    assert "Traceback" in command("evaluate", "stdout.txt", cwd=place, TINYNET_DEBUG="1").stderr
+
+
+def test_help_has_examples(capsys):
+    for name in "", "train", "evaluate", "predict", "gradcheck":
+        assert cli.main([*name.split(), "--help"]) == 0
+        assert "examples:" in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0 and tn.__version__ in capsys.readouterr().out
+
+
+def test_ctrl_c_then_resume_ends_as_uninterrupted(tmp_path):
+    arguments = [*QUICK, "--epochs", "12", "--seed", "4"]
+    run = subprocess.Popen([sys.executable, "-m", "tinynet", "train", *arguments, "--out", "broken"], cwd=tmp_path,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
+    for line in run.stdout:
+        if line.startswith("epoch 2/"):
+            run.send_signal(signal.SIGINT)
+            break
+    _, err = run.communicate()
+    assert run.returncode == 130 and "go on with: tinynet train --resume broken" in err and "Traceback" not in err
+    assert json.loads((tmp_path / "broken" / "settings.json").read_text())["status"] == "interrupted"
+    resumed = command("train", "--resume", "broken", cwd=tmp_path)
+    straight = command("train", *arguments, cwd=tmp_path)
+    assert resumed.returncode == straight.returncode == 0, resumed.stderr
+    assert resumed.stdout.splitlines()[-1] == straight.stdout.splitlines()[-1]
+    ours, theirs = (read(tmp_path / f / runs.CHECKPOINT)[0] for f in ("broken", "runs/mlp-digits-1"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs) and ours.keys() == theirs.keys()
+
+
+def test_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images, labels = tn.data.synthetic_digits(200, 0)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if label < 3:
+            folder = tmp_path / "my photos" / f"class {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{i}.npy", image)
+    assert cli.main(["train", "--data", "my photos", "--model", "mlp", "--epochs", "2", "--workers", "1"]) == 0
+    assert (tmp_path / "runs" / "mlp-my-photos-1" / runs.CHECKPOINT).exists()
+    assert cli.main(["evaluate"]) == 0 and "class 2" in capsys.readouterr().out
+
+
+def test_doctor_finds_what_there_is(capsys):
+    assert doctor.main() == 0
+    shown = capsys.readouterr().out
+    for topic in "Python", "NumPy", "BLAS", "backends", "CuPy", "compiler", "numpy runs", "digits", "Pillow":
+        assert topic in shown
+    assert "!!" not in shown.split("\n", 2)[2]
+
+
+def test_gradcheck_prints_a_table(capsys):
+    assert cli.main(["gradcheck", "relu", "max_pool2d"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^max_pool2d +\d+  right", shown, re.M) and "all derivatives are right" in shown
+
+
+def test_gradcheck_tells_a_wrong_derivative(capsys, monkeypatch):
+    from tinynet.backends import cpu
+
+    monkeypatch.setattr(cpu, "relu_grad", lambda g, y, out=None: 1.001 * g * (y > 0))
+    assert cli.main(["gradcheck", "relu"]) == 1
+    assert "WRONG" in capsys.readouterr().out
