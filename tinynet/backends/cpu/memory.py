@@ -90,7 +90,8 @@ _last_sweep = time.monotonic()
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An uninitialised C-contiguous array; a large one is aligned and its memory comes from the pool."""
     global _leases
-    dtype = np.dtype(dtype)
+    if not isinstance(dtype, np.dtype):
+        dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < POOLED or not enabled or dtype.hasobject:
         return np.empty(shape, dtype)
@@ -113,14 +114,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 def like(x: Any, y: Any = None) -> np.ndarray | None:
     """Where an elementwise operation on x (and y) should write: an array of the pool for a large
     floating-point result, or None, which lets the ufunc make its own small (or unusual) one."""
-    if y is None or type(y) is float or type(y) is int:
-        if type(x) is np.ndarray and x.nbytes >= POOLED and x.dtype.kind == "f":
-            return empty(x.shape, x.dtype)
-        return None
-    if type(x) is float or type(x) is int:
-        return like(y)
-    if type(x) is not np.ndarray or type(y) is not np.ndarray:
-        return None
+    if type(x) is not np.ndarray:
+        return like(y) if type(x) in (int, float) and y is not None else None
+    if type(y) is not np.ndarray:
+        if x.nbytes < POOLED or x.dtype.kind != "f" or not (y is None or type(y) in (int, float)):
+            return None
+        return empty(x.shape, x.dtype)
     if x.nbytes < POOLED and y.nbytes < POOLED:
         return None
     shape = x.shape if x.shape == y.shape else np.broadcast_shapes(x.shape, y.shape)
