@@ -172,7 +172,11 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
     """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
     worst = measured.worst[: rows * columns]
     rows = max(1, -(-len(worst) // columns))
-    figure = _figure(1.25 * columns, 1.45 * rows + 0.5)
+    long = max(map(len, measured.classes)) > 2              # names in two lines
+    high = (1.6 if long else 1.45) * rows + 0.5
+    figure = _figure(1.25 * columns, high, layout=None)     # placed by hand, which is quicker with so many axes
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1 / high, top=1 - (0.9 if long else 0.75) / high, wspace=0.08,
+                           hspace=0.45 if long else 0.28)
     if not len(worst):
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
     for place, i in enumerate(worst):
@@ -182,17 +186,17 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
         axes.set_axis_off()
         true, seen = measured.classes[measured.labels[i]], measured.classes[measured.predictions[i]]
         sure = f"{measured.probability[i]:.0%}"
-        text = f"{true} → {seen}  {sure}" if len(true + seen) < 6 else f"{true}\n→ {seen} {sure}"
+        text = f"{true} → {seen}  {sure}" if not long else f"{true}\n→ {seen} {sure}"
         axes.set_title(text, fontsize=8.5, pad=3)
     _finish(figure, path, title)
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """A figure of its own, without pyplot: no window, no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
