@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import product
 from typing import Any
@@ -18,7 +18,7 @@ import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
 from tinynet.autograd import Node
 from tinynet.backends.cpu import conv, memory, taps, winograd
-from tinynet.gradcheck_cases import CASES, Case
+from tinynet.gradcheck_cases import CASES, Case, normal
 from tinynet.tensor import Tensor
 
 
@@ -295,6 +295,14 @@ def kinks(name: str, inputs: list, expected: list) -> None:
             assert g is None or abs(x.grad.numpy()[place] - g) < 1e-12, f"{name}: {x.grad.numpy()} at {x.numpy()}"
 
 
+def dropout_scale() -> None:
+    """What dropout keeps, it divides by 1 - rate."""
+    x = np.linspace(1, 2, 100).reshape(10, 10)
+    y = tn.ops.dropout(tn.tensor(x), 0.4).numpy()
+    assert 0 < np.count_nonzero(y) < 100
+    assert_allclose(y[y != 0], x[y != 0] / 0.6, rtol=1e-5)      # the rate is rounded to 1/65536
+
+
 @contextmanager
 def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
@@ -307,11 +315,15 @@ def small_tiles() -> Iterator[None]:
 
 def algorithm(name: str, case: Case) -> None:
     """A convolution by one algorithm, in many tiles, is the one whose gradient central differences confirmed."""
-    expected = run(case, case.arrays())
-    with tn.set_conv_algorithm(name), small_tiles():
-        found = run(case, case.arrays())
-    for a, e in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
-        assert_allclose(a, e, rtol=1e-9, atol=1e-10)
+    arrays = case.arrays()
+    expected = run(case, arrays)
+    for tiles in nullcontext, small_tiles:
+        for wanted in (None, *([i] for i in floating(arrays))):
+            with tn.set_conv_algorithm(name), tiles():
+                found = run(case, arrays, wanted)
+            for i, (a, e) in enumerate(zip(found[0] + found[1], expected[0] + expected[1], strict=True), -1):
+                if i < 0 or wanted is None or i in wanted:
+                    assert_allclose(a, e, rtol=1e-9, atol=1e-10)
 
 
 def reference(case: Case) -> None:
@@ -368,13 +380,19 @@ def poisoned() -> Iterator[None]:
             module.empty = real
 
 
+# Convolutions to be held against one another, with images too large for central differences: many tiles each way.
+CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
+    Case(name, getattr(tn.ops, name), (normal(3, 13, 15, 2), normal(3, 3, 2 // groups, 4), normal(4)),
+         {"padding": (1, 0), "groups": groups}) for name in ("conv2d", "conv_relu_pool") for groups in (1, 2)]
+
 # Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
 PROOFS = {
     **{f"{check.__name__}: {case}": partial(check, case)
        for case in CASES if case.smooth for check in (gradient, values, subsets)},
     **{f"{name}: {case}": partial(algorithm, name, case)
-       for case in CASES if case.name.startswith("conv") for name in ("im2col", "taps", "winograd")},
-    **{f"reference: {case}": partial(reference, case) for case in CASES if case.name.startswith("conv")},
+       for case in CONVOLUTIONS for name in ("im2col", "taps", "winograd")},
+    **{f"reference: {case}": partial(reference, case) for case in CONVOLUTIONS},
     **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},
+    "dropout": dropout_scale,
     "adjoint": partial(adjoint, "numpy"),
 }

@@ -12,7 +12,6 @@ import tinynet as tn
 from tests import checks, references
 from tests import strategies as draw
 from tinynet import ops
-from tinynet.gradcheck_cases import CASES
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -32,18 +31,15 @@ def test_any_window(data, window, n, groups, inputs, filters, seed):
     tn.gradcheck(lambda *xs: ops.conv2d(*xs, groups=groups, **window), [x, w, b], **STRICT)
 
 
-CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")]
-
-
 @pytest.mark.parametrize("name", ["im2col", "taps", "winograd"])
 def test_every_algorithm(name):
-    """The gradients of all cases, each algorithm forced, in the smallest tiles."""
-    for case in CONVOLUTIONS:
+    """Values and gradients of all cases, each algorithm forced, in large tiles and in the smallest."""
+    for case in checks.CONVOLUTIONS:
         with checks.poisoned():
             checks.algorithm(name, case)
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("case", checks.CONVOLUTIONS, ids=str)
 def test_the_reference(case):
     checks.reference(case)
 

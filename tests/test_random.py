@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
+from tests import checks
 from tests import strategies as draw
 from tinynet import ops
 from tinynet.ops.random import state
@@ -28,6 +29,10 @@ def test_dropout_keeps_or_scales(shape, rate, seed):
     assert_allclose(y.numpy(), np.where(kept, x.numpy() / (1 - rate), 0))
     y.backward(np.ones(shape))
     assert_allclose(x.grad.numpy(), np.where(kept, 1 / (1 - rate), 0))
+
+
+def test_dropout_scale():
+    checks.dropout_scale()
 
 
 def test_dropout_rate():

@@ -117,7 +117,7 @@ for _name, _draw in {"negative": normal, "exp": normal, "log": positive, "sqrt":
                      "sigmoid": normal, "relu": away, "gelu": normal, "softplus": normal}.items():
     for _shape in (2, 3), (), (0, 2):
         case(_name, getattr(ops, _name), _draw(*_shape))
-case("leaky_relu", ops.leaky_relu, away(3, 4))
+case("leaky_relu", ops.leaky_relu, away(5, 6))
 case("leaky_relu", ops.leaky_relu, away(3, 4), slope=0.3)
 case("gelu", lambda x: ops.gelu(x * 3), normal(30), label="all three ranges of erf")
 case("astype", ops.astype, normal(2, 3), dtype=np.float64)
@@ -190,6 +190,7 @@ for _name in ("conv2d", "conv_relu_pool"):
     case(_name, _conv, normal(2, 6, 5, 2), normal(3, 3, 2, 2), normal(2), stride=(2, 1), padding=(1, 2))
     case(_name, _conv, normal(1, 7, 6, 4), normal(2, 2, 2, 6), normal(6), groups=2, dilation=(2, 1), padding="same")
     case(_name, _conv, normal(1, 5, 5, 3), normal(3, 3, 1, 6), normal(6), groups=3, padding=1)
+    case(_name, _conv, normal(2, 5, 6, 3), normal(3, 2, 1, 3), normal(3), groups=3, padding=(2, 1), dilation=(1, 2))
     case(_name, _conv, normal(2, 6, 7, 2), normal(3, 3, 2, 3), normal(3), padding=1)
     case(_name, _conv, normal(2, 4, 4, 3), normal(1, 1, 3, 2), normal(2), padding="valid")
     case(_name, _conv, normal(0, 4, 4, 2), normal(3, 3, 2, 2), normal(2))
