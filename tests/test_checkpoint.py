@@ -37,10 +37,8 @@ def same(a, b):
 # ---- models -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", tn.models.MODELS)
+@pytest.mark.parametrize("name", [name for name in tn.models.MODELS if name != "image128_cnn"])    # 13 MB, nothing new
 def test_every_model_comes_back(name, tmp_path):
-    if name == "image128_cnn":
-        pytest.skip("the same as the others, and 13 MB")
     model = tn.models.MODELS[name]()
     model.build((6,) if model.built is None else model.built)
     save(model, tmp_path / "model.safetensors")

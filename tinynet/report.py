@@ -175,8 +175,8 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
     long = max(map(len, measured.classes)) > 2              # names in two lines
     high = (1.6 if long else 1.45) * rows + 0.5
     figure = _figure(1.25 * columns, high, layout=None)     # placed by hand, which is quicker with so many axes
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1 / high, top=1 - (0.9 if long else 0.75) / high, wspace=0.08,
-                           hspace=0.45 if long else 0.28)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1 / high, wspace=0.08,
+                           top=1 - (0.9 if long else 0.75) / high, hspace=0.45 if long else 0.28)
     if not len(worst):
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
     for place, i in enumerate(worst):
