@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import tinynet as tn
 from tinynet import nn, optim, parallel
+from tinynet.backends.cpu import conv
 from tinynet.backends.cpu import team as team_module
 from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas, usable_cores
 
@@ -120,6 +121,11 @@ def test_dropout_masks_do_not_depend_on_the_number_of_workers():
     assert not (one[0] == one[1]).all()
     for workers in (2, 3):
         np.testing.assert_allclose(masks(workers), one, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2, 1, 3)])
+def test_batches_smaller_than_the_replicas_work_from_the_start(sizes):
+    assert_same_run(train(1, count=4, sizes=sizes), train(3, count=4, sizes=sizes))
 
 
 def test_two_runs_are_equal_to_the_bit():
@@ -230,10 +236,20 @@ def test_changes_of_the_model_make_new_replicas():
     assert calls[-2:] == [-(-n // 2) for n in (SIZES[5], SIZES[6])]      # replica 0 sees its own share
 
 
-def test_the_fusion_switch_reaches_the_replicas():
-    with nn.set_fusion(False):
-        one = train(1, count=3)
-    assert_same_run(one, train(2, count=3))
+def test_the_engines_switches_reach_the_replicas():
+    """Checked in a replica's own loss function, which fails where they are not as they should be."""
+    def loss(out, y):
+        switches = nn.sequential.fusing(), conv._algorithm
+        assert switches == ((True, "auto") if y[0] == 0 else (False, "im2col"))
+        return tn.ops.softmax_cross_entropy(out, y)
+
+    _, step = trainer(loss=loss)
+    x = np.ones((4, 8, 8, 1))
+    with step:
+        step(x, np.zeros(4, int))
+        with nn.set_fusion(False), tn.set_conv_algorithm("im2col"):
+            step(x, np.ones(4, int))
+        step(x, np.zeros(4, int))
 
 
 class Restless(nn.Module):
@@ -509,6 +525,7 @@ def shared(model):
 
 
 def test_closing_gives_everything_back():
+    gc.collect()      # what earlier tests left to it
     files, names = os.listdir("/proc/self/fd"), set(os.listdir("/dev/shm"))
     model = small_net()
     frozen = nn.Dense(3).build((3,))

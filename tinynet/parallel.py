@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import backends
+from .backends.cpu import conv, memory
 from .backends.cpu.team import LINE, ReplicaError, Team, shared_array, usable_cores
 from .nn import Module
 from .nn.module import Parameter
@@ -311,7 +312,8 @@ class Replicas(Trainer):
         correct = (_correct(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
         rows = team.get(2 + len(self.params))
         if any(failed for failed, *_ in rows):
-            return None, failure or self._failure([failed for failed, *_ in rows], bounds)
+            reported = self._failure([failed for failed, *_ in rows], bounds)
+            return None, failure or reported
         total = sum(value for _, value, *_ in rows)
         self._update(members, total, [any(flags) for flags in zip(*(rows[r][2:] for r in members), strict=True)])
         team.put(correct)
@@ -358,7 +360,7 @@ class Replicas(Trainer):
         if self.team.rank:
             return None
         rank = failed.index(1)
-        error, text = self.team.reported(rank)
+        error, text = [self.team.reported(r) for r in range(self.workers)][rank]
         cause = ReplicaError(f"in replica {rank}, samples {bounds[rank]} to {bounds[rank + 1] - 1}:\n{text}")
         if error is None:
             return cause
@@ -372,7 +374,7 @@ class Replicas(Trainer):
         if any(tail.dtype.hasobject for tail in tails):
             raise TypeError("trainer: x and y must be arrays of numbers")
         places = [0, -(-tails[0].nbytes // LINE) * LINE]
-        memory = self.team.buffer(places[1] + tails[1].nbytes)
+        memory = self.team.buffer(places[1] + tails[1].nbytes + 1)
         for tail, place in zip(tails, places, strict=True):
             np.copyto(np.ndarray(tail.shape, tail.dtype, memory, place), tail)      # type: ignore[call-overload]
         return [(isinstance(a, Tensor), tail.dtype.str, tail.shape, place)
@@ -419,4 +421,4 @@ def _same(now: Any, then: Any) -> bool:
 
 def _settings() -> tuple:
     """The engine's switches that replicas must have as this process has them."""
-    return fusing(),
+    return fusing(), conv._algorithm, memory.enabled
