@@ -140,7 +140,7 @@ def describe(m: dict) -> str:
 
 
 def chart(result: dict, path: Path) -> str:
-    """Draw milliseconds a step of all contenders on a logarithmic axis, a panel a network."""
+    """Draw milliseconds a step of all contenders, a panel a network; bars beyond 8 times the shortest are cut off."""
     try:
         import matplotlib
     except ImportError:
@@ -159,9 +159,14 @@ def chart(result: dict, path: Path) -> str:
         colours = ["#d1495b" if label.startswith("tinynet") else "#8d99ae" for label, _ in rows_]
         errors = [[c["ms"] - c["low"] for _, c in rows_], [c["high"] - c["ms"] for _, c in rows_]]
         labels, values = [label for label, _ in rows_], [c["ms"] for _, c in rows_]
-        bars = axis.barh(labels, values, xerr=errors, color=colours, log=True)
-        axis.bar_label(bars, [f" {c['ms']:.3g}" for _, c in rows_], fontsize=7)
-        axis.margins(x=0.2)
+        axis.barh(labels, values, xerr=errors, color=colours)
+        end = min(1.15 * max(c["high"] for _, c in rows_), 8 * min(values))
+        axis.set_xlim(0, end)
+        for place, (_, c) in enumerate(rows_):
+            cut = c["high"] > 0.9 * end
+            number = f"{c['ms']:.2f}" if c["ms"] < 10 else f"{c['ms']:.0f}"
+            axis.text(0.98 * end if cut else c["high"] + 0.01 * end, place, number + " →" * (c["ms"] > end), fontsize=7,
+                      va="center", ha="right" if cut else "left")
         axis.tick_params(labelsize=7)
         axis.set_title(f"{name}, batch {result['networks'][name]['batch']}", fontsize=9)
         axis.set_xlabel("ms a training step", fontsize=7)

@@ -58,7 +58,7 @@ class Session:
         self.spec, self.network = spec, NETWORKS[spec["network"]]
         with np.load(spec["weights"]) as file:
             self.arrays = [file[f"a{i}"] for i in range(len(file.files))]
-        self.data = batches(self.network, batch_count(self.network))
+        self.batches, self.make = batch_count(self.network), batches
         self.contender: Any = None
         self.turns = 0
 
@@ -66,12 +66,13 @@ class Session:
         if self.contender is not None:
             self.contender.close()
             self.contender = None
-        self.contender = self.module.Contender(self.network, [a.copy() for a in self.arrays], self.data,
-                                               dropout=dropout, cores=len(self.spec["cores"]), **self.spec["options"])
+        data = self.make(self.network, self.batches)    # kept by the contender alone, or they would count twice
+        self.contender = self.module.Contender(self.network, [a.copy() for a in self.arrays], data, dropout=dropout,
+                                               cores=len(self.spec["cores"]), **self.spec["options"])
 
     def check(self, steps: int) -> dict:
         self._build(dropout=False)
-        losses = [self.contender.value(self.contender.step(i % len(self.data))) for i in range(steps)]
+        losses = [self.contender.value(self.contender.step(i % self.batches)) for i in range(steps)]
         return {"losses": [float(loss) for loss in losses]}
 
     def prepare(self) -> dict:
@@ -85,7 +86,7 @@ class Session:
         self.turns += 1
         if hasattr(self.contender, "turn"):
             return {"times": self.contender.turn(seconds)}
-        return {"times": turn(self.contender, len(self.data), seconds, first=self.turns)}
+        return {"times": turn(self.contender, self.batches, seconds, first=self.turns)}
 
 
 def main() -> None:
