@@ -500,7 +500,7 @@ static const char* run(Arrays& arrays, const char* name, const Launch* how, void
     body = thread;
     body_arguments = arguments;
     message[0] = 0;
-    last_seen = {"<before the first access>", 0};
+    last_seen = {TINYNET_CHECK ? "<before the first access>" : "<a line that checking mode names>", 0};
     for (int k = 0; k < count; k++)
         threads[k].x = (unsigned short)(unsigned(k) % blockDim.x),
         threads[k].y = (unsigned short)(unsigned(k) / blockDim.x % blockDim.y),

@@ -88,8 +88,8 @@ class Launcher:
         """An array, or None for an array that is not given, as an argument for `run`."""
         raise NotImplementedError
 
-    def scalar(self, value: np.generic | np.void) -> Any:
-        """A scalar of the declared type as an argument for `run`."""
+    def scalar(self, value: np.generic | np.ndarray) -> Any:
+        """A scalar of the declared type, or one structure as an argument for `run`."""
         return value
 
     # ---- launching -------------------------------------------------------------------------------
@@ -227,14 +227,14 @@ def resolve(ctype: str, template: dict[str, Any]) -> str:
     return ctype
 
 
-def pack_ints(where: str, values: Iterable[int], n: int) -> np.void:
-    """Ints<n>: a few integers by value, zeros after the last."""
+def pack_ints(where: str, values: Iterable[int], n: int) -> np.ndarray:
+    """Ints<n>: a few integers by value, zeros after the last; one structure, as CuPy wants them."""
     ints = [operator.index(v) for v in values]
     if len(ints) > n:
         raise ValueError(f"{where} takes at most {n} integers; got {len(ints)}")
-    packed = np.zeros((), np.dtype([("value", np.int64, n)]))
-    packed["value"][: len(ints)] = ints
-    return packed[()]    # type: ignore[return-value]
+    packed = np.zeros(1, np.dtype([("value", np.int64, n)]))
+    packed["value"][0, : len(ints)] = ints
+    return packed
 
 
 def _words(ctype: str) -> list[str]:

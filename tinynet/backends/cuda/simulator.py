@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,23 +108,33 @@ class SimulatorLauncher(Launcher):
 
         return run
 
+    def prepare(self) -> None:
+        """Compile all files of the table now, side by side, instead of each at its first launch."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(lambda file: build(self._source(file, *self._batch(file)), check=self.check), self._table):
+                pass
+
     def pointer(self, array: np.ndarray | None) -> bytes:
         return struct.pack("Pq", 0, 0) if array is None else struct.pack("Pq", array.ctypes.data, array.size)
 
-    def scalar(self, value: np.generic) -> bytes:
+    def scalar(self, value: np.generic | np.ndarray) -> bytes:
         data = value.tobytes()
         return data + bytes(-len(data) % 16)
 
     def _library(self, file: str, kernel: sources.Kernel, name: str) -> tuple[ctypes.CDLL, int]:
         """The library that has `name`, and its number there."""
-        declared = self.declared(file)
-        batch = tuple(instance for k in declared.values() for instance in self._instances(file, k))
+        declared, batch = self._batch(file)
         if name not in batch:
             batch = (name,)
         if (file, batch) not in self._libraries:
             text = self._source(file, declared, batch)
             self._libraries[file, batch] = ctypes.CDLL(str(build(text, check=self.check)))
         return self._libraries[file, batch], batch.index(name)
+
+    def _batch(self, file: str) -> tuple[dict[str, sources.Kernel], tuple[str, ...]]:
+        """(the kernels of a file, the names of the instances that are compiled together)."""
+        declared = self.declared(file)
+        return declared, tuple(instance for k in declared.values() for instance in self._instances(file, k))
 
     def _instances(self, file: str, kernel: sources.Kernel) -> list[str]:
         """The kernel with each combination of template values that the table foresees."""
