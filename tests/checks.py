@@ -382,8 +382,9 @@ def poisoned() -> Iterator[None]:
 
 # Convolutions to be held against one another, with images too large for central differences: many tiles each way.
 CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
-    Case(name, getattr(tn.ops, name), (normal(3, 13, 15, 2), normal(3, 3, 2 // groups, 4), normal(4)),
-         {"padding": (1, 0), "groups": groups}) for name in ("conv2d", "conv_relu_pool") for groups in (1, 2)]
+    Case(name, getattr(tn.ops, name), (normal(*shape, 2), normal(3, 3, 2 // groups, 4), normal(4)),
+         {"padding": padding, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
+    for shape, padding, groups in (((3, 13, 15), (1, 0), 1), ((2, 13, 22), (0, 1), 1), ((2, 15, 9), (0, 0), 2))]
 
 # Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
 PROOFS = {

@@ -128,6 +128,13 @@ EQUIVALENT = {
     "not True in `total = np.sum(x, axis=axes, keepdims=True": "the reshape that follows removes the axes, too",
     "2 + 1 in `dz[:, :, ow // 2 * 2 :] = 0": "clears more than it must, before the rest is written",
     "`frame: np.ndarray = np.zeros(0)`": "a first value for the type checker; the first tile makes the frame",
+    "another Add in `place = dplanes[:, (a + i) % q, (b + j) % q": "q is 1 or 2, where i and -i are the same",
+    "0 + 1 in `top, left = p.padding[0][0], p.padding[1][0]`": "conv2d pads 3×3 windows of stride 1 evenly",
+    "2 + 1 in `dx[images, :, inner.shape[2] :] = 0": "clears more than it must, before the rest is written",
+    "2 + 1 in `frame = empty((images.stop - images.start, m * th + 2": "room that nobody reads",
+    "2 + 1 in `_image_tiles_grad(dv, tile, frame[:, lines.start * m": "room that nobody reads",
+    "1 + 1 in `line = slice(i, i + m * (th - 1) + 1, m)": "a slice of step m ends at the same element",
+    "1 + 1 in `column = slice(j, j + m * (tw - 1) + 1, m)": "a slice of step m ends at the same element",
     "in `for images, lines in bands(": "sizes of tiles: any will do",
     "in `step = bands(": "sizes of tiles: any will do",
 }
