@@ -6,6 +6,11 @@
 >>> tn.evaluate(model, tn.data.mnist().test)
 """
 
+from pathlib import Path as _Path
+
+if not (_Path(__file__).parent / "kernels").exists() and (_Path(__file__).parents[1] / "kernels").is_dir():
+    __path__.append(str(_Path(__file__).parents[1]))      # in a clone, tinynet.kernels lies beside the package
+
 from . import backends, data, models, nn, ops, optim, parallel
 from .autograd import grad, no_grad
 from .backends import use
