@@ -344,7 +344,13 @@ def _forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, r
 
 def _then_pool(z: np.ndarray, saved: Any) -> tuple[np.ndarray, Any]:
     y, pooled = max_pool2d(z, (2, 2), (2, 2), NO_PADS)
-    return y, (lambda g, _, need: conv2d_grad(max_pool2d_grad(g, pooled), saved, need), None)
+    return y, (_then_pool_backward, (pooled, saved))
+
+
+def _then_pool_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
+    # the arrays lie in tuples, not in a closure, so that the tape can see whether they were changed in place
+    pooled, rest = saved
+    return conv2d_grad(max_pool2d_grad(g, pooled), rest, need)
 
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pads,
