@@ -22,7 +22,7 @@ __global__ void row_sum_naive(In<T> x, Out<T> y, i64 rows, i64 columns) {
 
 // 2. A warp a row: lane k reads columns k, k + 32, …, so each step of a warp reads 32 neighbours, and
 // the 32 partial sums meet in five exchanges between registers, with no shared memory and no barrier.
-// Best for many short rows.
+// In use for short rows.
 // Launch: a warp a row, several warps a block.
 template <typename T>
 __global__ void row_sum_warp(In<T> x, Out<T> y, i64 rows, i64 columns) {
@@ -35,9 +35,9 @@ __global__ void row_sum_warp(In<T> x, Out<T> y, i64 rows, i64 columns) {
     }
 }
 
-// 3. The one in use: a block a row, so that a few long rows (the bias gradient, a loss) also fill the
-// device. Each warp reduces its part as above and leaves it in shared memory; after a barrier the
-// first warp adds those up. The order of the additions is fixed, so results repeat bit for bit.
+// 3. In use for long rows: a block a row, so that a few of them (a loss) also fill the device. Each warp
+// reduces its part as above and leaves it in shared memory; after a barrier the first warp adds those up.
+// The order of the additions is fixed, so results repeat bit for bit.
 // Launch: a block a row (or a grid of fewer, which stride); whole warps, at most 1024 threads.
 template <typename T>
 __global__ void row_sum(In<T> x, Out<T> y, i64 rows, i64 columns) {

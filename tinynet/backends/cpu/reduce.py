@@ -51,7 +51,7 @@ def max_grad(g, saved, *, out=None):
     rows = np.zeros(winner.shape[:-1] + (math.prod(shape[i] for i in axes),), g.dtype)
     np.put_along_axis(rows, winner, g.reshape(winner.shape), -1)
     dx = rows.reshape(moved).transpose(np.argsort(order))
-    return np.ascontiguousarray(dx) if out is None else _into(out, dx)
+    return np.asarray(dx, order="C") if out is None else _into(out, dx)
 
 
 def logsumexp(x, axes, keepdims=False, *, out=None):

@@ -23,7 +23,7 @@ class DeviceArray(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in _VIEWS:
             result = super().__array_function__(function, types, args, kwargs)
-            return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
+            return _view_of(self, result) if isinstance(result, np.ndarray) else result
         raise _refusal(function.__name__)
 
     def __getitem__(self, key: Any) -> Any:
@@ -46,6 +46,15 @@ class DeviceArray(np.ndarray):
         return f"DeviceArray({self.view(np.ndarray)!r})"
 
     __str__ = __repr__
+
+
+def _view_of(x: DeviceArray, view: np.ndarray) -> DeviceArray:
+    """`view`, of x's memory, as a DeviceArray whose base is the array that owns it (as CuPy's views know theirs)."""
+    if not view.size or (isinstance(view, DeviceArray) and isinstance(view.base, DeviceArray)):
+        return view.view(DeviceArray)
+    root = x.base if isinstance(x.base, DeviceArray) else x
+    offset = view.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return np.ndarray.__new__(DeviceArray, view.shape, view.dtype, root, offset, view.strides)   # type: ignore[arg-type]
 
 
 def _tuple(key: Any) -> tuple:

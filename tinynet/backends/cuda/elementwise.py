@@ -67,13 +67,13 @@ class Elementwise(Arrays):
             "select", condition, *_pair(x), *_pair(y), z, z.size))
 
     # ---- the shapes of launch ---------------------------------------------------------------------------
-    def unary(self, op: str, x: Array, a: float = 0.0, b: float = 0.0, *, out: Array | None = None) -> Array:
+    def unary(self, op: str, x: Array, a: float = 0, b: float = 0, *, out: Array | None = None) -> Array:
         """Op(x, a, b) for each element."""
         dtype, (x,) = self.operands(op, x, floating=op not in ("Negative", "Sign", "Relu"))
         x = self.contiguous(x)
         return self.into(out, x.shape, dtype, lambda y: self.launch("unary", x, y, a, b, y.size, Op=op))
 
-    def binary(self, op: str, x: Any, y: Any, a: float = 0.0, *, out: Array | None = None) -> Array:
+    def binary(self, op: str, x: Any, y: Any, a: float = 0, *, out: Array | None = None) -> Array:
         """Op(x, y, a) for each element of the broadcast operands, either of which may be a number."""
         dtype, (x, y) = self.operands(op, x, y, floating=op == "Divide")
         shape = np.broadcast_shapes(np.shape(x), np.shape(y))

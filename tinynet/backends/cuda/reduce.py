@@ -11,6 +11,9 @@ from .arrays import Array
 from .elementwise import Elementwise
 
 
+SHORT = 256      # columns: a warp is enough for such a row
+
+
 class Reduce(Elementwise):
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
         if x.dtype.kind in "biu":
@@ -25,7 +28,8 @@ class Reduce(Elementwise):
             elif axes == tuple(range(len(axes))) and shape and x.flags.c_contiguous:
                 self._column_sum(x, y, columns, rows)       # leading axes, as a bias gradient's
             else:
-                self.launch("row_sum", self._matrix(x, axes), y, rows, columns)
+                kernel = "row_sum" if columns > SHORT else "row_sum_warp"
+                self.launch(kernel, self._matrix(x, axes), y, rows, columns)
 
         return self.into(out, kept, x.dtype, run)
 

@@ -19,7 +19,7 @@ class Shape(Reduce):
         return x.transpose(axes)
 
     def broadcast_to(self, x: Array, shape: tuple) -> Array:
-        return self.launcher.broadcast_to(x, shape)
+        return np.broadcast_to(x, shape)
 
     def concatenate(self, xs: list, axis: int, *, out: Array | None = None) -> Array:
         dtype = np.result_type(*(x.dtype for x in xs))

@@ -63,6 +63,7 @@ UNARY = ("Negative", "Exp", "Log", "Sqrt", "Abs", "Sign", "Tanh", "Sigmoid", "Re
 BINARY = ("Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum", "SqrtGrad", "TanhGrad", "SigmoidGrad",
           "ReluGrad", "LeakyReluGrad", "GeluGrad", "SoftplusGrad", "PowerSlope", "PowerLog")
 COMPARE = ("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual")
+STORED = (*FLOATS, "i64", "int", "bool")
 RAW = ("u8", "short", "int", "i64")      # elements that are moved, not computed with, by their size
 
 each, row = per_element("n"), warps("rows")
@@ -74,7 +75,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "binary_strided": Entry(each, {"Op": BINARY}),
         "compare": Entry(each, {"Op": COMPARE, "T": (*FLOATS, "i64")}),
         "select": Entry(each),
-        "convert": Entry(each, {"T": (), "R": ()}),
+        "convert": Entry(each, {"T": STORED, "R": STORED}),
         "fill": Entry(each, {"T": RAW}),
     },
     "shape.cu": {
@@ -86,7 +87,7 @@ TABLE: dict[str, dict[str, Entry]] = {
     },
     "reduce.cu": {
         "row_sum_naive": Entry(per_element("rows")),
-        "row_sum_warp": Entry(row),
+        "row_sum_warp": Entry(row, {"T": (*FLOATS, "i64")}),
         "row_sum": Entry(blocks("rows"), {"T": (*FLOATS, "i64")}),
         "column_sum": Entry(None, {"T": (*FLOATS, "i64")}),
         "row_winner": Entry(row, {"Op": ("Largest", "Smallest")}),

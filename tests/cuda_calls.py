@@ -1,0 +1,436 @@
+"""Calls of every kernel that the contract names, drawn by Hypothesis: shapes (odd, of one element, empty, larger than
+a block), both float types, numbers beside arrays, ties, NaN, and every layout that an operand can have.
+
+`CALLS[name](dice)` is one call; cuda_parity.py holds its result against the numpy backend's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests import strategies
+from tinynet.backends.contract import Backend
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LAYOUTS = ("C", "C", "F", "negative", "spread", "offset", "stride 0")
+NAMES = [name for name, kernel in vars(Backend).items() if inspect.isfunction(kernel) and not name.startswith("_")]
+
+
+@dataclass
+class Call:
+    """Positional arguments. Of a gradient: those of the `forward` kernel, whose saved follows g, then the rest."""
+
+    args: tuple
+    forward: str | None = None
+    rest: tuple = ()
+    layouts: tuple[str, ...] = ("C",)
+
+    def __repr__(self) -> str:
+        show = lambda a: f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else repr(a)   # noqa: E731
+        return f"Call({', '.join(map(show, self.args))}, {self.forward}, {self.rest}, {self.layouts})"
+
+
+class Dice:
+    """What a call is made of."""
+
+    def __init__(self, draw: Callable):
+        self.draw = draw
+        self.T = draw(st.sampled_from(FLOATS))
+        self.rng = np.random.default_rng(draw(strategies.seeds))
+
+    def pick(self, *values: Any) -> Any:
+        return self.draw(st.sampled_from(values))
+
+    def int(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))
+
+    def pair(self, low: int, high: int) -> tuple[int, int]:
+        return self.int(low, high), self.int(low, high)
+
+    def shape(self, least: int = 0) -> tuple[int, ...]:
+        """Mostly small; sometimes of one element, empty, or larger than a block."""
+        large = [(300,), (7, 41), (3, 5, 19), (1025,)]
+        return self.draw(st.one_of(strategies.shapes(least, 4, smallest=0), st.sampled_from(large)))
+
+    def axes(self, ndim: int) -> tuple[int, ...]:
+        return tuple(sorted(self.draw(st.sets(st.integers(0, ndim - 1))))) if ndim else ()
+
+    # ---- arrays ----
+    def normal(self, *shape: int) -> np.ndarray:
+        return np.asarray(self.rng.standard_normal(shape), self.T)
+
+    def positive(self, *shape: int) -> np.ndarray:
+        return np.asarray(self.rng.uniform(0.3, 3, shape), self.T)
+
+    def away(self, *shape: int) -> np.ndarray:
+        return np.asarray(self.positive(*shape) * self.rng.choice([-1, 1], shape), self.T)
+
+    def ties(self, *shape: int) -> np.ndarray:
+        """Few different values, so that maxima are shared; zeros of both signs, infinities and NaN among them."""
+        odd = self.pick([0.0], [0.0], [np.nan, -0.0], [np.inf, -np.inf])
+        return np.asarray(self.rng.choice([-2.0, -1, 0, 1, 2, *odd], shape), self.T)
+
+    def whole(self, high: int, *shape: int) -> np.ndarray:
+        return np.asarray(self.rng.integers(0, high, shape))
+
+    def number_or(self, x: np.ndarray, number: float) -> Any:
+        return number if self.int(0, 5) == 0 else x
+
+    def call(self, *args: Any, forward: str | None = None, rest: tuple = (), any_layout: bool = True) -> Call:
+        count = len(arrays_in(args)) + 1
+        layouts = tuple(self.pick(*LAYOUTS) for _ in range(count)) if any_layout else ("C",)
+        return Call(args, forward, rest, layouts)
+
+
+def arrays_in(value: Any) -> list[np.ndarray]:
+    if isinstance(value, np.ndarray):
+        return [value]
+    return [x for v in value for x in arrays_in(v)] if isinstance(value, tuple | list) else []
+
+
+# ---- the calls: a line a kernel ----------------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Dice], Call]] = {}
+
+
+def calls(*names: str) -> Callable:
+    def register(make: Callable[[Dice], Call]) -> Callable[[Dice], Call]:
+        CALLS.update(dict.fromkeys(names, make))
+        return make
+    return register
+
+
+calls("negative", "exp", "tanh", "sigmoid", "gelu", "softplus", "copy")(lambda d: d.call(d.normal(*d.shape())))
+calls("abs", "sign", "relu")(lambda d: d.call(d.ties(*d.shape())))
+calls("log", "sqrt")(lambda d: d.call(d.positive(*d.shape())))
+calls("leaky_relu")(lambda d: d.call(d.ties(*d.shape()), d.pick(0.01, 0.3)))
+calls("clip")(lambda d: d.call(d.ties(*d.shape()), d.pick(None, -1.0), d.pick(None, 1.0, 0.5)))
+
+
+@calls("tanh_grad", "sigmoid_grad", "gelu_grad", "softplus_grad", "relu_grad")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    return d.call(d.normal(*shape), d.normal(*shape) if d.int(0, 1) else d.whole(3, *shape).astype(d.T))
+
+
+@calls("sqrt_grad")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    return d.call(d.normal(*shape), d.positive(*shape))
+
+
+@calls("leaky_relu_grad")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    return d.call(d.normal(*shape), d.away(*shape), d.pick(0.01, 0.3))
+
+
+def _broadcast(d: Dice, count: int) -> list[tuple]:
+    return d.draw(st.one_of(strategies.broadcastable(count), d_large(count)))
+
+
+def d_large(count: int) -> st.SearchStrategy:
+    return st.sampled_from([[(300,)] * count, [(7, 41), (41,), (7, 1)][:count], [(1,), (5, 61), (5, 61)][:count]])
+
+
+calls("add", "subtract", "multiply")(
+    lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), 0.7), d.normal(*b)))(*_broadcast(d, 2)))
+calls("divide")(lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), -2), d.away(*b)))(*_broadcast(d, 2)))
+calls("power")(lambda d: (lambda a, b: d.call(d.positive(*a), d.number_or(d.normal(*b), 3)))(*_broadcast(d, 2)))
+calls("maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal")(
+    lambda d: (lambda a, b: d.call(d.ties(*a), d.number_or(d.ties(*b), 1.0)))(*_broadcast(d, 2)))
+
+
+@calls("power_grad", "power_grad_exponent")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    x, y = d.positive(*shape), d.normal(*shape)
+    if d.int(0, 1):      # where the rules have their exceptions
+        x, y = np.where(y > 1, 0, x).astype(d.T), np.where(x > 1, 0, np.abs(y)).astype(d.T)
+    return d.call(d.normal(*shape), x, y)
+
+
+@calls("where")
+def _(d: Dice) -> Call:
+    c, x, y = _broadcast(d, 3)
+    return d.call(d.whole(2, *c).astype(bool), d.number_or(d.normal(*x), 2.0), d.normal(*y))
+
+
+# reductions: the axes that are reduced hold at least one element, the others may hold none
+def _rows(d: Dice, draw: Callable, empty: bool = False) -> tuple[np.ndarray, tuple]:
+    shape = d.draw(st.one_of(strategies.shapes(0, 4), st.sampled_from([(3, 300), (300, 3), (2, 5, 70), (33, 40)])))
+    axes = d.axes(len(shape))
+    kept = [i for i in range(len(shape)) if i not in axes]
+    if kept and d.int(0, 7) == 0:
+        shape = tuple(0 if i == kept[0] else n for i, n in enumerate(shape))
+    if empty and axes and d.int(0, 7) == 0:
+        shape = tuple(0 if i == axes[0] else n for i, n in enumerate(shape))
+    return draw(*shape), axes
+
+
+@calls("sum")
+def _(d: Dice) -> Call:
+    x, axes = _rows(d, d.pick(d.normal, lambda *s: d.whole(2, *s).astype(bool), lambda *s: d.whole(9, *s)), empty=True)
+    if d.int(0, 7) == 0:
+        x, axes = d.normal(d.pick(600, 800), d.pick(1, 3, 35)), (0,)        # slices of rows, as a bias gradient
+    return d.call(x, axes, d.pick(True, False))
+
+
+@calls("sum_to")
+def _(d: Dice) -> Call:
+    shape, _ = _broadcast(d, 2)
+    x = d.normal(*d.draw(strategies.shapes(0, 2)), *(n if n != 1 else d.int(1, 3) for n in shape))
+    return d.call(x, shape)
+
+
+calls("max", "min")(lambda d: d.call(*_rows(d, d.ties), d.pick(True, False)))
+calls("max_grad")(lambda d: d.call(*_rows(d, d.ties), False, forward=d.pick("max", "min")))
+calls("logsumexp")(lambda d: d.call(*_rows(d, d.pick(d.normal, d.ties)), d.pick(True, False)))
+calls("softmax", "log_softmax")(lambda d: d.call(*_rows(d, d.normal)))
+
+
+@calls("softmax_grad", "log_softmax_grad")
+def _(d: Dice) -> Call:
+    y, axes = _rows(d, d.normal)
+    return d.call(d.normal(*y.shape), y, axes)
+
+
+# shapes and indices
+@calls("reshape")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    return d.call(d.normal(*shape), d.pick((math.prod(shape),), shape[::-1], (1, *shape)))
+
+
+@calls("transpose")
+def _(d: Dice) -> Call:
+    shape = d.shape()
+    return d.call(d.normal(*shape), tuple(d.draw(st.permutations(range(len(shape))))))
+
+
+@calls("broadcast_to")
+def _(d: Dice) -> Call:
+    small, _ = _broadcast(d, 2)
+    return d.call(d.normal(*small), (2, *(n if n != 1 else 3 for n in small)))
+
+
+@calls("concatenate")
+def _(d: Dice) -> Call:
+    shape = d.shape(least=1)
+    axis = d.int(0, len(shape) - 1)
+    parts = [(*shape[:axis], d.int(0, 3), *shape[axis + 1:]) for _ in range(d.int(1, 3))]
+    return d.call([d.normal(*s) for s in parts], axis)
+
+
+def _padded(d: Dice) -> tuple[tuple, tuple]:
+    shape = d.draw(strategies.shapes(1, 4, smallest=1, largest=5))
+    return shape, tuple(d.pair(0, 3) for _ in shape)
+
+
+@calls("pad")
+def _(d: Dice) -> Call:
+    shape, widths = _padded(d)
+    mode = d.pick("constant", "edge")
+    return d.call(d.normal(*shape), widths, mode, d.pick(0.0, 1.5))
+
+
+@calls("pad_edge_grad")
+def _(d: Dice) -> Call:
+    shape, widths = _padded(d)
+    return d.call(d.normal(*(n + a + b for n, (a, b) in zip(shape, widths, strict=True))), widths)
+
+
+def _index(d: Dice, basic: bool = False) -> tuple[tuple, Any]:
+    shape = d.draw(strategies.shapes(1, 3, smallest=1))
+    plain = hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
+    if basic:
+        return shape, d.draw(plain)
+    masks = hnp.arrays(np.bool_, shape)
+    return shape, d.draw(st.one_of(plain, hnp.integer_array_indices(shape), masks.map(lambda m: (m,))))
+
+
+@calls("getitem")
+def _(d: Dice) -> Call:
+    shape, index = _index(d)
+    return d.call(d.normal(*shape), index)
+
+
+@calls("getitem_grad")
+def _(d: Dice) -> Call:
+    shape, index = _index(d)
+    return d.call(d.normal(*np.zeros(shape)[index].shape), index, shape)
+
+
+@calls("setitem_inplace")
+def _(d: Dice) -> Call:
+    shape, index = _index(d, basic=True)
+    return d.call(d.normal(*shape), index, d.number_or(d.normal(*np.zeros(shape)[index].shape), 1.5))
+
+
+# products
+@calls("matmul")
+def _(d: Dice) -> Call:
+    a, b = (s[-2:] for s in d.draw(strategies.broadcastable(2)))
+    m, k, n = d.draw(st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from(
+        [(1, 1, 1), (65, 3, 2), (3, 9, 66), (3, 600, 2), (64, 8, 64)])))
+    a, b = (a, b) if m * k * n < 100 else ((), (2,))
+    flip = (d.pick(False, True), d.pick(False, True))
+    x, y = ((*s, *(p[::-1] if f else p)) for s, p, f in zip((a, b), ((m, k), (k, n)), flip, strict=True))
+    return d.call(d.normal(*x), d.normal(*y), *flip)
+
+
+@calls("dense")
+def _(d: Dice) -> Call:
+    m, k, n = d.draw(st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from(
+        [(65, 3, 2), (3, 9, 66), (2, 600, 5)])))
+    return d.call(d.normal(m, k), d.normal(k, n), d.pick(None, d.normal(n)), d.pick(True, False))
+
+
+def _window(d: Dice) -> dict[str, Any]:
+    kernel, stride, dilation = d.pair(1, 3), d.pair(1, 3), d.pair(1, 2)
+    padding = (d.pair(0, 2), d.pair(0, 2))
+    extent = [(k - 1) * e + 1 for k, e in zip(kernel, dilation, strict=True)]
+    size = tuple(max(1, e - sum(p) + d.int(0, 4)) for e, p in zip(extent, padding, strict=True))
+    output = tuple((n + sum(p) - e) // s + 1 for n, p, e, s in zip(size, padding, extent, stride, strict=True))
+    return {"size": size, "output": output, "kernel": kernel, "options": (stride, padding, dilation)}
+
+
+@calls("im2col")
+def _(d: Dice) -> Call:
+    w = _window(d)
+    return d.call(d.normal(d.int(0, 2), *w["size"], d.int(1, 3)), w["kernel"], *w["options"])
+
+
+@calls("col2im")
+def _(d: Dice) -> Call:
+    w, n, c = _window(d), d.int(0, 2), d.int(1, 3)
+    return d.call(d.normal(n, *w["output"], *w["kernel"], c), (n, *w["size"], c), *w["options"])
+
+
+def _conv(d: Dice) -> tuple:
+    """(x, w, b, stride, padding, dilation, groups): now and then more pixels, filters or taps than a tile has."""
+    w = _window(d)
+    groups, c, f = d.int(1, 2), d.int(1, 2), d.int(1, 3)
+    n, size = d.int(0, 2), w["size"]
+    large = d.int(0, 9)
+    if large == 0:
+        n, size, c = 1, (size[0] + 6, size[1] + 9), 1
+    elif large == 1:
+        c, f, groups = 8, 33, 2
+    elif large == 2:
+        n, size, w["kernel"], w["options"] = 3, (16, 16), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1))     # split-K
+        c = f = groups = 1
+    x, weight = d.normal(n, *size, groups * c), d.normal(*w["kernel"], c, groups * f)
+    return x, weight, d.pick(None, d.normal(groups * f)), *w["options"], groups
+
+
+def _pooled(d: Dice) -> tuple:
+    """Likewise, with the flag `pool`, which needs an output of 2×2."""
+    x, w, b, stride, padding, dilation, groups = _conv(d)
+    x = d.normal(len(x), x.shape[1] + stride[0], x.shape[2] + stride[1], x.shape[3])
+    return x, w, b, stride, padding, dilation, groups, d.pick(True, False)
+
+
+def _need(d: Dice) -> tuple:
+    return d.pick((1, 1, 1), (1, 1, 1), (None, 1, 1), (1, None, None), (0, 1, 0), (None, None, None))
+
+
+calls("conv2d")(lambda d: d.call(*_conv(d)))
+calls("conv2d_grad")(lambda d: d.call(*_conv(d), forward="conv2d", rest=(_need(d),)))
+calls("conv_relu_pool")(lambda d: d.call(*_pooled(d)))
+calls("conv_relu_pool_grad")(lambda d: d.call(*_pooled(d), forward="conv_relu_pool", rest=(_need(d),)))
+
+
+def _pool(d: Dice, draw: Callable) -> tuple:
+    kernel, stride = d.pair(1, 3), d.pair(1, 3)
+    padding = tuple((d.int(0, k // 2), d.int(0, k // 2)) for k in kernel)
+    size = tuple(k + d.int(0, 4) for k in kernel)
+    return draw(d.int(0, 2), *size, d.int(1, 3)), kernel, stride, padding
+
+
+def _pool_grad(d: Dice) -> Call:
+    x, kernel, stride, padding = _pool(d, d.normal)
+    output = [(n + sum(p) - k) // s + 1 for n, p, k, s in zip(x.shape[1:3], padding, kernel, stride, strict=True)]
+    return d.call(d.normal(len(x), *output, x.shape[3]), x.shape, kernel, stride, padding, d.pick(True, False))
+
+
+calls("max_pool2d")(lambda d: d.call(*_pool(d, d.ties)))
+calls("max_pool2d_grad")(lambda d: d.call(*_pool(d, d.ties), forward="max_pool2d"))
+calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
+calls("avg_pool2d_grad")(_pool_grad)
+
+
+def _logits(d: Dice) -> tuple:
+    n, k = d.draw(st.one_of(st.tuples(st.integers(0, 4), st.integers(1, 12)), st.sampled_from([(70, 10), (3, 100)])))
+    return d.normal(n, k), d.whole(k, n)
+
+
+calls("softmax_cross_entropy")(lambda d: d.call(*_logits(d)))
+calls("softmax_cross_entropy_grad")(lambda d: d.call(*_logits(d), forward="softmax_cross_entropy"))
+
+
+def _place(d: Dice) -> tuple:
+    """Seed, stream, step and first sample of a sequence of random numbers."""
+    return d.pick(0, 7, 2**63), d.int(0, 3), d.pick(0, 1, 2**40), d.pick(0, 5, 2**33)
+
+
+calls("random_bits")(lambda d: d.call(d.shape(least=1), *_place(d)))
+calls("dropout")(lambda d: d.call(d.normal(*d.shape(least=1)), d.pick(0.0, 0.25, 0.5, 1.0), *_place(d)))
+calls("dropout_grad")(lambda d: d.call(d.normal(*d.shape(least=1)), d.pick(0.25, 0.5), *_place(d), forward="dropout"))
+
+
+# optimisers: flat vectors, in place
+def _step(d: Dice, vectors: int, *rest: Any, optional: bool = False) -> Call:
+    n = d.pick(0, 1, 7, 300)
+    states = [np.abs(d.normal(n)) for _ in range(vectors)]
+    if optional:
+        states.append(d.pick(None, d.normal(n)))
+    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
+    return d.call(d.normal(n), d.normal(n), *states, np.array([0.1, d.pick(0.0, 4.0)]), loss, *rest, any_layout=False)
+
+
+calls("sgd_step")(lambda d: _step(d, 0, 0.9, d.pick(True, False), d.pick(0.0, 0.1), optional=True))
+calls("adam_step")(lambda d: _step(d, 2, 0.9, 0.999, 1e-8, d.pick(0.0, 0.1), d.pick(True, False)))
+calls("rmsprop_step")(lambda d: _step(d, 1, 0.99, 1e-8, 0.9, d.pick(0.0, 0.1), optional=True))
+calls("adagrad_step")(lambda d: _step(d, 1, 1e-10, d.pick(0.0, 0.1), d.pick(0.0, 0.1)))
+
+# arrays
+calls("asarray")(lambda d: d.call(d.normal(*d.shape()), d.pick(None, *FLOATS)))
+calls("numpy")(lambda d: d.call(d.pick(d.normal, lambda *s: d.whole(2, *s).astype(bool))(*d.shape())))
+calls("full")(lambda d: d.call(d.shape(), d.pick(0, 1, -2.5), d.pick(*FLOATS, np.dtype(np.int64), np.dtype(bool))))
+calls("astype")(lambda d: d.call(d.pick(d.normal, lambda *s: d.whole(3, *s))(*d.shape()),
+                                 d.pick(*FLOATS, np.dtype(np.int64), np.dtype(np.int32), np.dtype(bool))))
+
+
+@calls("copyto")
+def _(d: Dice) -> Call:
+    small, full = _broadcast(d, 2)
+    shape = np.broadcast_shapes(small, full)
+    return d.call(d.normal(*shape), d.pick(d.normal(*small), d.whole(5, *small), 1.5))
+
+
+@st.composite
+def drawn(draw: Callable, name: str) -> Call:
+    call = CALLS[name](Dice(draw))
+    if name in ("copyto", "setitem_inplace") and call.layouts[0] == "stride 0":      # nobody writes to such a view
+        call.layouts = ("spread", *call.layouts[1:])
+    return call
+
+
+def each(name: str, count: int, test: Callable[[Call], Any], **options: Any) -> None:
+    """Runs a test on `count` calls of a kernel."""
+    @settings(max_examples=count, **options)
+    @given(drawn(name))
+    def on_each(call: Call) -> None:
+        test(call)
+
+    on_each()

@@ -1,0 +1,154 @@
+"""The CUDA backend, kernel by kernel, against the numpy backend: every name of the contract, on the simulator in its
+checking mode (every access looked at, each launch in four orders of its threads) and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tests import cuda_calls, cuda_parity
+from tinynet.backends.cuda import Cuda
+from tinynet.backends.cuda.table import TABLE
+
+BACKENDS = ["simulator", pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(scope="session")
+def checking():
+    """The simulator in checking mode. In CI it must be there."""
+    from tinynet.backends.cuda.simulator import SimulatorLauncher
+    try:
+        launcher = SimulatorLauncher(check=True)
+    except tn.backends.BackendError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run the simulator: {error}")
+        pytest.skip(str(error))
+    launcher.prepare()
+    return Cuda("simulator", launcher)
+
+
+@pytest.fixture(params=BACKENDS)
+def be(request):
+    return request.getfixturevalue("checking") if request.param == "simulator" else tn.backends.get("cupy")
+
+
+# ---- every name of the contract ------------------------------------------------------------------------------
+
+OTHERWISE = {"empty": "test_arrays", "owns": "test_views_and_owners", "may_share_memory": "test_views_and_owners"}
+SLOW = {"conv2d": 15, "conv2d_grad": 15, "conv_relu_pool": 8, "conv_relu_pool_grad": 12, "matmul": 20, "dense": 12}
+
+
+def test_every_kernel_of_the_contract_is_called():
+    assert set(cuda_calls.NAMES) == set(cuda_calls.CALLS) | set(OTHERWISE)
+    assert all(test in globals() for test in OTHERWISE.values())
+
+
+@pytest.mark.parametrize("name", cuda_calls.CALLS)
+def test_kernel(be, name):
+    cuda_calls.each(name, SLOW.get(name, 25), lambda call: cuda_parity.check(be, name, call))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_grad", "conv_relu_pool_grad"])
+def test_convolution_by_im2col(be, name, monkeypatch):
+    """The teaching path computes the same."""
+    monkeypatch.setattr(be, "conv_path", "im2col")
+    cuda_calls.each(name, 12, lambda call: cuda_parity.check(be, name, call))
+
+
+def test_arrays(be):
+    x = be.empty((2, 0, 3), np.float32)
+    assert (x.shape, x.dtype) == ((2, 0, 3), np.dtype(np.float32)) and be.empty((), "float64").shape == ()
+    assert be.asarray(x) is x and be.asarray([1.5, 2]).dtype == np.float64
+    host = np.arange(6.0)
+    mine = be.asarray(host)
+    host[:] = 0
+    assert be.numpy(mine).tolist() == [0, 1, 2, 3, 4, 5], "shares memory with the host's array"
+
+
+def test_views_and_owners(be):
+    x, other = be.asarray(np.zeros((3, 4), np.float32)), be.asarray(np.zeros((3, 4), np.float32))
+    views = [x[1:], x[:, ::2], x[::-1, ::-1], be.reshape(x, (4, 3)), be.transpose(x, (1, 0)), x[1:2],
+             be.broadcast_to(x, (2, 3, 4)), be.broadcast_to(x[1:2, :1], (5, 4)), be.getitem(x, (1, 2))]
+    assert be.owns(x) and be.owns(be.copy(x[1:]))
+    for view in views:
+        assert not be.owns(view) and be.may_share_memory(x, view) and be.may_share_memory(view, view)
+        assert not be.may_share_memory(view, other) and not be.may_share_memory(other, view)
+    assert not be.may_share_memory(x[:1], x[2:]) and not be.may_share_memory(x, x[:0])
+
+
+def test_views_are_views(be):
+    """reshape, transpose, broadcast_to and basic indices share memory where NumPy's do."""
+    x = be.asarray(np.zeros((2, 3), np.float32))
+    for y in (be.reshape(x, (6,)), be.reshape(x, (3, 2)), be.transpose(x, (1, 0)), be.getitem(x, (0, slice(1, 2))),
+              be.reshape(be.transpose(x[:1], (1, 0)), (3,))):
+        be.copyto(y, 5.0)
+        assert be.numpy(x).max() == 5
+        be.copyto(x, 0.0)
+
+
+def test_more_axes_than_kernels_take(be):
+    x = be.asarray(np.zeros((1,) * 9, np.float32))
+    for mistake in (lambda: be.copyto(x, x[..., ::-1]), lambda: be.add(x, be.asarray(np.zeros(2, np.float32)))):
+        with pytest.raises(ValueError, match="9 axes; the CUDA kernels take up to 8"):
+            mistake()
+
+
+def test_integer_arrays_as_index_are_refused_for_writing(be):
+    with pytest.raises(IndexError, match="takes ints and slices"):
+        be.setitem_inplace(be.asarray(np.zeros(3)), np.array([0, 0]), 1.0)
+
+
+def test_indices_on_the_device(be):
+    x = np.arange(12.0).reshape(4, 3)
+    assert be.numpy(be.getitem(be.asarray(x), be.asarray(np.array([2, 0])))).tolist() == x[[2, 0]].tolist()
+
+
+def test_integers_and_mixed_types(be):
+    """Integers are computed as int64, float16 in float32; a mixture as NumPy promotes it."""
+    i, f = np.arange(6).reshape(2, 3), np.ones((3, 2), np.float32)
+    for x, y in ((i, i.T), (i, f), (i.astype(np.int32), f.astype(np.float64))):
+        z = be.matmul(be.asarray(x), be.asarray(y))
+        cuda_parity.agree(be.numpy(z), x @ y)
+    assert be.add(be.asarray(i.astype(np.int32)), 1).dtype == np.int64
+    assert be.sum(be.asarray(f.astype(np.float16)), (0,)).dtype in (np.float16, np.float32)
+
+
+# ---- the rungs of the ladders, which no backend uses ---------------------------------------------------------------
+
+@pytest.mark.parametrize("kernel", ["row_sum_naive", "row_sum_warp", "row_sum"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 0), (7, 33), (3, 1100), (300, 2)])
+@pytest.mark.parametrize("dtype", cuda_calls.FLOATS)
+def test_sums_on_the_ladder(be, kernel, shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    y = be.empty(shape[:1], dtype)
+    be.launch(kernel, be.asarray(x), y, *shape)
+    cuda_parity.agree(be.numpy(y), x.sum(1))
+
+
+@pytest.mark.parametrize("kernel", ["gemm_naive", "gemm_tiled"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 0, 2), (17, 5, 33), (16, 16, 16), (5, 40, 20)])
+@pytest.mark.parametrize("dtype", cuda_calls.FLOATS)
+def test_products_on_the_ladder(be, kernel, sizes, dtype):
+    m, k, n = sizes
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    z = be.empty((m, n), dtype)
+    be.launch(kernel, be.asarray(x), be.asarray(y), z, m, n, k)
+    cuda_parity.agree(be.numpy(z), x @ y)
+
+
+LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled"}
+
+
+def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):
+    """By some kernel of the contract, or above as a rung of a ladder."""
+    launched = set()
+    real = checking.launch
+    monkeypatch.setattr(checking, "launch", lambda name, *a, **k: (launched.add(name), real(name, *a, **k)))
+
+    for name in cuda_calls.CALLS:
+        cuda_calls.each(name, 10, lambda call, name=name: cuda_parity.run(checking, name, call))
+    assert launched | LADDER == {kernel for entries in TABLE.values() for kernel in entries}
