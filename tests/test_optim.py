@@ -1,5 +1,7 @@
 """Optimisers against the rules as published, the flat buffer, and clipping."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -284,4 +286,4 @@ def test_schedules():
     rates = [s.cosine(t, total=10, warmup=2, final=0.1) for t in range(12)]
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[10] == rates[11] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[2:]))

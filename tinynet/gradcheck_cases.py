@@ -172,9 +172,10 @@ for _label, _index in {
         "bool": np.array([True, False, True])}.items():
     case("getitem", ops.getitem, normal(3, 4), index=_index, label=_label)
 
-for _shapes in (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)),
-                ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((2, 2, 3), (3,)),
-                ((0, 3), (3, 2)), ((2, 0), (0, 3))):
+_MATMUL: tuple = (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)),
+                  ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((2, 2, 3), (3,)),
+                  ((0, 3), (3, 2)), ((2, 0), (0, 3)))
+for _shapes in _MATMUL:
     case("matmul", ops.matmul, normal(*_shapes[0]), normal(*_shapes[1]))
 case("matmul", lambda x: x @ x, normal(3, 3), label="one tensor twice")
 case("matmul", lambda x: x @ x.T, normal(3, 2), label="with its transpose")

@@ -55,7 +55,8 @@ class Arrays:
 
     def fill(self, y: Array, value: float) -> None:
         """y[...] = value, for a C-contiguous y."""
-        bits = np.array([value]).astype(y.dtype).view(RAW[y.dtype.itemsize]).item()      # on the host
+        number: np.ndarray = np.array([value], dtype=None).astype(y.dtype)      # on the host
+        bits = number.view(RAW[y.dtype.itemsize]).item()
         self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
 
     def owns(self, x: Array) -> bool:
