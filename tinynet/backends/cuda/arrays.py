@@ -10,7 +10,7 @@ import numpy as np
 
 Array = Any
 
-RAW = {1: np.dtype(np.uint8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}
+RAW: dict[int, Any] = {1: np.dtype(np.uint8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}
 COMPUTED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64))
 
 
@@ -55,7 +55,7 @@ class Arrays:
 
     def fill(self, y: Array, value: float) -> None:
         """y[...] = value, for a C-contiguous y."""
-        number: np.ndarray = np.array([value], dtype=None).astype(y.dtype)      # on the host
+        number: np.ndarray = np.array([value]).astype(y.dtype)      # on the host
         bits = number.view(RAW[y.dtype.itemsize]).item()
         self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
 
