@@ -161,8 +161,9 @@ template <typename T> struct TurnedWeights {
 // a stack of partial sums.
 
 template <typename T>
-__global__ void __launch_bounds__(128) conv_forward(In<T> x, In<T> w, In<T> bias, Out<T> y, i64 rows, i64 columns,
-                                                    i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
+__global__ void __launch_bounds__(128, BLOCKS<T>)
+conv_forward(In<T> x, In<T> w, In<T> bias, Out<T> y, i64 rows, i64 columns, i64 depth, i64 batches, i64 slice,
+             bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
     Place p = place_of(rows, columns, depth, slice);
     i64 group = p.batch;
@@ -175,8 +176,9 @@ __global__ void __launch_bounds__(128) conv_forward(In<T> x, In<T> w, In<T> bias
 }
 
 template <typename T>
-__global__ void __launch_bounds__(128) conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns,
-                                                       i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
+__global__ void __launch_bounds__(128, BLOCKS<T>)
+conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns, i64 depth, i64 batches, i64 slice,
+                bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
     Place p = place_of(rows, columns, depth, slice);
     i64 group = p.batch;
@@ -189,8 +191,9 @@ __global__ void __launch_bounds__(128) conv_input_grad(In<T> g, In<T> w, In<T> b
 }
 
 template <typename T>
-__global__ void __launch_bounds__(128) conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns,
-                                                        i64 depth, i64 batches, i64 slice, bool relu, Ints<25> sizes) {
+__global__ void __launch_bounds__(128, BLOCKS<T>)
+conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns, i64 depth, i64 batches, i64 slice,
+                 bool relu, Ints<25> sizes) {
     Conv s = conv_of(sizes);
     Place p = place_of(rows, columns, depth, slice);
     i64 group = p.batch;

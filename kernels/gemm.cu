@@ -49,8 +49,9 @@ __global__ void gemm_tiled(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i6
 // `add_slices` adds up in a fixed order. (Atomics would save that pass, and never repeat bit for bit.)
 // Launch: (tiles of z · batches, slices) blocks of 128 threads.
 template <typename T, bool TX, bool TY>
-__global__ void __launch_bounds__(128) gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth,
-                                            i64 batches, i64 slice, bool relu, i64 x_step, i64 y_step) {
+__global__ void __launch_bounds__(128, BLOCKS<T>)
+gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth, i64 batches, i64 slice, bool relu,
+     i64 x_step, i64 y_step) {
     Place p = place_of(rows, columns, depth, slice);
     Matrix<T, !TX> a{x, p.batch * x_step, rows, TX ? 1 : depth, TX ? rows : 1};
     Matrix<T, TY> b{y, p.batch * y_step, columns, TY ? depth : 1, TY ? 1 : columns};

@@ -28,6 +28,7 @@
 constexpr int TILE = 64;                     // rows and columns of C that a block computes
 constexpr int DEPTH = 8;                     // how much of k a step covers
 constexpr int THREADS = 128;                 // of a block: 8 × 16
+template <typename T> constexpr int BLOCKS = sizeof(T) == 4 ? 4 : 2;    // side by side on a multiprocessor
 constexpr int ROWS = 8, COLUMNS = 4;         // outputs a thread: 8 neighbouring rows, every 16th column
 constexpr int ACROSS = TILE / COLUMNS;       // threads side by side
 constexpr int FETCHES = TILE * DEPTH / THREADS;    // elements of each operand that a thread fetches at a step
