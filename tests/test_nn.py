@@ -249,7 +249,8 @@ def test_the_seed_fixes_the_weights():
 
 
 @given(h=st.integers(5, 11), w=st.integers(5, 11), c=st.sampled_from([1, 2, 3]), filters=st.sampled_from([1, 4]),
-       k=st.sampled_from([1, 2, 3]), separate_relu=st.booleans(), pool=st.booleans(), padding=st.sampled_from([0, "same"]),
+       k=st.sampled_from([1, 2, 3]), separate_relu=st.booleans(), pool=st.booleans(),
+       padding=st.sampled_from([0, "same"]),
        ties=st.booleans(), seed=st.integers(0, 99))
 def test_fused_equals_unfused(h, w, c, filters, k, separate_relu, pool, padding, ties, seed):
     tn.seed(seed)
@@ -288,7 +289,7 @@ def test_fusion_lets_nan_through():
 
 
 def test_fusion_can_be_switched_off_for_good_and_back():
-    from tinynet.nn.sequential import fusing
+    from tinynet.nn.fusion import fusing
     nn.set_fusion(False)
     assert not fusing()
     nn.set_fusion(True)

@@ -26,7 +26,7 @@ from .checkpoint import CheckpointError
 from .data import Loader
 from .diagnose import explain
 from .nn.module import Module
-from .nn.sequential import fusing
+from .nn.fusion import fusing
 from .ops import random
 from .parallel import Trainer
 from .progress import Display

@@ -4,11 +4,12 @@ from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from .conv import Conv2d
 from .dense import Dense, Flatten
+from .fusion import set_fusion
 from .layout import from_torch, to_torch
 from .module import Module, Parameter
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
-from .sequential import Sequential, set_fusion
+from .sequential import Sequential
 
 __all__ = [
     "GELU", "AvgPool2d", "Conv2d", "Dense", "Dropout", "Flatten", "GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "Module",

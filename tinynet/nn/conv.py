@@ -10,8 +10,8 @@ from ..ops.conv import Pair, pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
+from .fusion import fusing
 from .module import Module, Parameter
-from .sequential import fusing
 
 
 class Conv2d(Module):

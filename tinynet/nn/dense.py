@@ -9,8 +9,8 @@ from .. import ops
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
+from .fusion import fusing
 from .module import Module, Parameter
-from .sequential import fusing
 
 
 class Dense(Module):

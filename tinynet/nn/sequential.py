@@ -7,31 +7,12 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
+from .activation import ReLU
+from .conv import Conv2d
+from .dense import Dense
+from .fusion import fusing
 from .module import Module
-
-_fusion = True
-
-
-def fusing() -> bool:
-    """Whether fused operations may be used."""
-    return _fusion
-
-
-class set_fusion:
-    """`set_fusion(False)` runs every layer as its own operation, from now on or for a `with` block.
-
-    Fused and unfused agree to rounding; only speed and memory differ.
-    """
-
-    def __init__(self, flag: bool):
-        global _fusion
-        self._previous, _fusion = _fusion, bool(flag)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None:
-        global _fusion
-        _fusion = self._previous
+from .pool import MaxPool2d
 
 
 class Sequential(Module):
@@ -58,20 +39,15 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         i = 0
         while i < len(self.layers):
-            fused, length = self._fused(i) if _fusion else (None, 1)
+            fused, length = self._fused(i) if fusing() else (None, 1)
             x = fused(x) if fused else self.layers[i](x)
             i += length
         return x
 
     def _fused(self, i: int) -> tuple[Callable | None, int]:
         """The operation that does layers i, i+1, … in one step, and how many; (None, 1) where there is none."""
-        from .activation import ReLU
-        from .conv import Conv2d
-        from .dense import Dense
-        from .pool import MaxPool2d
-
         first, length = self.layers[i], 1
-        if first.built is None or not isinstance(first, Conv2d | Dense) or first._hooks:
+        if first.built is None or type(first) not in (Conv2d, Dense) or first._hooks:     # a subclass may differ
             return None, 1
         rest = self.layers[i + 1 : i + 3]
         relu = first.activation is ops.relu
@@ -79,6 +55,7 @@ class Sequential(Module):
             relu, length, rest = True, 2, rest[1:]
         if not relu:
             return None, 1
+        assert isinstance(first, Conv2d | Dense)
         if isinstance(first, Dense):
             return (lambda x: ops.dense(x, first.weight, first.bias, relu=True)), length
         pool = bool(rest) and type(rest[0]) is MaxPool2d and rest[0].built is not None and not rest[0]._hooks and (

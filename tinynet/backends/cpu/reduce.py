@@ -48,7 +48,7 @@ def max_grad(g, saved, *, out=None):
     winner, shape, kept, axes = saved
     order = kept + axes
     moved = tuple(shape[i] for i in order)
-    rows = np.zeros(winner.shape[:-1] + (math.prod(shape[i] for i in axes),), g.dtype)
+    rows = np.zeros((*winner.shape[:-1], math.prod(shape[i] for i in axes)), g.dtype)
     np.put_along_axis(rows, winner, g.reshape(winner.shape), -1)
     dx = rows.reshape(moved).transpose(np.argsort(order))
     return np.asarray(dx, order="C") if out is None else _into(out, dx)
