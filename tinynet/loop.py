@@ -25,8 +25,8 @@ from .backends.cpu import conv
 from .checkpoint import CheckpointError
 from .data import Loader
 from .diagnose import explain
-from .nn.module import Module
 from .nn.fusion import fusing
+from .nn.module import Module
 from .ops import random
 from .parallel import Trainer
 from .progress import Display

@@ -26,8 +26,8 @@ from . import backends
 from .backends.cpu import conv, memory
 from .backends.cpu.team import LINE, ReplicaError, Team, shared_array, usable_cores
 from .nn import Module
-from .nn.module import Parameter
 from .nn.fusion import fusing
+from .nn.module import Parameter
 from .ops import random, softmax_cross_entropy
 from .optim import clip_grad_norm
 from .optim.optimizer import Optimizer

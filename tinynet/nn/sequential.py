@@ -46,19 +46,19 @@ class Sequential(Module):
 
     def _fused(self, i: int) -> tuple[Callable | None, int]:
         """The operation that does layers i, i+1, … in one step, and how many; (None, 1) where there is none."""
-        first, length = self.layers[i], 1
-        if first.built is None or type(first) not in (Conv2d, Dense) or first._hooks:     # a subclass may differ
+        first: Any = self.layers[i]
+        length = 1
+        if first.built is None or first._hooks or not _is(first, Conv2d, Dense):
             return None, 1
         rest = self.layers[i + 1 : i + 3]
         relu = first.activation is ops.relu
-        if first.activation is None and rest and type(rest[0]) is ReLU and rest[0].built and not rest[0]._hooks:
+        if first.activation is None and rest and _is(rest[0], ReLU) and rest[0].built and not rest[0]._hooks:
             relu, length, rest = True, 2, rest[1:]
         if not relu:
             return None, 1
-        assert isinstance(first, Conv2d | Dense)
         if isinstance(first, Dense):
             return (lambda x: ops.dense(x, first.weight, first.bias, relu=True)), length
-        pool = bool(rest) and type(rest[0]) is MaxPool2d and rest[0].built is not None and not rest[0]._hooks and (
+        pool = bool(rest) and _is(rest[0], MaxPool2d) and rest[0].built is not None and not rest[0]._hooks and (
             rest[0].kernel_size == rest[0].stride == (2, 2) and rest[0].padding in (0, (0, 0), "valid"))
         return (lambda x: first.conv(x, ops.conv_relu_pool, pool=pool)), length + pool
 
@@ -70,3 +70,8 @@ class Sequential(Module):
 
     def __iter__(self) -> Any:
         return iter(self.layers)
+
+
+def _is(layer: Any, *kinds: type) -> bool:
+    """Whether the layer is of one of these classes itself; what a subclass does is its own."""
+    return type(layer) in kinds
