@@ -55,11 +55,15 @@ mode = _Mode()
 class no_grad:
     """`with no_grad():` (or `@no_grad()` on a function): operations are computed but not recorded."""
 
+    def __init__(self) -> None:
+        self.previous: list[bool] = []      # a stack: one instance may be entered again inside itself
+
     def __enter__(self) -> None:
-        self.previous, mode.recording = mode.recording, False
+        self.previous.append(mode.recording)
+        mode.recording = False
 
     def __exit__(self, *_: object) -> None:
-        mode.recording = self.previous
+        mode.recording = self.previous.pop()
 
     def __call__(self, function: Callable) -> Callable:
         @functools.wraps(function)
@@ -246,11 +250,13 @@ def grad(y: Tensor, xs: Any, g: Any = None, *, create_graph: bool = False) -> An
         if not isinstance(x, Tensor) or x.node is None:
             raise ValueError("grad: xs must be tensors through which gradients flow; "
                              f"got {x!r:.80}, which does not require a gradient")
-    nodes = {x.node: None for x in wanted}
+    nodes = {x.node for x in wanted}
     found = {node: _own(node.be, d, made)
              for node, d, made in sweep(*_seed("grad", y, g)) if node in nodes}
     out = [Tensor(found[x.node] if x.node in found else x.backend.full(x.shape, 0, x.dtype), x.backend)
            for x in wanted]
+    if len(nodes) < len(wanted):      # a tensor named twice gets an array for each
+        out = [Tensor(d.backend.copy(d.data), d.backend) for d in out]
     return out[0] if isinstance(xs, Tensor) else out
 
 

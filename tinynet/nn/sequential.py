@@ -50,7 +50,7 @@ class Sequential(Module):
         length = 1
         if first.built is None or first._hooks or not _is(first, Conv2d, Dense):
             return None, 1
-        rest = self.layers[i + 1 : i + 3]
+        rest: list[Any] = self.layers[i + 1 : i + 3]
         relu = first.activation is ops.relu
         if first.activation is None and rest and _is(rest[0], ReLU) and rest[0].built and not rest[0]._hooks:
             relu, length, rest = True, 2, rest[1:]
