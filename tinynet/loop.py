@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .nn.module import Module
 from .ops import random
 from .parallel import Trainer
 from .progress import Display
+from .tensor import Tensor
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
 STOP = "stop"           # what a callback gives back to end the training after this epoch
@@ -149,7 +150,7 @@ class Run:
         self.model.train()
         self.mark = time.perf_counter()
         with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:   # type: ignore[type-var]
-            for x, y in batches:
+            for x, y in self._moved(batches):
                 self._step(x, y)
                 self._interrupted()
         self._tick()
@@ -161,6 +162,14 @@ class Run:
         self.loader.set_epoch(self.first + p.epoch)
         self._write_csv()
         self.display.end(row)
+
+    def _moved(self, batches: Iterator) -> Iterator:
+        """The batches, on a device ahead of the step where the model is on one."""
+        first = self.model.parameters()[0]
+        be: Any = first.backend
+        if not hasattr(be, "ahead"):
+            return batches
+        return ((Tensor(x, be), y) for x, y in be.ahead((x.astype(first.dtype, copy=False), y) for x, y in batches))
 
     def _step(self, x: np.ndarray, y: np.ndarray) -> None:
         p, draws = self.progress, dict(random.state.steps)

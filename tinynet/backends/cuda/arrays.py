@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Arrays:
 
     def numpy(self, x: Array) -> np.ndarray:
         return self.launcher.asnumpy(self.contiguous(x))
+
+    def ahead(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """Batches (x, y) of host arrays, with x as own arrays whose copies run ahead of the steps that use them."""
+        return self.launcher.ahead(batches)
 
     def empty(self, shape: tuple, dtype: Any) -> Array:
         return self.launcher.empty(tuple(shape), np.dtype(dtype))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,32 @@ class CupyLauncher(Launcher):
         else:
             to.data.copy_from_device_async(source.data, source.nbytes, stream)
 
+    def ahead(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """(x, y) with x on the device: copied from pinned memory, on a stream of its own, one batch ahead.
+
+        A pinned buffer is written again only after the copy from it has ended; the new array's memory may have
+        been another's a moment ago, so the copy first waits for the steps that were queued before it.
+        """
+        cuda = self.cupy.cuda
+        copies, pinned = cuda.Stream(non_blocking=True), [_Pinned(cuda) for _ in range(3)]
+        waiting: deque[tuple] = deque()
+        for k, (x, y) in enumerate(batches):
+            source = pinned[k % 3].holding(x)
+            copies.wait_event(cuda.get_current_stream().record())
+            with copies:
+                array = self.empty(x.shape, x.dtype)
+                array.set(source, stream=copies)
+            pinned[k % 3].copied = copies.record()
+            waiting.append((array, y, pinned[k % 3].copied))
+            if len(waiting) > 1:
+                yield self._arrived(*waiting.popleft())
+        while waiting:
+            yield self._arrived(*waiting.popleft())
+
+    def _arrived(self, array: Any, y: Any, copied: Any) -> tuple:
+        self.cupy.cuda.get_current_stream().wait_event(copied)
+        return array, y
+
     def synchronize(self) -> None:
         """Wait until the work of the current stream is done."""
         self.cupy.cuda.get_current_stream().synchronize()
@@ -115,6 +142,25 @@ class CupyLauncher(Launcher):
 
     def pointer(self, array: Any) -> Any:
         return np.uint64(0) if array is None else array
+
+
+class _Pinned:
+    """A buffer of page-locked host memory, from which the device copies by itself."""
+
+    def __init__(self, cuda: Any):
+        self.cuda = cuda
+        self.memory: Any = None
+        self.copied: Any = None
+
+    def holding(self, x: np.ndarray) -> np.ndarray:
+        """x's values in this buffer, as soon as the copy that last read it has ended."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        if self.memory is None or self.memory.size() < x.nbytes:
+            self.memory = self.cuda.alloc_pinned_memory(max(x.nbytes, 1))
+        array: np.ndarray = np.frombuffer(self.memory, x.dtype, x.size).reshape(x.shape)
+        np.copyto(array, x)
+        return array
 
 
 def options(name: str) -> tuple[str, ...]:

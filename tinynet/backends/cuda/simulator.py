@@ -16,7 +16,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class SimulatorLauncher(Launcher):
         if not (to.flags.c_contiguous and source.flags.c_contiguous):
             raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
         np.copyto(to.view(np.ndarray), source.view(np.ndarray))
+
+    def ahead(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """(x, y) with x here; there is nothing to run ahead of."""
+        for x, y in batches:
+            yield self.asarray(x), y
 
     def synchronize(self) -> None:
         """Wait until all launches are done; here they always are."""
