@@ -38,6 +38,9 @@ class Call:
         show = lambda a: f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else repr(a)   # noqa: E731
         return f"Call({', '.join(map(show, self.args))}, {self.forward}, {self.rest}, {self.layouts})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:      # what Hypothesis prints of a failing call
+        printer.text(repr(self))
+
 
 class Dice:
     """What a call is made of."""

@@ -3,7 +3,10 @@ arithmetic but our kernels' (the simulator's arrays refuse any other)."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +148,18 @@ def test_a_loss_that_is_not_finite_changes_nothing(backend):
         loss.backward()
         step.step(loss)
         np.testing.assert_allclose(w.numpy(), expected, rtol=1e-6)
+
+
+def test_the_benchmark_has_right_calls(backend, capsys):
+    """Its cases run, at a small size; without a GPU it says so in a sentence and ends well."""
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", Path(__file__).parents[1] / "benchmarks" / "gpu.py")
+    gpu = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(gpu)
+    sys.path[:] = path
+    cases = list(gpu.cases(tn.backends.get(backend), n=2, side=8))
+    for case in cases:
+        case.call()
+    assert len({case.name for case in cases}) == len(cases) > 30
+    if tn.backends.why_not("cupy"):
+        assert gpu.main([]) == 0 and "No GPU was measured: the cupy backend needs" in capsys.readouterr().out

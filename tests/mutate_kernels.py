@@ -1,0 +1,253 @@
+"""Break every CUDA kernel, and see whether the suite notices: `python -m tests.mutate_kernels [FILE…] [--all]`.
+
+Each mutant changes one place of one file in kernels/: an index off by one, a bound that is one too far or dropped, a
+missing barrier, a reduction that is too narrow, two sizes swapped, a sign. It runs on the checking simulator,
+against the calls of cuda_calls.py whose kernels use that place. Of each kind of change a function gets the first
+and the last place where it fits; with --all, every place.
+
+Prints a table and every mutant that survived; exits with 1 if one did. A mutant that computes the same cannot be
+noticed: EQUIVALENT lists those, each with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase
+
+from tests import cuda_calls, cuda_parity, test_cuda_backend
+from tinynet.backends.cuda import Cuda, sources
+from tinynet.backends.cuda.launcher import KernelError
+from tinynet.backends.cuda.simulator import SimulatorLauncher
+from tinynet.backends.cuda.table import TABLE, Entry
+
+SECONDS = 60       # a mutant that runs for so long has been noticed
+EXAMPLES = 20
+
+SWAPS = [("SH", "SW"), ("KH", "KW"), ("OH", "OW"), ("DH", "DW"), ("H", "W"), ("top", "left"), ("rows", "columns"),
+         ("x_step", "y_step"), ("beta1", "beta2"), ("c", "f"), ("first", "end")]
+RULES: list[tuple[str, str, Any]] = [
+    ("no barrier", r"__syncthreads\(\);", ""),
+    ("narrow reduction", r"WARP / 2", "WARP / 4"),
+    ("bound + 1", r"(?<=[\w\])]) < (?=[\w(])", " <= "),
+    ("bound - 1", r" >= ", " > "),
+    ("bound dropped", r"if \([^;{}?]*\) (continue|return);", ";"),
+    ("and/or", r" && ", " || "),
+    ("index + 1", r"(?<=\w\[)([^\[\]]+)(?=\])", r"\1 + 1"),
+    ("sign", r" \+ | - |\+=|-=", lambda m: m[0].replace("+", "~").replace("-", "+").replace("~", "-")),
+    ("product", r" \* ", " + "),
+    ("zero", r"T\(0\)|\b0(?=;)", lambda m: m[0].replace("0", "1")),
+    *((f"{a} for {b}", rf"(?<![\w<])(?<!i32 )(?<!i64 )(s\.|p\.|by_)?({a}|{b})\b(?! = )",
+       lambda m, a=a, b=b: (m[1] or "") + (b if m[2] == a else a)) for a, b in SWAPS),
+]
+
+# the change and its line → why the mutant computes the same
+EQUIVALENT: dict[str, str] = {}
+
+
+@dataclass
+class Mutant:
+    file: str                  # the .cu file
+    text: str                  # what it becomes
+    kernels: tuple[str, ...]   # those that the change is part of
+    op: str | None             # of elementwise.cu: the function that was changed
+    where: str                 # the function
+    rule: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.rule} in `{self.line}`"
+
+
+# ---- what there is to break ------------------------------------------------------------------------------------
+
+
+FUNCTION = re.compile(r"^(?:template[^\n]*\n)?(?:__global__|__device__|struct|template)[^;{]*?\{", re.MULTILINE)
+MACRO = re.compile(r"^(?:UNARY|BINARY|GRADIENT|COMPARE)\((\w+), .*?\)(?=\s*(?://[^\n]*)?\n(?:[A-Z\n/]|template))",
+                   re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"(\w+)\s*(?=\()|struct\s+(\w+)")
+
+
+def parts(text: str) -> Iterator[tuple[str, int, int]]:
+    """(name, start, end) of each function, struct and macro call at the top level of a file."""
+    code = re.sub(r"//[^\n]*", lambda m: " " * len(m[0]), text)
+    for match in FUNCTION.finditer(code):
+        depth, end = 1, match.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(code[end], 0)
+            end += 1
+        found = NAME.search(match[0].replace("__launch_bounds__(", "").replace("__align__(", ""))
+        yield (found[1] or found[2]) if found else "?", match.start(), end
+    for match in MACRO.finditer(text):
+        yield match[1], match.start(), match.end()
+
+
+def users(text: str, name: str, kernels: dict[str, Any]) -> tuple[str, ...]:
+    """The kernels whose code reaches `name`, through helpers too."""
+    bodies = {n: text[a:b] for n, a, b in parts(text)}
+    reached = {name}
+    while True:
+        words = re.compile(rf"\b({'|'.join(reached)})\b")
+        more = {n for n, body in bodies.items() if n not in reached and words.search(body)}
+        if not more:
+            return tuple(k for k in kernels if k in reached)
+        reached |= more
+
+
+def mutants(file: str, everything: bool) -> Iterator[Mutant]:
+    """Of one .cu file and the header that it stands for: warp_sum is broken in reduce.cu, the tile loop in gemm.cu."""
+    own = sources.read(file)
+    kernels = sources.kernels(own)
+    for part in [file, *{"reduce.cu": ["tinynet.cuh"], "gemm.cu": ["gemm.cuh"]}.get(file, [])]:
+        text = sources.read(part)
+        for name, start, end in parts(text):
+            kind = text[start:].partition("(")[0]
+            used = {"UNARY": ("unary",), "BINARY": ("binary",), "GRADIENT": ("binary",), "COMPARE": ("compare",)}.get(
+                kind) or users(text if part == file else text + own, name, kernels)
+            for rule, pattern, replacement in RULES if used else ():
+                sites = list(places(text, start, end, pattern))
+                for match in sites if everything or len(sites) < 3 else (sites[0], sites[-1]):
+                    new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+                    changed = text[: match.start()] + new + text[match.end():]
+                    line = text[text.rfind("\n", 0, match.start()) + 1: text.find("\n", match.end())].strip()
+                    changed = changed if part == file else own.replace(f'#include "{part}"', changed)
+                    yield Mutant(file, changed, used, name if kind.isupper() else None, f"{part} {name}", rule, line)
+
+
+# what declares rather than computes: to change it changes nothing, or does not compile
+DECLARATION = re.compile(r"\s*((T|In<T>|i64|i32|Divisor|typename [\w:]+|static.*|using.*|return \{i32.*) [\w, ]*\[?$"
+                         r"|SHARED|constexpr|struct)")
+
+
+def places(text: str, start: int, end: int, pattern: str) -> Iterator[re.Match]:
+    """Where a rule fits: in code, behind the declaration of the function."""
+    begin = text.find("{", start, end) + 1 or text.find(",", start, end)
+    for match in re.compile(pattern).finditer(text, begin, end):
+        line = text[text.rfind("\n", 0, match.start()) + 1: match.start()]
+        if "//" not in line and "#" not in line and not DECLARATION.match(line):
+            yield match
+
+
+# ---- running them ----------------------------------------------------------------------------------------------
+
+
+def recorded(good: Cuda) -> dict[tuple[str, str | None], list[str]]:
+    """Which kernels of the contract launch (kernel, Op)."""
+    launches = defaultdict(list)
+    real = good.launch
+    for name in cuda_calls.CALLS:
+        seen = set()
+        good.launch = lambda kernel, *a, seen=seen, **k: (seen.add((kernel, k.get("Op"))), real(kernel, *a, **k))[1]
+        cuda_calls.each(name, EXAMPLES, lambda call, name=name: cuda_parity.run(good, name, call), **QUICK)
+        for kernel, op in seen:
+            launches[kernel, None].append(name)
+            launches[kernel, op].append(name)
+    good.launch = real
+    return launches
+
+
+QUICK: dict[str, Any] = {"phases": [Phase.generate], "deadline": None, "derandomize": True, "database": None,
+                         "suppress_health_check": list(HealthCheck)}
+HELPERS = ("copy", "numpy", "asarray", "copyto", "full")     # called by all: their own calls come last
+
+
+def broken_backend(good: Cuda, mutant: Mutant) -> Cuda:
+    """The backend whose launches of the mutant's kernels run its text; all others, the right one."""
+    entries = {}
+    for kernel in mutant.kernels:
+        shape, choices = TABLE[mutant.file][kernel].shape, TABLE[mutant.file][kernel].choices
+        alone = mutant.file in ("elementwise.cu", "shape.cu")      # many instances, of which a call needs one
+        entries[kernel] = Entry(shape, {"T": (), "Op": ()} if alone else {**choices, "T": ("double",)})
+    broken = SimulatorLauncher({mutant.file: entries}, {mutant.file: mutant.text}, check=True)
+    broken._files, broken._entries = dict.fromkeys(entries, mutant.file), entries
+    be = Cuda("simulator", good.launcher)
+    be.launch = lambda name, *a, **k: (broken if name in entries else good.launcher).launch(name, *a, **k)
+    return be
+
+
+def proofs(be: Cuda, mutant: Mutant, launches: dict) -> Iterator[Any]:
+    """The calls that a mutant must survive, the most telling ones first."""
+    for kernel in mutant.kernels:
+        if kernel in test_cuda_backend.LADDER:
+            test, cases = test_cuda_backend.test_sums_on_the_ladder, [(7, 33), (300, 2)]
+            if "gemm" in kernel:
+                test, cases = test_cuda_backend.test_products_on_the_ladder, [(17, 5, 33), (5, 40, 20)]   # type: ignore
+            for case in cases:
+                yield lambda test=test, case=case, kernel=kernel: test(be, kernel, case, cuda_calls.FLOATS[-1])
+    names = {name for k in mutant.kernels for name in launches[k, mutant.op]}
+    fewest = sorted(names, key=lambda n: (n in HELPERS, sum(n in v for v in launches.values()), n))
+    for name in fewest[:8]:
+        yield lambda name=name: cuda_calls.each(name, EXAMPLES, lambda call: cuda_parity.check(be, name, call), **QUICK)
+
+
+def noticed(good: Cuda, mutant: Mutant, launches: dict) -> int:
+    """In a process of its own: 1 noticed, 0 survived, 2 no mutant, as it does not compile."""
+    be = broken_backend(good, mutant)
+    for proof in proofs(be, mutant, launches):
+        try:
+            proof()
+        except KernelError as error:
+            return 2 if "does not compile" in str(error) else 1
+        except BaseException as error:
+            return 2 if "does not compile" in "".join(map(str, getattr(error, "exceptions", [error]))) else 1
+    return 0
+
+
+def outcomes(good: Cuda, todo: list[Mutant], launches: dict) -> Iterator[tuple[Mutant, int]]:
+    """Each mutant in a forked child, as many at once as there are cores; a child has SECONDS."""
+    running: dict[int, Mutant] = {}
+    queue = iter(todo)
+    while True:
+        while len(running) < (os.cpu_count() or 1) and (mutant := next(queue, None)):
+            child = os.fork()
+            if not child:
+                signal.alarm(SECONDS)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+                os._exit(noticed(good, mutant, launches))
+            running[child] = mutant
+        if not running:
+            return
+        child, status = os.wait()
+        yield running.pop(child), os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+
+
+def main(arguments: list[str]) -> int:
+    everything = "--all" in arguments
+    files = [a for a in arguments if not a.startswith("-")] or list(TABLE)
+    cuda_calls.FLOATS = cuda_calls.FLOATS[1:]      # in double, a wrong bit is no rounding error
+    good = Cuda("simulator", SimulatorLauncher(check=True))
+    good.launcher.prepare()
+    launches = recorded(good)
+    survived: list[Mutant] = []
+    for file in files:
+        start, count, unmade = time.time(), defaultdict(lambda: [0, 0]), 0
+        todo = [m for m in mutants(file, everything) if str(m) not in EQUIVALENT]
+        unbroken = Mutant(file, sources.read(file), tuple(TABLE[file]), None, file, "nothing", "")
+        if noticed(good, unbroken, launches):
+            raise SystemExit(f"{file}: the unbroken kernels do not pass")
+        for mutant, outcome in outcomes(good, todo, launches):
+            unmade += outcome == 2
+            if outcome < 2:
+                count[mutant.where][outcome] += 1
+            if outcome == 0:
+                survived.append(mutant)
+                print(f"    survived: {mutant}", flush=True)
+        for where, (alive, dead) in sorted(count.items()):
+            print(f"{where:40} {dead:4} noticed {alive:4} survived")
+        print(f"{file}: {sum(d for _, d in count.values())} noticed, {sum(a for a, _ in count.values())} survived, "
+              f"{unmade} did not compile, {time.time() - start:.0f} s\n", flush=True)
+    for mutant in survived:
+        print(f"survived: {mutant}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
