@@ -307,9 +307,11 @@ def dropout_scale() -> None:
 def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
     with ExitStack() as stack:
-        for module, name in (conv, "COLUMNS_BYTES"), (taps, "COLUMNS_BYTES"), (winograd, "PART_BYTES"):
+        smallest = (conv, "COLUMNS_BYTES", 1), (taps, "COLUMNS_BYTES", 1), (winograd, "PART_BYTES", 1), (
+            taps, "SMALL_PRODUCT", 1500)      # blocks of some pixels, so that the last one may be shorter
+        for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
-            setattr(module, name, 1)
+            setattr(module, name, value)
         yield
 
 

@@ -133,6 +133,7 @@ EQUIVALENT = {
     "2 + 1 in `dx[images, :, inner.shape[2] :] = 0": "clears more than it must, before the rest is written",
     "2 + 1 in `frame = empty((images.stop - images.start, m * th + 2": "room that nobody reads",
     "2 + 1 in `_image_tiles_grad(dv, tile, frame[:, lines.start * m": "room that nobody reads",
+    "USub in `cut = slice(None, None) if j < m else slice(-1, None)`": "of those columns only the last is read",
     "1 + 1 in `line = slice(i, i + m * (th - 1) + 1, m)": "a slice of step m ends at the same element",
     "1 + 1 in `column = slice(j, j + m * (tw - 1) + 1, m)": "a slice of step m ends at the same element",
     "in `for images, lines in bands(": "sizes of tiles: any will do",

@@ -194,6 +194,7 @@ for _name in ("conv2d", "conv_relu_pool"):
     case(_name, _conv, normal(2, 5, 6, 3), normal(3, 2, 1, 3), normal(3), groups=3, padding=(2, 1), dilation=(1, 2))
     case(_name, _conv, normal(2, 6, 7, 2), normal(3, 3, 2, 3), normal(3), padding=1)
     case(_name, _conv, normal(2, 4, 4, 3), normal(1, 1, 3, 2), normal(2), padding="valid")
+    case(_name, _conv, normal(1, 8, 16, 2), normal(3, 3, 2, 3), normal(3), label="wide")
     case(_name, _conv, normal(0, 4, 4, 2), normal(3, 3, 2, 2), normal(2))
 case("conv_relu_pool", ops.conv_relu_pool, normal(2, 5, 5, 2), normal(3, 3, 2, 3), normal(3), pool=False)
 for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
