@@ -233,9 +233,12 @@ static Words name_of(const Thread* t) {
 
 static void fiber_main();
 
-// A new fiber. Stacks all end at different places of their pages: they would share cache lines otherwise.
+// A new fiber. Stacks all end at different places of their pages: they would share cache lines otherwise. Each is
+// closed below when it is first used; all at once would use up, in 32 libraries, the mappings of a process.
 static void* next_fiber() {
+    static size_t closed;
     size_t k = size_t(stacks_used++);
+    if (k == closed) mprotect(stacks + STACK * closed++, 4096, PROT_NONE);
     return fresh_fiber(stacks + STACK * (k + 1) - k * 320 % 4096, fiber_main);
 }
 
@@ -424,7 +427,6 @@ static void make_stacks() {
     size_t bytes = STACK * MOST_THREADS;
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
     stacks = memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
-    for (size_t k = 0; stacks && k < MOST_THREADS; k++) mprotect(stacks + k * STACK, 4096, PROT_NONE);
 }
 
 }  // namespace simulator

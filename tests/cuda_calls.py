@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests import strategies
+from tinynet.backends import cpu
 from tinynet.backends.contract import Backend
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -54,10 +55,15 @@ class Dice:
         return self.draw(st.sampled_from(values))
 
     def int(self, low: int, high: int) -> int:
-        return self.draw(st.integers(low, high))
+        return self.pick(*range(low, high + 1))
 
     def pair(self, low: int, high: int) -> tuple[int, int]:
-        return self.int(low, high), self.int(low, high)
+        """Mostly of different numbers, so that no axis can stand for the other."""
+        pairs = [(a, b) for a in range(low, high + 1) for b in range(low, high + 1)]
+        return self.pick(*pairs, *(p for p in pairs if p[0] != p[1]), *(p for p in pairs if p[0] != p[1]))
+
+    def batch(self) -> int:
+        return self.pick(2, 1, 2, 3, 2, 0)
 
     def shape(self, least: int = 0) -> tuple[int, ...]:
         """Mostly small; sometimes of one element, empty, or larger than a block."""
@@ -310,12 +316,12 @@ def _window(d: Dice) -> dict[str, Any]:
 @calls("im2col")
 def _(d: Dice) -> Call:
     w = _window(d)
-    return d.call(d.normal(d.int(0, 2), *w["size"], d.int(1, 3)), w["kernel"], *w["options"])
+    return d.call(d.normal(d.batch(), *w["size"], d.int(1, 3)), w["kernel"], *w["options"])
 
 
 @calls("col2im")
 def _(d: Dice) -> Call:
-    w, n, c = _window(d), d.int(0, 2), d.int(1, 3)
+    w, n, c = _window(d), d.batch(), d.int(1, 3)
     return d.call(d.normal(n, *w["output"], *w["kernel"], c), (n, *w["size"], c), *w["options"])
 
 
@@ -323,7 +329,7 @@ def _conv(d: Dice) -> tuple:
     """(x, w, b, stride, padding, dilation, groups): now and then more pixels, filters or taps than a tile has."""
     w = _window(d)
     groups, c, f = d.int(1, 2), d.int(1, 2), d.int(1, 3)
-    n, size = d.int(0, 2), w["size"]
+    n, size = d.batch(), w["size"]
     large = d.int(0, 9)
     if large == 0:
         n, size, c = 1, (size[0] + 6, size[1] + 9), 1
@@ -332,6 +338,9 @@ def _conv(d: Dice) -> tuple:
     elif large == 2:
         n, size, w["kernel"], w["options"] = 3, (16, 16), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1))     # split-K
         c = f = groups = 1
+    elif large in (3, 4):
+        n, size, w["kernel"], w["options"] = 1, (5, 4), (3, 3), ((1, 1), ((0, 1), (1, 0)), (1, 1))       # of the others
+        (c, f), groups = ((60, 1), (1, 60))[large - 3], 1
     x, weight = d.normal(n, *size, groups * c), d.normal(*w["kernel"], c, groups * f)
     return x, weight, d.pick(None, d.normal(groups * f)), *w["options"], groups
 
@@ -357,7 +366,7 @@ def _pool(d: Dice, draw: Callable) -> tuple:
     kernel, stride = d.pair(1, 3), d.pair(1, 3)
     padding = tuple((d.int(0, k // 2), d.int(0, k // 2)) for k in kernel)
     size = tuple(k + d.int(0, 4) for k in kernel)
-    return draw(d.int(0, 2), *size, d.int(1, 3)), kernel, stride, padding
+    return draw(d.batch(), *size, d.int(1, 3)), kernel, stride, padding
 
 
 def _pool_grad(d: Dice) -> Call:
@@ -387,8 +396,16 @@ def _place(d: Dice) -> tuple:
 
 
 calls("random_bits")(lambda d: d.call(d.shape(least=1), *_place(d)))
-calls("dropout")(lambda d: d.call(d.normal(*d.shape(least=1)), d.pick(0.0, 0.25, 0.5, 1.0), *_place(d)))
-calls("dropout_grad")(lambda d: d.call(d.normal(*d.shape(least=1)), d.pick(0.25, 0.5), *_place(d), forward="dropout"))
+
+
+def _dropout(d: Dice) -> tuple:
+    shape, at = d.shape(least=1), _place(d)
+    exact = cpu.random_bits(shape, *at).ravel()[:1].sum() / 65536      # the first element's bits are the limit itself
+    return d.normal(*shape), d.pick(0.0, 0.25, 0.5, 1.0, exact, exact), *at
+
+
+calls("dropout")(lambda d: d.call(*_dropout(d)))
+calls("dropout_grad")(lambda d: d.call(*_dropout(d), forward="dropout"))
 
 
 # optimisers: flat vectors, in place

@@ -4,13 +4,14 @@ checking mode (every access looked at, each launch in four orders of its threads
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tinynet as tn
 from tests import cuda_calls, cuda_parity
-from tinynet.backends.cuda import Cuda
+from tinynet.backends.cuda import Cuda, sources
 from tinynet.backends.cuda.table import TABLE
 
 BACKENDS = ["simulator", pytest.param("cupy", marks=pytest.mark.gpu)]
@@ -144,11 +145,24 @@ LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled"}
 
 
 def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):
-    """By some kernel of the contract, or above as a rung of a ladder."""
-    launched = set()
-    real = checking.launch
-    monkeypatch.setattr(checking, "launch", lambda name, *a, **k: (launched.add(name), real(name, *a, **k)))
-
+    """By some kernel of the contract, or above as a rung of a ladder. (Not checking: it is only counted here.)"""
+    fast, launched = tn.backends.get("simulator"), set()
+    fast.launcher.prepare()
+    real = fast.launch
+    monkeypatch.setattr(fast, "launch", lambda name, *a, **k: (launched.add(name), real(name, *a, **k)))
     for name in cuda_calls.CALLS:
-        cuda_calls.each(name, 10, lambda call, name=name: cuda_parity.run(checking, name, call))
+        cuda_calls.each(name, 10, lambda call, name=name: cuda_parity.run(fast, name, call))
     assert launched | LADDER == {kernel for entries in TABLE.values() for kernel in entries}
+
+
+@pytest.mark.parametrize(("file", "function", "rule", "name"), [
+    ("reduce.cu", "column_sum", "no barrier", "sum"), ("conv.cu", "col2im", "SH for SW", "col2im")])
+def test_a_broken_kernel_is_noticed(checking, file, function, rule, name, monkeypatch):
+    """A sample of `python -m tests.mutate_kernels`; and the unbroken file passes."""
+    from tests import mutate_kernels as mutate
+    monkeypatch.setattr(mutate, "EXAMPLES", 8)
+    monkeypatch.setattr(cuda_calls, "FLOATS", cuda_calls.FLOATS[1:])
+    mutant = next(m for m in mutate.mutants(file, False) if m.where.endswith(f" {function}") and m.rule == rule)
+    launches = {(function, None): [name]}
+    assert mutate.noticed(checking, mutant, launches) == 1
+    assert mutate.noticed(checking, replace(mutant, text=sources.read(file)), launches) == 0
