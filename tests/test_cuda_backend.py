@@ -11,7 +11,7 @@ import pytest
 
 import tinynet as tn
 from tests import cuda_calls, cuda_parity
-from tinynet.backends.cuda import Cuda, sources
+from tinynet.backends.cuda import Cuda, conv, sources
 from tinynet.backends.cuda.table import TABLE
 
 BACKENDS = ["simulator", pytest.param("cupy", marks=pytest.mark.gpu)]
@@ -97,6 +97,20 @@ def test_more_axes_than_kernels_take(be):
             mistake()
 
 
+def test_more_pixels_than_32_bits_count():
+    with pytest.raises(ValueError, match="more than 2147483647 pixels; use a smaller batch"):
+        conv._sizes((2**21, 32, 32, 1), (3, 3), 1, conv.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1)))
+
+
+def test_division_by_multiplication():
+    """conv.cu's quotient, computed as there, for every divisor's hardest numerators."""
+    for d in (*range(1, 300), 1023, 65537, 2**30 + 1, 2**31 - 1):
+        packed = conv._divisor(d)
+        magic, shift = packed & 0xFFFFFFFF, packed >> 32
+        for n in (0, 1, d - 1, d, d + 1, 2**31 // d * d - 1, 2**31 - 1):
+            assert min(n, 2**31 - 1) // d == (((magic * min(n, 2**31 - 1)) >> 32) + min(n, 2**31 - 1)) >> shift
+
+
 def test_integer_arrays_as_index_are_refused_for_writing(be):
     with pytest.raises(IndexError, match="takes ints and slices"):
         be.setitem_inplace(be.asarray(np.zeros(3)), np.array([0, 0]), 1.0)
@@ -114,6 +128,9 @@ def test_integers_and_mixed_types(be):
         z = be.matmul(be.asarray(x), be.asarray(y))
         cuda_parity.agree(be.numpy(z), x @ y)
     assert be.add(be.asarray(i.astype(np.int32)), 1).dtype == np.int64
+    assert be.numpy(be.divide(be.asarray(i), 2)).tolist() == (i / 2).tolist()
+    x, y = np.ones((2, 1, 3, 2)), np.arange(24.0).reshape(3, 2, 4)       # each is broadcast along one axis
+    cuda_parity.agree(be.numpy(be.matmul(be.asarray(x), be.asarray(y))), x @ y)
     assert be.sum(be.asarray(f.astype(np.float16)), (0,)).dtype in (np.float16, np.float32)
 
 

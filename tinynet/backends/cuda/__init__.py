@@ -21,5 +21,5 @@ def make(name: str) -> Any:
     if name == "cupy":
         from .cupy_launcher import CupyLauncher as Launcher
     else:
-        from .simulator import SimulatorLauncher as Launcher   # type: ignore[assignment]
+        from .simulator import SimulatorLauncher as Launcher  # type: ignore[assignment]
     return Cuda(name, Launcher())

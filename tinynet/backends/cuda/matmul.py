@@ -43,8 +43,8 @@ class Matmul(Optim):
         return self.into(out, (len(x), w.shape[1]), dtype, lambda z: self.product(
             "gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False))
 
-    def product(self, kernel: str, x: Array, y: Array, bias: Array | None, z: Array, rows: int, columns: int, depth: int,
-                batches: int, relu: bool, *more: Any, **template: bool) -> None:
+    def product(self, kernel: str, x: Array, y: Array, bias: Array | None, z: Array, rows: int, columns: int,
+                depth: int, batches: int, relu: bool, *more: Any, **template: bool) -> None:
         """Launch a kernel of the tile loop, and a second pass where several blocks shared each tile."""
         slices, slice = slices_of(rows, columns, depth, batches)
         if slices == 1:

@@ -10,7 +10,6 @@ import numpy as np
 from .arrays import Array
 from .elementwise import Elementwise
 
-
 SHORT = 256      # columns: a warp is enough for such a row
 
 

@@ -116,8 +116,7 @@ class SimulatorLauncher(Launcher):
     def prepare(self) -> None:
         """Compile all files of the table now, side by side, instead of each at its first launch."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(lambda file: build(self._source(file, *self._batch(file)), check=self.check), self._table):
-                pass
+            list(pool.map(lambda file: build(self._source(file, *self._batch(file)), check=self.check), self._table))
 
     def pointer(self, array: np.ndarray | None) -> bytes:
         return struct.pack("Pq", 0, 0) if array is None else struct.pack("Pq", array.ctypes.data, array.size)
