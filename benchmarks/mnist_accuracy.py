@@ -1,4 +1,4 @@
-"""Test accuracy of `mnist_cnn` on the real MNIST files: `python benchmarks/mnist_accuracy.py --seeds 0,1,2 --epochs 10`.
+"""Test accuracy of `mnist_cnn` on the real MNIST files: `python benchmarks/mnist_accuracy.py`.
 
 Adam 1e-3, batch 64, all 60,000 images; the test images are looked at once, after the last epoch. $TINYNET_DATA says
 where the files are.
