@@ -158,7 +158,7 @@ template <typename T> struct TurnedWeights {
 };
 
 // All three: launch (tiles of the result · groups, slices) blocks of 128 threads. With several slices the result is
-// a stack of partial sums.
+// a stack of partial sums. (The gradients have no bias: theirs is None.)
 
 template <typename T>
 __global__ void __launch_bounds__(128, BLOCKS<T>)
@@ -184,7 +184,7 @@ conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns, 
     i64 group = p.batch;
     GradientPatches<T> a{g, s, group, rows};
     TurnedWeights<T> b{w, s, group};
-    Output<T> out{dx, bias, blockIdx.y * rows * s.C + group * s.c, s.C, group * s.c, rows, columns, relu};
+    Output<T> out{dx, bias, blockIdx.y * rows * s.C + group * s.c, s.C, 0, rows, columns, relu};
     T sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
@@ -199,7 +199,7 @@ conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns,
     i64 group = p.batch;
     Patches<T, true> a{x, s, group, rows};
     Matrix<T, false> b{g, group * s.f, columns, 1, s.F};
-    Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
+    Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, 0, rows, columns, relu};
     T sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);

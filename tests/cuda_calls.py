@@ -328,7 +328,7 @@ def _(d: Dice) -> Call:
 def _conv(d: Dice) -> tuple:
     """(x, w, b, stride, padding, dilation, groups): now and then more pixels, filters or taps than a tile has."""
     w = _window(d)
-    groups, c, f = d.int(1, 2), d.int(1, 2), d.int(1, 3)
+    groups, (c, f) = d.pick(2, 1, 2), d.pair(1, 3)
     n, size = d.batch(), w["size"]
     large = d.int(0, 9)
     if large == 0:
@@ -353,7 +353,7 @@ def _pooled(d: Dice) -> tuple:
 
 
 def _need(d: Dice) -> tuple:
-    return d.pick((1, 1, 1), (1, 1, 1), (None, 1, 1), (1, None, None), (0, 1, 0), (None, None, None))
+    return d.pick((1, 1, 1), (1, 1, 1), (1, 1, 1), (None, 1, 1), (1, None, None), (0, 1, 0), (None, None, None))
 
 
 calls("conv2d")(lambda d: d.call(*_conv(d)))

@@ -59,8 +59,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("TurnedWeights", "zero", "__device__ T at("): "likewise",
     ("Fetcher", "bound + 1", "for (int i = 0; i < LINES"): "a local array, that is, registers: nothing can check it",
     ("place_of", "bound + 1", "first + slice < depth"): "both are the same where they are equal",
-    ("conv_input_grad", "c for f", "Output<T> out{dx"): "the first bias, of none",
-    ("conv_weight_grad", "c for f", "Output<T> out{dw"): "likewise",
 }
 
 
