@@ -48,23 +48,28 @@ def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decouple
     if (begun := _begin(state, loss)) is None:
         return
     lr, t = begun
-    rate = lr / (1 - beta1**t)
-    root = math.sqrt(1 - beta2**t)
-    for w, d, m, v in _chunks(w, g, m, v, weight_decay=0 if decoupled else weight_decay):
-        if decoupled and weight_decay:
-            w *= 1 - lr * weight_decay
-        m *= beta1
-        m += np.multiply(d, 1 - beta1)
-        v *= beta2
-        np.multiply(d, d, out=d)
-        d *= 1 - beta2
-        v += d
-        np.sqrt(v, out=d)
-        d *= 1 / root
-        d += eps
-        np.divide(m, d, out=d)
-        d *= rate
-        w -= d
+    root = math.sqrt(1 - beta2**t)      # of the bias correction; with it outside, rate·m / (√v + eps·root) is one pass less
+    rate = lr / (1 - beta1**t) * root
+    scratch = np.empty(min(CHUNK, w.size), w.dtype)
+    for start in range(0, w.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        x, d, m1, v1 = w[part], g[part], m[part], v[part]
+        s = scratch[: len(x)]
+        if weight_decay and decoupled:
+            x *= 1 - lr * weight_decay
+        elif weight_decay:
+            d = d + weight_decay * x
+        m1 *= beta1
+        m1 += np.multiply(d, 1 - beta1, out=s)
+        v1 *= beta2
+        np.multiply(d, d, out=s)
+        s *= 1 - beta2
+        v1 += s
+        np.sqrt(v1, out=s)
+        s += eps * root
+        np.divide(m1, s, out=s)
+        s *= rate
+        x -= s
 
 
 def rmsprop_step(w, g, v, velocity, state, loss, alpha, eps, momentum, weight_decay):
