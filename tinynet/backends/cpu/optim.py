@@ -48,7 +48,7 @@ def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decouple
     if (begun := _begin(state, loss)) is None:
         return
     lr, t = begun
-    root = math.sqrt(1 - beta2**t)      # of the bias correction; with it outside, rate·m / (√v + eps·root) is one pass less
+    root = math.sqrt(1 - beta2**t)      # the bias correction, moved outside: rate·m / (√v + eps·root)
     rate = lr / (1 - beta1**t) * root
     scratch = np.empty(min(CHUNK, w.size), w.dtype)
     for start in range(0, w.size, CHUNK):
