@@ -178,6 +178,8 @@ def _(d: Dice) -> Call:
 def _rows(d: Dice, draw: Callable, empty: bool = False) -> tuple[np.ndarray, tuple]:
     shape = d.draw(st.one_of(strategies.shapes(0, 4), st.sampled_from([(3, 300), (300, 3), (2, 5, 70), (33, 40)])))
     axes = d.axes(len(shape))
+    if d.int(0, 3) == 0:       # rows of several warps, and of more columns than a block has threads
+        shape, axes = (d.pick(1, 3, 5), d.pick(33, 70, 300)), (1,)
     kept = [i for i in range(len(shape)) if i not in axes]
     if kept and d.int(0, 7) == 0:
         shape = tuple(0 if i == kept[0] else n for i, n in enumerate(shape))
@@ -201,8 +203,8 @@ def _(d: Dice) -> Call:
     return d.call(x, shape)
 
 
-calls("max", "min")(lambda d: d.call(*_rows(d, d.ties), d.pick(True, False)))
-calls("max_grad")(lambda d: d.call(*_rows(d, d.ties), False, forward=d.pick("max", "min")))
+calls("max", "min")(lambda d: d.call(*_rows(d, d.pick(d.ties, d.normal)), d.pick(True, False)))
+calls("max_grad")(lambda d: d.call(*_rows(d, d.pick(d.ties, d.normal)), False, forward=d.pick("max", "min")))
 calls("logsumexp")(lambda d: d.call(*_rows(d, d.pick(d.normal, d.ties)), d.pick(True, False)))
 calls("softmax", "log_softmax")(lambda d: d.call(*_rows(d, d.normal)))
 
