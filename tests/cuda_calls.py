@@ -119,7 +119,7 @@ def calls(*names: str) -> Callable:
 
 
 calls("negative", "exp", "tanh", "sigmoid", "gelu", "softplus", "copy")(lambda d: d.call(d.normal(*d.shape())))
-calls("abs", "sign", "relu")(lambda d: d.call(d.ties(*d.shape())))
+calls("abs", "sign", "relu")(lambda d: d.call(d.pick(d.ties, d.normal)(*d.shape())))
 calls("log", "sqrt")(lambda d: d.call(d.positive(*d.shape())))
 calls("leaky_relu")(lambda d: d.call(d.ties(*d.shape()), d.pick(0.01, 0.3)))
 calls("clip")(lambda d: d.call(d.ties(*d.shape()), d.pick(None, -1.0), d.pick(None, 1.0, 0.5)))
@@ -163,8 +163,8 @@ calls("maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater
 def _(d: Dice) -> Call:
     shape = d.shape()
     x, y = d.positive(*shape), d.normal(*shape)
-    if d.int(0, 1):      # where the rules have their exceptions
-        x, y = np.where(y > 1, 0, x).astype(d.T), np.where(x > 1, 0, np.abs(y)).astype(d.T)
+    y = np.asarray(np.where(d.rng.random(shape) < 0.5, d.rng.integers(0, 3, shape), y), d.T)
+    x = np.asarray(np.where((d.rng.random(shape) < 0.3) & (y >= 0), 0, x), d.T)      # the rules' exceptions: 0, and y = 1
     return d.call(d.normal(*shape), x, y)
 
 
@@ -367,6 +367,8 @@ calls("conv_relu_pool_grad")(lambda d: d.call(*_pooled(d), forward="conv_relu_po
 def _pool(d: Dice, draw: Callable) -> tuple:
     kernel, stride = d.pair(1, 3), d.pair(1, 3)
     padding = tuple((d.int(0, k // 2), d.int(0, k // 2)) for k in kernel)
+    if d.int(0, 1):      # windows that hang over every edge
+        kernel, stride, padding = d.pair(2, 3), (1, 1), ((1, 1), (1, 1))
     size = tuple(k + d.int(0, 4) for k in kernel)
     return draw(d.batch(), *size, d.int(1, 3)), kernel, stride, padding
 
@@ -377,7 +379,7 @@ def _pool_grad(d: Dice) -> Call:
     return d.call(d.normal(len(x), *output, x.shape[3]), x.shape, kernel, stride, padding, d.pick(True, False))
 
 
-calls("max_pool2d")(lambda d: d.call(*_pool(d, d.ties)))
+calls("max_pool2d")(lambda d: d.call(*_pool(d, d.pick(d.ties, d.normal))))
 calls("max_pool2d_grad")(lambda d: d.call(*_pool(d, d.ties), forward="max_pool2d"))
 calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)

@@ -59,6 +59,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("TurnedWeights", "zero", "__device__ T at("): "likewise",
     ("Fetcher", "bound + 1", "for (int i = 0; i < LINES"): "a local array, that is, registers: nothing can check it",
     ("column_sum", "bound + 1", "i64 first = blockIdx.y"): "both are the same where they are equal",
+    ("Relu", "bound + 1", "UNARY(Relu"): "zeros of either sign are equal",
+    ("Maximum", "bound - 1", "BINARY(Maximum"): "of equal values, whichever",
+    ("Clip", "bound + 1", "UNARY(Clip"): "likewise",
+    ("max_pool", "zero", "T best = 0"): "the first value replaces it, whatever it is",
+    ("divisor", "bound + 1", "i64 h1 ="): "both are the same where they are equal",
     ("wins", "bound + 1", "if (x != x) return"): "a place that meets itself",
     ("wins", "bound + 1", "return Op::template"): "likewise",
     ("pad_edge", "bound + 1", "k = k < 0 ? 0"): "both are the same where they are equal",
@@ -75,9 +80,10 @@ class Mutant:
     where: str                 # the function
     rule: str
     line: str
+    shown: str                 # as it becomes
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.rule} in `{self.line}`"
+        return f"{self.where}: {self.rule}: {self.shown}"
 
 
 # ---- what there is to break ------------------------------------------------------------------------------------
@@ -131,8 +137,11 @@ def mutants(file: str, everything: bool) -> Iterator[Mutant]:
                     new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
                     changed = text[: match.start()] + new + text[match.end():]
                     line = text[text.rfind("\n", 0, match.start()) + 1: text.find("\n", match.end())].strip()
-                    changed = changed if part == file else own.replace(f'#include "{part}"', changed)
-                    yield Mutant(file, changed, used, name if kind.isupper() else None, f"{part} {name}", rule, line)
+                    if part != file:      # the header's name stays, else a right one would come first
+                        changed = own.replace(f'#include "{part}"', f'{changed}\n// in place of "{part}"')
+                    before = text[text.rfind("\n", 0, match.start()) + 1: match.start()].lstrip()
+                    yield Mutant(file, changed, used, name if kind.isupper() else None, f"{part} {name}", rule, line,
+                                 f"{before}«{new}»{text[match.end(): text.find(chr(10), match.end())]}")
 
 
 # what declares rather than computes: to change it changes nothing, or does not compile
@@ -250,7 +259,7 @@ def main(arguments: list[str]) -> int:
     for file in files:
         start, count, unmade = time.time(), defaultdict(lambda: [0, 0]), 0
         todo = [m for m in mutants(file, everything) if not equivalent(m)]
-        unbroken = Mutant(file, sources.read(file), tuple(TABLE[file]), None, file, "nothing", "")
+        unbroken = Mutant(file, sources.read(file), tuple(TABLE[file]), None, file, "nothing", "", "")
         if noticed(good, unbroken, launches):
             raise SystemExit(f"{file}: the unbroken kernels do not pass")
         for mutant, outcome in outcomes(good, todo, launches):

@@ -144,6 +144,8 @@ def test_sums_on_the_ladder(be, kernel, shape, dtype):
     y = be.empty(shape[:1], dtype)
     be.launch(kernel, be.asarray(x), y, *shape)
     cuda_parity.agree(be.numpy(y), x.sum(1))
+    be.launch(kernel, be.asarray(x), y, *shape, grid=2, block=64)      # a block for many rows
+    cuda_parity.agree(be.numpy(y), x.sum(1))
 
 
 @pytest.mark.parametrize("kernel", ["gemm_naive", "gemm_tiled"])

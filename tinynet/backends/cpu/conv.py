@@ -31,10 +31,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from . import taps, winograd
+from .matmul import product
 from .memory import empty
 from .pool import (
     NO_PADS,
-    SMALL_PRODUCT,
     Geometry,
     Pads,
     Pair,
@@ -144,17 +144,6 @@ def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndar
     return columns.reshape(at.groups, -1, kh * kw * per)
 
 
-def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out (P, F) = a (P, K) @ b (K, F), by rows few enough for the BLAS not to copy its operands first."""
-    rows = SMALL_PRODUCT // b.size
-    count = len(a) // rows if rows >= 8 else 0
-    whole = count * rows
-    if count:
-        np.matmul(a[:whole].reshape(count, rows, -1), b, out=out[:whole].reshape(count, rows, -1))
-    if whole < len(a):
-        np.matmul(a[whole:], b, out=out[whole:])
-
-
 def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
                     pool: bool) -> tuple[np.ndarray, Any]:
     kh, kw, _, f = w.shape
@@ -172,7 +161,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
         z = y[images, lines] if not pool else empty((images.stop - images.start, count, ow, f), dtype)
         flat = z.reshape(-1, at.groups, f // at.groups)
         if at.groups == 1:
-            _product(columns[0], matrices[0], flat[:, 0])
+            product(columns[0], matrices[0], flat[:, 0])
         else:
             np.copyto(flat, np.matmul(columns, matrices).transpose(1, 0, 2))
         if not pool and b is not None:
@@ -237,7 +226,7 @@ def _add_windows(frame: np.ndarray, rows: np.ndarray, by_tap: np.ndarray, shape:
     values = empty((*rows.shape[:2], per), frame.dtype)
     for tap, weights in enumerate(by_tap):
         if at.groups == 1:
-            _product(rows[0], weights[0], values[0])
+            product(rows[0], weights[0], values[0])
         else:
             np.matmul(rows, weights, out=values)
         i, j = divmod(tap, kernel[1])

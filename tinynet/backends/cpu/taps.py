@@ -64,7 +64,7 @@ def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
     columns = q * (kh + q - 1) * kw * c * lines * width * x.itemsize
     images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
     pixels = images * lines * width
-    parts = max(1, -(-pixels * (kh * kw * c + 1) * f // SMALL_PRODUCT))
+    parts = max(1, -(-2 * pixels * (kh * kw * c + 1) * f // SMALL_PRODUCT))  # half: the members then stay in the cache
     return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts))
 
 
@@ -102,10 +102,11 @@ def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
 
 
 def _columns(planes: np.ndarray, p: Layout, pixels: int, parity: int) -> np.ndarray:
-    """((KH + q - 1)·KW·C + 1, pixels): the planes, shifted, and a row to spare."""
+    """(1 + (KH + q - 1)·KW·C + 1, pixels): the planes, shifted, between two rows of ones."""
     (kh, kw), q = p.kernel, p.q
-    rows = empty(((kh + q - 1) * kw * len(planes) + 1, pixels), planes.dtype)
-    columns = rows[:-1].reshape(kh + q - 1, kw, len(planes), pixels)
+    rows = empty(((kh + q - 1) * kw * len(planes) + 2, pixels), planes.dtype)
+    rows[0] = rows[-1] = 1
+    columns = rows[1:-1].reshape(kh + q - 1, kw, len(planes), pixels)
     for i in range(kh + q - 1):
         for j in range(kw):
             shift = i // q * p.width + (parity + j) // q
@@ -125,15 +126,24 @@ def _add_columns(dplanes: np.ndarray, dcolumns: np.ndarray, p: Layout, member: i
             np.add(place, taps[i, j], out=place)
 
 
-def _products(planes: np.ndarray, p: Layout, pixels: int, ones: bool) -> list[np.ndarray]:
-    """The q² columns matrices (KH·KW·C, pixels), in the order of the pool's members; or, unpooled and with
-    `ones`, one with a last row of ones, which meets the bias in the product and its gradient on the way back."""
+def _matrices(planes: np.ndarray, p: Layout, pixels: int, bias: bool) -> list[np.ndarray]:
+    """The q² columns matrices, in the order of the pool's members: (KH·KW·C + bias, pixels), where a row of ones
+    meets the bias in the product and its gradient on the way back. It comes first for the members of even lines,
+    last for the others: a member's columns begin, or end, where those of the parity do."""
+    step = p.kernel[1] * len(planes)
+    size = p.kernel[0] * step
+    rows = [slice(1 - bias, 1 + size), slice(1 + step, 1 + step + size + bias)]
     columns = [_columns(planes, p, pixels, b) for b in range(p.q)]
-    if ones:
-        columns[0][-1] = 1
-        return columns
-    step, size = p.kernel[1] * len(planes), p.kernel[0] * p.kernel[1] * len(planes)
-    return [columns[b][a * step : a * step + size] for a in range(p.q) for b in range(p.q)]
+    return [columns[b][rows[a]] for a in range(p.q) for b in range(p.q)]
+
+
+def _with_bias(w: np.ndarray, b: np.ndarray | None, q: int) -> list[np.ndarray]:
+    """The weights as matrices (KH·KW·C + bias, F), one for each member of the pool window."""
+    matrix = np.ascontiguousarray(w).reshape(-1, w.shape[3])
+    if b is None:
+        return [matrix] * (q * q)
+    first, last = np.vstack([b, matrix]), np.vstack([matrix, b])
+    return [last if a else first for a in range(q) for _ in range(q)]
 
 
 def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool,
@@ -142,30 +152,24 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
     n, f = x.shape[0], w.shape[3]
     (oh, ow), members = p.output, p.q * p.q
     y = empty((n, oh, ow, f), x.dtype)
-    matrix = np.ascontiguousarray(w).reshape(-1, f)
-    in_product = False
-    if b is not None and not pool:
-        in_product = True
-        matrix = np.vstack([matrix, b])
-    bias = None if b is None or in_product else np.tile(b, (p.block, 1))  # a row a pixel: long runs are faster
+    weights = _with_bias(w, b, p.q)
     zeros = np.zeros((ow, f), x.dtype)
     z = empty((members, p.block, f), x.dtype)
     kept = []
     for start in range(0, n, p.images):
         part = slice(start, min(start + p.images, n))
         pixels = (part.stop - start) * p.lines * p.width
-        columns = _products(_planes(x[part], p), p, pixels, in_product)
+        columns = _matrices(_planes(x[part], p), p, pixels, b is not None)
         result = empty((pixels, f), x.dtype)
         marks = empty((4, pixels, f), np.bool_) if pool else None
         for first in range(0, pixels, p.block):
             block = slice(first, min(first + p.block, pixels))
-            size = block.stop - first
-            zs = [z[i, :size] for i in range(members)] if pool else [result[block]]
-            for member, matrix_columns in zip(zs, columns, strict=True):
-                np.matmul(matrix_columns[:, block].T, matrix, out=member)
+            zs = [z[i, : block.stop - first] for i in range(members)] if pool else [result[block]]
+            for member, matrix, weight in zip(zs, columns, weights, strict=True):
+                np.matmul(matrix[:, block].T, weight, out=member)
             if marks is not None:
-                four_maximum(zs, marks[:, block], result[block], None if bias is None else bias[:size])
-        kept.append(marks)
+                four_maximum(zs, marks[:, block], result[block])
+        kept.append((marks, columns if n <= p.images else None))  # of a small batch, not gathered again
         existing = result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow]
         if relu:
             np.maximum(existing, zeros, out=y[part])
@@ -179,15 +183,13 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     x, w, has_bias, p, relu, pool, y, kept = saved
     n, f = x.shape[0], w.shape[3]
     (oh, ow), q = p.output, p.q
+    size = w.size // f
     dx = empty(x.shape, x.dtype) if need[0] else None
-    in_product = has_bias and not pool
-    wanted = need[1] or (in_product and need[2])
-    dw = np.zeros((w.size // f + in_product, f), x.dtype) if wanted else None
-    db = np.zeros(f, x.dtype) if has_bias and need[2] and not in_product else None
-    ones = np.ones(p.block, x.dtype)
+    wanted = need[1] or (has_bias and need[2])
+    sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)] if wanted else []
     matrix_w = np.ascontiguousarray(w).reshape(-1, f)
     z = empty((q * q, p.block, f), x.dtype)
-    for marks, start in zip(kept, range(0, n, p.images), strict=True):
+    for (marks, columns), start in zip(kept, range(0, n, p.images), strict=True):
         part = slice(start, min(start + p.images, n))
         pixels = (part.stop - start) * p.lines * p.width
         spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
@@ -198,32 +200,32 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
         else:
             np.copyto(image[:, :oh, :ow], g[part])
-        columns = _products(_planes(x[part], p), p, pixels, in_product) if wanted else []
+        if wanted and columns is None:
+            columns = _matrices(_planes(x[part], p), p, pixels, has_bias)
         dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
         for first in range(0, pixels, p.block):
             block = slice(first, min(first + p.block, pixels))
-            size = block.stop - first
             if marks is not None:
-                dz = z[:, :size]
+                dz = z[:, : block.stop - first]
                 np.copyto(dz, four_masks(marks[:, block]))
                 np.multiply(dz, spread[block], out=dz)
             else:
                 dz = spread[None, block]
-            if dw is not None:
-                for matrix, member in zip(columns, dz, strict=True):
-                    dw += matrix[:, block] @ member
-            if db is not None:
-                for member in dz:
-                    db += ones[:size] @ member
+            if wanted:
+                for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
+                    sums[index // q] += matrix[:, block] @ member
             if dplanes is not None:
                 for index, member in enumerate(dz):
                     _add_columns(dplanes, matrix_w @ member.T, p, index, first)
         if dx is not None and dplanes is not None:
             for place, source in _deal(dx[part], dplanes, p):
                 np.copyto(place, source)
-    if in_product and dw is not None:
-        dw, db = dw[:-1], dw[-1] if need[2] else None
-    return dx, dw.reshape(w.shape) if dw is not None and need[1] else None, db
+    if not wanted:
+        return dx, None, None
+    dw, db = sums[0][has_bias:], sums[0][0]
+    if q == 2:
+        dw, db = dw + sums[1][:size], db + sums[1][-1]
+    return dx, dw.reshape(w.shape) if need[1] else None, db if has_bias and need[2] else None
 
 
 # ---- one filter a channel -------------------------------------------------------------------------------------

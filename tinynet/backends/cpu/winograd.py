@@ -22,6 +22,8 @@ Layouts, with P = N·TH·TW tiles in a part: d and V (t², P, C), U (t², C, F),
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +33,7 @@ from .memory import empty
 from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
+APART = 48  # numbers between two planes
 
 
 class Tile:
@@ -81,6 +84,11 @@ class Plan(NamedTuple):
     relu: bool
     groups: int
 
+    @property
+    def covered(self) -> tuple[int, int]:
+        """The lines and columns that the tiles read, of the image with its padding."""
+        return self.tile.m * self.tiles[0] + 2, self.tile.m * self.tiles[1] + 2
+
 
 def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, groups: int = 1) -> Plan:
     (top, bottom), (left, right) = padding
@@ -93,25 +101,63 @@ def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, group
 # ---- transforms -----------------------------------------------------------------------------------------
 
 
+def _planes(count: int, tiles: int, channels: int, dtype: np.dtype) -> np.ndarray:
+    """An empty (count, P, C). Between the planes lie a few lines of the cache more than P·C, since planes a power of
+    two apart would displace each other there: a transform reads all of them at once."""
+    flat = empty((count, tiles * channels + APART), dtype)
+    return flat[:, : tiles * channels].reshape(count, tiles, channels)
+
+
+@functools.lru_cache(1024)
+def _blocks(columns: int, size: int) -> tuple[int, int]:
+    """(count, width): blocks for products with a matrix of `size` that the BLAS computes without copying, equally
+    wide if that is possible; what is left over is less than a block."""
+    least = max(1, -(-columns * size // SMALL_PRODUCT))
+    count = next((n for n in range(least, 2 * least) if columns % n == 0), least)
+    return count, columns // count
+
+
 def _apply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """out (R, …) = matrix (R, K) @ x (K, …), in products small enough for the BLAS not to copy them."""
     matrix = matrix.astype(x.dtype)
     x, out = x.reshape(len(x), -1), out.reshape(len(out), -1)
-    width = max(1, SMALL_PRODUCT // matrix.size)
-    count = x.shape[1] // width
+    count, width = _blocks(x.shape[1], matrix.size)
     whole = count * width
-    if count:
-        blocks = x[:, :whole].reshape(len(x), count, width).transpose(1, 0, 2)
-        np.matmul(matrix, blocks, out=out[:, :whole].reshape(len(out), count, width).transpose(1, 0, 2))
+    blocks, results = (a[:, :whole].reshape(len(a), count, width).transpose(1, 0, 2) for a in (x, out))
+    np.matmul(matrix, blocks, out=results)
     if whole < x.shape[1]:
         np.matmul(matrix, x[:, whole:], out=out[:, whole:])
+
+
+def _stretches(size: int, r: int, tiles: int) -> list[tuple[int, int, slice, slice, slice]]:
+    """How `size` lines of an image come from tiles that begin every r lines: (count, lines of each, the tiles, the
+    lines in a tile, the lines of the image), first of all whole tiles, then of what is left or sticks out."""
+    whole = min(tiles, size // r)
+    rest = size - r * whole
+    if whole == 0:
+        return [(1, rest, slice(0, 1), slice(0, rest), slice(0, rest))]
+    main = (whole, r, slice(0, whole), slice(0, r), slice(0, r * whole))
+    if rest == 0:
+        return [main]
+    tile, first = (whole - 1, r) if whole == tiles else (whole, 0)
+    return [main, (1, rest, slice(tile, tile + 1), slice(first, first + rest), slice(r * whole, size))]
+
+
+def _matched(tiles: np.ndarray, image: np.ndarray, r: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of views that stand for the same values, of tiles (t, t, N, TH, TW, C), of which one begins every r
+    lines and columns, and of the image (N, H, W, C)."""
+    n, h, w, c = image.shape
+    for count_h, of_h, tiles_h, inner_h, lines in _stretches(h, r, tiles.shape[3]):
+        for count_w, of_w, tiles_w, inner_w, columns in _stretches(w, r, tiles.shape[4]):
+            place = image[:, lines, columns].reshape(n, count_h, of_h, count_w, of_w, c)
+            yield tiles[inner_h, inner_w, :, tiles_h, tiles_w], place.transpose(2, 4, 0, 1, 3, 5)
 
 
 def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
     """x (N, H, W, C) with its padding, cut or filled to what the tiles cover: (N, m·TH + 2, m·TW + 2, C)."""
     n, h, w, c = x.shape
     top, left = p.padding[0][0], p.padding[1][0]
-    lines, width = (p.tile.m * count + 2 for count in p.tiles)
+    lines, width = p.covered
     if top == left == 0 and h >= lines and w >= width:
         return x[:, :lines, :width]
     frame = empty((n, lines, width, c), x.dtype)
@@ -129,7 +175,7 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
     m, t = tile.m, tile.t
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
-    d, v = empty((t * t, n * th * tw, c), x.dtype), empty((t * t, n * th * tw, c), x.dtype)
+    d, v = (_planes(t * t, n * th * tw, c, x.dtype) for _ in range(2))
     overlapping = as_strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc), writeable=False)
     np.copyto(d.reshape(overlapping.shape), overlapping)
     _apply(tile.image, d, v)
@@ -143,56 +189,35 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
     runs, and only the sums are dealt out to the image.
     """
     m, t = tile.m, tile.t
-    dd = empty(dv.shape, dv.dtype)
+    dd = _planes(*dv.shape, dv.dtype)
     _apply(tile.image.T, dv, dd)
     dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
     if th > 1:
         dd[:2, :, :, 1:] += dd[m:, :, :, :-1]
     if tw > 1:
         dd[:, :2, :, :, 1:] += dd[:, m:, :, :, :-1]
-    if not first:
-        above = dd[:2, :, :, 0]
-        for j in range(t):
-            cut = slice(None, None) if j < m else slice(-1, None)
-            stop = j + m * (tw - 1) + 1
-            source = dx[:, :2, j:stop:m] if j < m else dx[:, :2, stop - 1 : stop]
-            above[:, j, :, cut] += source.transpose(1, 0, 2, 3)
-    for i in range(t):
-        line = slice(i, i + m * (th - 1) + 1, m) if i < m else slice(m * th + i - m, None, m)
-        lines = slice(None) if i < m else slice(-1, None)
-        for j in range(t):
-            column = slice(j, j + m * (tw - 1) + 1, m) if j < m else slice(m * tw + j - m, None, m)
-            np.copyto(dx[:, line, column], dd[i, j, :, lines, slice(None) if j < m else slice(-1, None)])
-
-
-def _untile(tiles: np.ndarray, y: np.ndarray, r: int) -> None:
-    """tiles (r², P, F) → y (N, ≤ r·TH, ≤ r·TW, F)."""
-    n, h, w, f = y.shape
-    th, tw = -(-h // r), -(-w // r)
-    tiles = tiles.reshape(r, r, n, th, tw, f)
-    for i in range(r):
-        for j in range(r):
-            place = y[:, i::r, j::r]
-            np.copyto(place, tiles[i, j, :, : place.shape[1], : place.shape[2]])
+    above = None if first else dx[:, :2].copy()
+    for values, place in _matched(dd, dx, m):
+        np.copyto(place, values)
+    if above is not None:
+        dx[:, :2] += above
 
 
 def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     """g (N, ≤ r·TH, ≤ r·TW, F) → (r², P, F), zeros where g ends."""
     n, h, w, f = g.shape
-    tiles = empty((r, r, n, th, tw, f), g.dtype)
-    if (h, w) != (r * th, r * tw):
-        tiles[...] = 0
-    for i in range(r):
-        for j in range(r):
-            place = g[:, i::r, j::r]
-            np.copyto(tiles[i, j, :, : place.shape[1], : place.shape[2]], place)
-    return tiles.reshape(r * r, -1, f)
+    planes = _planes(r * r, n * th * tw, f, g.dtype)
+    tiles = planes.reshape(r, r, n, th, tw, f)
+    tiles[h - r * (th - 1):, :, :, -1] = 0
+    tiles[:, w - r * (tw - 1):, :, :, -1] = 0
+    for place, values in _matched(tiles, g, r):
+        np.copyto(place, values)
+    return planes
 
 
-def _pool_members(y: np.ndarray, m: int) -> list[np.ndarray]:
-    """The four members of all pool windows in tiles y (m², P, F): views (m/2, m/2, P, F)."""
-    windows = y.reshape(m // 2, 2, m // 2, 2, *y.shape[1:])
-    return [windows[:, i, :, j] for i in (0, 1) for j in (0, 1)]
+def _pool_members(y: np.ndarray, m: int) -> np.ndarray:
+    """The members of all pool windows in tiles y (m², P, F): a view (2, 2, m/2, m/2, P, F)."""
+    return y.reshape(m // 2, 2, m // 2, 2, *y.shape[1:]).transpose(1, 3, 0, 2, 4, 5)
 
 
 def _by_group(a: np.ndarray, groups: int) -> np.ndarray:
@@ -223,22 +248,24 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         count = lines.stop - lines.start
         frame = _frame(x[images], p)[:, lines.start * m : lines.stop * m + 2]
         v = _image_tiles(frame, tile, count, tw)
-        products = empty((t * t, v.shape[1], f), x.dtype)
+        products = _planes(t * t, v.shape[1], f, x.dtype)
         np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
         if b is not None:
             products[t + 1] += b  # the points (1, 1): they count once in every output
-        tiles = empty((m * m, v.shape[1], f), x.dtype)
+        tiles = _planes(m * m, v.shape[1], f, x.dtype)
         _apply(tile.output, products, tiles)
         del products
         marks = None
         if p.pool:
             members = _pool_members(tiles, m)
-            marks = empty((4, *members[0].shape), np.bool_)
-            tiles = empty(members[0].shape, x.dtype)
-            four_maximum(members, marks, tiles)
+            marks = empty((4, *members.shape[2:]), np.bool_)
+            tiles = empty(members.shape[2:], x.dtype)
+            four_maximum([*members[0], *members[1]], marks, tiles)
         if p.relu:
             rectify(tiles, tiles)
-        _untile(tiles, y[images, lines.start * r : lines.stop * r], r)
+        part = y[images, lines.start * r : lines.stop * r]
+        for place, values in _matched(tiles.reshape(r, r, part.shape[0], count, tw, f), part, r):
+            np.copyto(values, place)
         kept.append((marks, v))
     return y, (x, w, b is not None, p, y, kept)
 
@@ -248,10 +275,8 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     x, w, has_bias, p, y, kept = saved
     tile, (th, tw) = p.tile, p.tiles
     m, t = tile.m, tile.t
-    _, h, wide, channels = x.shape
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m
-    top, left = p.padding[0][0], p.padding[1][0]
     dx = empty(x.shape, x.dtype) if need[0] else None
     du = np.zeros((t * t, c, f), x.dtype) if need[1] else None
     du_by_group = None if du is None else _by_group(du, p.groups)
@@ -259,7 +284,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     ut = empty((t * t, f, c), w.dtype)
     _apply(tile.kernel, np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
-    frame = None
+    frame: np.ndarray | None = None
     for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
         count = lines.stop - lines.start
         part = images, slice(lines.start * r, lines.stop * r)
@@ -271,15 +296,14 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         if dx is None:
             continue
         if frame is None or lines.start == 0:
-            frame = empty((images.stop - images.start, m * th + 2, m * tw + 2, channels), x.dtype)
-        dv = empty(v.shape, x.dtype)
+            frame = _frame_grad(dx[images], p)
+        dv = _planes(*v.shape, x.dtype)
         np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
         _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw,
                           lines.start == 0)
-        if lines.stop == th:
+        if lines.stop == th and not np.may_share_memory(frame, dx):
+            (top, left), (_, h, wide, _) = (p.padding[0][0], p.padding[1][0]), x.shape
             inner = frame[:, top : top + h, left : left + wide]
-            dx[images, inner.shape[1] :] = 0
-            dx[images, :, inner.shape[2] :] = 0
             dx[images, : inner.shape[1], : inner.shape[2]] = inner
     dw = None
     if du is not None:
@@ -287,6 +311,19 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         _apply(tile.kernel.T, du, dw)
         dw = dw.reshape(w.shape)
     return dx, dw, db
+
+
+def _frame_grad(dx: np.ndarray, p: Plan) -> np.ndarray:
+    """Where the gradient of `_frame` is written: dx itself if it holds all that the tiles cover. What they do not
+    cover of dx becomes 0."""
+    n, h, w, c = dx.shape
+    top, left = p.padding[0][0], p.padding[1][0]
+    lines, width = p.covered
+    dx[:, max(0, lines - top) :] = 0
+    dx[:, :, max(0, width - left) :] = 0
+    if top == left == 0 and h >= lines and w >= width:
+        return dx[:, :lines, :width]
+    return empty((n, lines, width, c), dx.dtype)
 
 
 def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None, tile: Tile, th: int,
@@ -298,10 +335,10 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
     else:
         pooled = _retile(g, m // 2, th, tw)
         pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
-        dy = empty((m * m, *pooled.shape[2:]), g.dtype)
-        for place, mask in zip(_pool_members(dy, m), four_masks(marks), strict=True):
-            np.copyto(place, mask)
-            np.multiply(place, pooled, out=place)
-    dm = empty((t * t, *dy.shape[1:]), g.dtype)
+        dy = _planes(m * m, *pooled.shape[2:], g.dtype)
+        members = _pool_members(dy, m)
+        np.copyto(members, four_masks(marks).reshape(members.shape))
+        np.multiply(members, pooled, out=members)
+    dm = _planes(t * t, *dy.shape[1:], g.dtype)
     _apply(tile.output.T, dy, dm)
     return dm
