@@ -164,7 +164,7 @@ def _(d: Dice) -> Call:
     shape = d.shape()
     x, y = d.positive(*shape), d.normal(*shape)
     y = np.asarray(np.where(d.rng.random(shape) < 0.5, d.rng.integers(0, 3, shape), y), d.T)
-    x = np.asarray(np.where((d.rng.random(shape) < 0.3) & (y >= 0), 0, x), d.T)      # the rules' exceptions: 0, and y = 1
+    x = np.asarray(np.where((d.rng.random(shape) < 0.3) & (y >= 0), 0, x), d.T)      # where the rules have exceptions
     return d.call(d.normal(*shape), x, y)
 
 

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 import tinynet as tn
 from tests import strategies as draw
 from tinynet import ops
+from tinynet.backends.cpu import matmul
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -44,6 +45,33 @@ def test_dense(data, rows, k, n, relu, seed):
     tn.gradcheck(lambda x, w: ops.dense(x, w), [x, w], **STRICT)
     if not relu or np.abs(expected).min(initial=1) > 1e-4:
         tn.gradcheck(lambda x, w, b: ops.dense(x, w, b, relu=relu), [x, w, b], **STRICT)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(7203, 8, 64), (3, 9001, 40), (16, 64, 7203), (1, 1200, 900), (33, 8, 7203),
+                                   (70, 1, 90)])
+def test_thin_products(shape, dtype):
+    """Those that are cut into parts, and their neighbours: rows and columns that are left over, any strides, `out`."""
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    expected = x.astype(np.float64) @ y
+    tolerance = {"rtol": 0, "atol": np.finfo(dtype).eps * k * 8}
+    for a in (x, np.asfortranarray(x), x.repeat(2, 1)[:, ::2]):
+        for b in (y, np.asfortranarray(y)):
+            assert_allclose(matmul(a, b), expected, **tolerance)
+            out = np.full((m, n), 7, dtype)
+            assert matmul(a, b, out=out) is out
+            assert_allclose(out, expected, **tolerance)
+    out = np.full((2 * m, n), 7, dtype)
+    assert_allclose(matmul(x.T, y, transpose_x=True, out=out[::2]), expected, **tolerance)
+    assert (out[1::2] == 7).all()
+
+
+def test_the_output_may_be_an_input():
+    x, y = np.arange(9.0).reshape(3, 3), np.eye(3)[::-1].copy()
+    expected = x @ y
+    assert matmul(x, y, out=x) is x and (x == expected).all()
 
 
 def test_arguments_by_name():

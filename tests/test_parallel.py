@@ -23,6 +23,7 @@ from tinynet import nn, optim, parallel
 from tinynet.backends.cpu import conv
 from tinynet.backends.cpu import team as team_module
 from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas, usable_cores
+from tinynet.optim import optimizer as optimizer_module
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
 
@@ -146,6 +147,34 @@ def test_float32_models_are_shared_too():
         assert not any(value.requires_grad for value in loss)
         return [value.item() for value in loss]
     np.testing.assert_allclose(run(2), run(1), rtol=1e-4)
+
+
+class Twice(nn.Module):
+    """A layer used twice, whose gradient has two parts, of which one alone may be written in place."""
+
+    def __init__(self):
+        self.layer = nn.Dense(64)
+        self.build((8, 8, 1))
+
+    def forward(self, x):
+        x = x.reshape(len(x), 64)
+        return self.layer(self.layer(x))[:, :3]
+
+
+def test_a_weight_that_is_used_twice(monkeypatch):
+    monkeypatch.setattr(parallel, "CHUNK", 100)      # the update of several pieces
+    one, two = (train(workers, make=lambda: double(Twice())) for workers in (1, 2))
+    assert_same_run(one, two)
+
+
+def test_a_dense_gradient_is_written_where_it_is_summed(monkeypatch):
+    copied = []
+    gather = optimizer_module.Group.gather
+    monkeypatch.setattr(optimizer_module.Group, "gather", lambda self, views: (
+        copied.extend(p.shape for p, view in zip(self.params, views, strict=True) if p.grad.data is not view),
+        gather(self, views))[1])
+    train(2, count=1)
+    assert (36, 9) not in copied and (9, 3) not in copied and (3, 3, 1, 4) in copied
 
 
 def test_tensors_and_other_losses_are_taken():

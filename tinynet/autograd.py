@@ -29,13 +29,20 @@ OPS: dict[str, Callable] = {}          # every operation by name; the tests and 
 class Node:
     """One recorded operation, or a leaf: a tensor that was made with requires_grad=True."""
 
-    __slots__ = ("be", "dtype", "leaf", "name", "parents", "shape", "time", "vjp")
+    __slots__ = ("be", "dtype", "home", "leaf", "name", "parents", "shape", "time", "vjp")
 
     def __init__(self, name: str, be: Any, array: Any, parents: tuple, vjp: Callable | None):
         self.name, self.be, self.parents, self.vjp = name, be, parents, vjp
         self.shape, self.dtype = array.shape, array.dtype
         self.time = next(clock)
         self.leaf: weakref.ref[Tensor] | None = None
+        self.home: Any = None      # of a leaf: where its gradient may be written, for whoever takes it first
+
+    def take_home(self) -> Any:
+        """The array that waits for this leaf's gradient, or None; given once, so that no second gradient overwrites
+        the first."""
+        home, self.home = self.home, None
+        return home
 
     @property
     def is_leaf(self) -> bool:
@@ -79,8 +86,8 @@ def op(function: Callable) -> Callable[..., Tensor]:
     `be` is the backend, inputs come as its arrays; `vjp(g, need)` gives one gradient for each positional
     argument (trailing ones may be left out), None where need[i] is false (`need` is the tuple of the inputs'
     nodes, None where no gradient is wanted). A gradient may still have the broadcast shape: `backward` undoes
-    broadcasting. It is a fresh array, g itself or a view of g, never a saved array. vjp is None for an
-    operation that has no derivative.
+    broadcasting. It is a fresh array (or need[i].take_home(), filled), g itself or a view of g, never a saved
+    array. vjp is None for an operation that has no derivative.
     """
     name = function.__name__.strip("_")    # _conv2d computes what users know as conv2d
     parameters = list(inspect.signature(function).parameters.values())[1:]

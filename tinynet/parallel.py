@@ -33,6 +33,8 @@ from .optim import clip_grad_norm
 from .optim.optimizer import Optimizer
 from .tensor import Tensor
 
+CHUNK = 1 << 16      # elements of the flat vectors that are summed and updated at a time
+
 Loss = Callable[[Any, Any], Tensor]
 
 
@@ -300,14 +302,18 @@ class Replicas(Trainer):
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
                 out, loss = self._forward(x, y)
+                homes = self._offer()
                 loss.backward(np.full((), weight, loss.dtype))      # the gradients come out weighted
-                value, have = weight * loss.item(), self._gather()
+                value, have = weight * loss.item(), self._gather(homes)
         except Exception as error:
             failure = error
             team.report(error)
         finally:
             random.state.first -= bounds[rank]
             self.optimizer.zero_grad()
+            for p in self.params:
+                if p.node is not None:
+                    p.node.home = None
         team.put(failure is not None, value, *have)
         correct = (_correct(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
         rows = team.get(2 + len(self.params))
@@ -322,38 +328,51 @@ class Replicas(Trainer):
             self._last = out, _kept(y)
         return None if loss is None else Tensor(np.array(total, loss.dtype), loss.backend), None
 
-    def _gather(self) -> list[bool]:
-        """Copy the gradients to this replica's flat vectors, zeros where there is none; which parameters have one."""
+    def _offer(self) -> list[list[np.ndarray]]:
+        """Let operations write the parameters' gradients where they are summed, this replica's flat vectors."""
+        homes = [[self.team.own(k, start, p.shape) for p, start in zip(group.params, group.starts[:-1], strict=True)]
+                 for k, group in enumerate(self.groups)]
+        for group, arrays in zip(self.groups, homes, strict=True):
+            for p, array in zip(group.params, arrays, strict=True):
+                if p.node is not None:
+                    p.node.home = array
+        return homes
+
+    def _gather(self, homes: list[list[np.ndarray]]) -> list[bool]:
+        """Copy the other gradients there too, zeros where there is none; which parameters have one."""
         have = []
-        for group, rows in zip(self.groups, self.team.gradients, strict=True):
-            group.g = rows[self.team.rank]
-            flags = group.gather()
-            for i in [i for i, flag in enumerate(flags) if not flag]:      # another replica may have one
-                group.g[group.starts[i]:group.starts[i + 1]] = 0
+        for group, arrays in zip(self.groups, homes, strict=True):
+            flags = group.gather(arrays)
+            for array in (array for array, flag in zip(arrays, flags, strict=True) if not flag):
+                array[...] = 0      # another replica may have one
             have += flags
         return have
 
     def _update(self, members: list[int], loss: float, have: list[bool]) -> None:
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
-        parts, squares, first = [], 0.0, 0
+        parts, first = [], 0
         for k, group in enumerate(self.groups):
-            group.g = self.team.gradients[k][0]      # where the sums are
+            group.g = self.team.gradients[k][0]      # where the sums will be
             for start, stop, counts in group.stretches(have[first:first + len(group.params)]):
-                start, stop = self.team.part(start, stop)
-                total = self.team.reduce(k, start, stop, members)
-                parts.append((group, start, stop, counts))
-                if self.clip_norm is not None:
-                    squares += float(np.dot(total, total))
+                parts.append((k, group, *self.team.part(start, stop), counts))
             first += len(group.params)
         if self.clip_norm is not None:
-            self.team.put(squares)
-            norm = math.sqrt(sum(part for part, in self.team.get(1)))
-            scale = self.clip_norm / (norm + 1e-6)
-            if not scale >= 1:      # a norm that is no number makes the gradient so, as in clip_grad_norm
-                for group, start, stop, _ in parts:
-                    group.g[start:stop] *= scale
-        for group, start, stop, counts in parts:
-            self.optimizer.apply(group, start, stop, counts, loss)
+            self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
+        for k, group, start, stop, counts in parts:
+            for a in range(start, stop, CHUNK) or [start]:      # summed and used while they are in the cache
+                b = min(a + CHUNK, stop)
+                if self.clip_norm is None:
+                    self.team.reduce(k, a, b, members)
+                self.optimizer.apply(group, a, b, counts if b == stop else counts.copy(), loss)
+
+    def _clip(self, sums: list[np.ndarray], most: float) -> None:
+        """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
+        self.team.put(sum(float(np.dot(part, part)) for part in sums))
+        norm = math.sqrt(sum(part for part, in self.team.get(1)))
+        scale = most / (norm + 1e-6)
+        if not scale >= 1:      # a norm that is no number makes the gradient so, as in clip_grad_norm
+            for part in sums:
+                part *= scale
 
     def _failure(self, failed: list[float], bounds: list[int]) -> Exception | None:
         """The exception of the first replica that failed, with its traceback as the cause."""

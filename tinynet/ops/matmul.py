@@ -56,7 +56,7 @@ def _dense(be, x, w, b, relu):
     def vjp(g, need):
         g = be.relu_grad(g, y_or_none) if relu else g
         return (be.matmul(g, w, transpose_y=True) if need[0] else None,
-                be.matmul(x, g, transpose_x=True) if need[1] else None,
+                be.matmul(x, g, transpose_x=True, out=need[1].take_home()) if need[1] else None,
                 be.sum(g, (0,)) if has_bias and need[2] else None)
 
     return y, vjp

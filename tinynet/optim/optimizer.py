@@ -57,12 +57,12 @@ class Group:
 
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; gives (start, stop, counts) of the stretches of elements that have one."""
-        return self.stretches(self.gather())
+        return self.stretches(self.gather(self.views(self.g)))
 
-    def gather(self) -> list[bool]:
-        """Copy the gradients into `g`; which parameters have one."""
-        for p, view in zip(self.params, self.views(self.g), strict=True):
-            if p.grad is not None:
+    def gather(self, views: list) -> list[bool]:
+        """Copy the gradients into views of a flat vector, but for those that are there; which parameters have one."""
+        for p, view in zip(self.params, views, strict=True):
+            if p.grad is not None and p.grad.data is not view:
                 if p.grad.shape != p.shape or p.grad.backend is not self.be:
                     raise ValueError(f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
                                      f"shape {p.grad.shape} on {p.grad.backend.name!r}")

@@ -20,10 +20,13 @@ LONG = 8     # how many times as long as the others the long axis is
 def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
     x = x.swapaxes(-1, -2) if transpose_x else x
     y = y.swapaxes(-1, -2) if transpose_y else y
-    if out is not None or x.ndim != 2 or y.ndim != 2 or x.dtype != y.dtype or x.shape[1] != y.shape[0]:
+    if x.ndim != 2 or y.ndim != 2 or x.dtype != y.dtype or x.shape[1] != y.shape[0]:
         return np.matmul(x, y, out=out)
-    out = empty((x.shape[0], y.shape[1]), x.dtype)
     (m, k), n = x.shape, y.shape[1]
+    if out is None:
+        out = empty((m, n), x.dtype)
+    elif not out.flags.c_contiguous or np.may_share_memory(x, out) or np.may_share_memory(y, out):
+        return np.matmul(x, y, out=out)
     if k == 1:                                 # BLAS is slow at this
         return np.multiply(x, y, out=out)
     if m * k * n > SMALL_PRODUCT and x.dtype.kind == "f":

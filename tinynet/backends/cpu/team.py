@@ -61,8 +61,7 @@ def usable_cores() -> int:
 
 def shared_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros in anonymous memory that forked processes share."""
-    count = int(np.prod(shape))
-    return np.frombuffer(mmap(-1, max(count * np.dtype(dtype).itemsize, 1)), dtype, count).reshape(shape)
+    return np.ndarray(shape, dtype, mmap(-1, max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)))     # type: ignore[call-overload]
 
 
 class Team:
@@ -81,7 +80,8 @@ class Team:
     def __init__(self, size: int, vectors: list[tuple[int, Any]], width: int):
         self.size, self.rank, self.width = size, 0, width
         # Rows of whole cache lines, so that no member writes where another does.
-        self.gradients = [shared_array((size, -(-n // LINE) * LINE), dtype)[:, :n] for n, dtype in vectors]
+        self._vectors = [shared_array((size, -(-n // LINE) * LINE), dtype) for n, dtype in vectors]
+        self.gradients = [rows[:, :n] for rows, (n, _) in zip(self._vectors, vectors, strict=True)]
         rows = size * LINE
         command = rows + -(-2 * size * width * 8 // LINE) * LINE
         self._reports = command + COMMAND + -(-size // LINE) * LINE
@@ -207,6 +207,11 @@ class Team:
         first, last = (start + (stop - start) * r // self.size for r in (self.rank, self.rank + 1))
         return (max(start, first // LINE * LINE),
                 stop if self.rank == self.size - 1 else max(start, last // LINE * LINE))
+
+    def own(self, k: int, start: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Elements from `start` on of this member's vector k as an array: a view of none, so that `owns` is true."""
+        rows = self._vectors[k]
+        return np.ndarray(shape, rows.dtype, rows.base, rows[:self.rank].nbytes + start * rows.itemsize)     # type: ignore[call-overload]
 
     def reduce(self, k: int, start: int, stop: int, members: list[int]) -> np.ndarray:
         """The sum over `members` of elements [start, stop) of vector k, always in the same order, left in the
