@@ -215,9 +215,10 @@ def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     return planes
 
 
-def _pool_members(y: np.ndarray, m: int) -> np.ndarray:
-    """The members of all pool windows in tiles y (m², P, F): a view (2, 2, m/2, m/2, P, F)."""
-    return y.reshape(m // 2, 2, m // 2, 2, *y.shape[1:]).transpose(1, 3, 0, 2, 4, 5)
+def _pool_members(y: np.ndarray, m: int) -> list[np.ndarray]:
+    """The four members of all pool windows in tiles y (m², P, F): views (m/2, m/2, P, F)."""
+    windows = y.reshape(m // 2, 2, m // 2, 2, *y.shape[1:])
+    return [windows[:, i, :, j] for i in (0, 1) for j in (0, 1)]
 
 
 def _by_group(a: np.ndarray, groups: int) -> np.ndarray:
@@ -258,9 +259,9 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         marks = None
         if p.pool:
             members = _pool_members(tiles, m)
-            marks = empty((4, *members.shape[2:]), np.bool_)
-            tiles = empty(members.shape[2:], x.dtype)
-            four_maximum([*members[0], *members[1]], marks, tiles)
+            marks = empty((4, *members[0].shape), np.bool_)
+            tiles = empty(members[0].shape, x.dtype)
+            four_maximum(members, marks, tiles)
         if p.relu:
             rectify(tiles, tiles)
         part = y[images, lines.start * r : lines.stop * r]
@@ -336,9 +337,9 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
         pooled = _retile(g, m // 2, th, tw)
         pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
         dy = _planes(m * m, *pooled.shape[2:], g.dtype)
-        members = _pool_members(dy, m)
-        np.copyto(members, four_masks(marks).reshape(members.shape))
-        np.multiply(members, pooled, out=members)
+        for place, mask in zip(_pool_members(dy, m), four_masks(marks), strict=True):
+            np.copyto(place, mask)
+            np.multiply(place, pooled, out=place)
     dm = _planes(t * t, *dy.shape[1:], g.dtype)
     _apply(tile.output.T, dy, dm)
     return dm
