@@ -231,25 +231,27 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
 # ---- one filter a channel -------------------------------------------------------------------------------------
 
 
-def _depthwise_taps(x: np.ndarray, w: np.ndarray, size: Pair, at: Geometry) -> Iterator[tuple]:
-    """(i, j, the tap's pixels of the padded x (N, OH, OW, C), its weights as a line of them (OW, C))."""
-    for i in range(w.shape[0]):
-        for j in range(w.shape[1]):
-            place = window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride)
-            yield i, j, x[place], np.tile(w[i, j, 0], (size[1], 1))
+def _depthwise_taps(w: np.ndarray, size: Pair, at: Geometry) -> list[tuple]:
+    """(i, j, where its pixels are in the padded x (N, OH, OW, C), its weights as a line of them (OW, C))."""
+    return [(i, j, window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride),
+             np.tile(w[i, j, 0], (size[1], 1))) for i in range(w.shape[0]) for j in range(w.shape[1])]
 
 
 def depthwise_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
                        size: Pair) -> tuple[np.ndarray, Any]:
     """groups = C = F: nothing is summed over channels, so a tap is a multiplication of whole lines."""
     y = empty((x.shape[0], *size, w.shape[3]), x.dtype)
-    lines = _image_groups(y)
-    for images in lines:
+    taps = _depthwise_taps(w, size, at)
+    bias = None if b is None else np.tile(b, (size[1], 1))
+    for images in _image_groups(y):
         part, product = y[images], empty(y[images].shape, y.dtype)
-        part[...] = 0 if b is None else np.tile(b, (size[1], 1))
-        for _, _, pixels, weights in _depthwise_taps(pad(x[images], at.padding), w, size, at):
-            np.multiply(pixels, weights, out=product)
-            np.add(part, product, out=part)
+        padded = pad(x[images], at.padding)
+        for i, j, place, weights in taps:
+            np.multiply(padded[place], weights, out=product if i or j else part)
+            if i or j:
+                np.add(part, product, out=part)
+        if bias is not None:
+            np.add(part, bias, out=part)
         if relu:
             rectify(part, part)
     return y, (x, w, b is not None, at, relu, y)
@@ -263,6 +265,7 @@ def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dx = empty(x.shape, x.dtype) if need[0] else None
     dw = np.zeros(w.shape, w.dtype) if need[1] else None
     db = np.zeros(c, w.dtype) if has_bias and need[2] else None
+    taps = _depthwise_taps(w, size, at)
     for images in _image_groups(y):
         dz = relu_grad(g[images], y[images]) if relu else np.ascontiguousarray(g[images])
         product = empty(dz.shape, dz.dtype)
@@ -271,20 +274,18 @@ def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             db += ones @ dz.reshape(-1, c)
         padded = pad(x[images], at.padding)
         frame = np.zeros((len(dz), h + top + bottom, wide + left + right, c), dz.dtype)
-        for i, j, pixels, weights in _depthwise_taps(padded, w, size, at):
+        for i, j, place, weights in taps:
             if dw is not None:
-                np.multiply(pixels, dz, out=product)
+                np.multiply(padded[place], dz, out=product)
                 dw[i, j, 0] += ones @ product.reshape(-1, c)
             if dx is not None:
-                place = frame[window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride)]
                 np.multiply(dz, weights, out=product)
-                np.add(place, product, out=place)
+                np.add(frame[place], product, out=frame[place])
         if dx is not None:
             dx[images] = frame[:, top : top + h, left : left + wide]
     return dx, dw, db
 
 
-def _image_groups(y: np.ndarray) -> Iterator[slice]:
+def _image_groups(y: np.ndarray) -> list[slice]:
     """Images of y whose arrays stay in the cache together."""
-    for images, _ in bands(y.shape[0], 1, y[:1].nbytes, 1 << 18):
-        yield images
+    return [images for images, _ in bands(y.shape[0], 1, y[:1].nbytes, 1 << 18)]
