@@ -180,6 +180,7 @@ class Replicas(Trainer):
         self._process = os.getpid()
         try:
             self._share()
+            memory.trim()      # what held parameters and state until now
             self._fork()
         except BaseException:
             self.close()
