@@ -13,7 +13,8 @@ import pytest
 
 import tinynet as tn
 from tests.test_cuda_backend import BACKENDS
-from tinynet import nn, ops, optim
+from tinynet import loop, nn, ops, optim
+from tinynet.diagnose import NonFiniteError
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -137,6 +138,41 @@ def test_fit_learns(backend):
     tn.seed(0)
     history = tn.fit(small_cnn(), (x.astype(np.float32), y), epochs=3, batch_size=16, lr=0.01, verbose=False)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+class Watcher:
+    def on_step_end(self, info):
+        pass
+
+
+def test_fit_reads_losses_when_it_shows_them(backend, monkeypatch):
+    """A device is asked at the end of an epoch, or every so many steps, with the result of asking at each step."""
+    x, y = images(40, 8, 8, 1)
+    read = tn.Tensor.item
+
+    def run(most: int, **options) -> tuple[str, dict]:
+        events: list[str] = []
+        monkeypatch.setattr(loop, "MOST_WAITING", most)
+        monkeypatch.setattr(tn.Tensor, "item", lambda t: (events.append("r"), read(t))[1])
+        tn.seed(0)
+        (row,) = tn.fit(small_cnn(), (x.astype(np.float32), y), epochs=1, batch_size=4, verbose=False, **options,
+                        loss=lambda *a: (events.append("s"), ops.softmax_cross_entropy(*a))[1])
+        return "".join(events), {k: row[k] for k in ("loss", "accuracy")}
+
+    events, once = run(32)
+    assert events == "s" * 10 + "r" * 10
+    assert run(4) == ("ssssrrrr" * 2 + "ssrr", once)
+    assert run(32, callbacks=[Watcher()]) == ("sr" * 10, once)
+
+
+def test_fit_names_the_batch_whose_loss_was_not_finite(backend):
+    x, y = images(24, 8, 8, 1)
+    x = x.astype(np.float32)
+    x[9] = np.nan
+    tn.seed(0)
+    loader = tn.data.Loader(x, y, batch_size=4, shuffle=False)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"batch 3: the batch's images.* 3 steps were"):
+        tn.fit(small_cnn(), loader, epochs=1, verbose=False)
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(backend):

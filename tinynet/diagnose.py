@@ -27,15 +27,16 @@ class NonFiniteError(ArithmeticError):
 
 
 def explain(model: Module, loss: Callable, x: Any, y: Any, *, draws: Mapping[str, int], epoch: int,
-            batch: int, value: float) -> NonFiniteError:
+            batch: int, value: float, since: int = 0) -> NonFiniteError:
     """The error for a step whose loss was `value`: replays it with the random draws that it had.
 
-    Args: x (N, …), y (N, …): the step's batch. draws: `ops.random.state.steps` from before it. The random state is
-    left as it is.
+    Args: x (N, …), y (N, …): the step's batch. draws: `ops.random.state.steps` from before it. since: how many
+    steps were made after it. The random state is left as it is.
     """
     layer, cause = _cause(model, loss, x, y, draws)
-    return NonFiniteError(f"the loss is {value} in epoch {epoch}, batch {batch}: {cause}. The update was voided; the "
-                          "weights are those from before this step", epoch=epoch, batch=batch, layer=layer)
+    weights = f"{since} steps were made since" if since else "the weights are those from before this step"
+    return NonFiniteError(f"the loss is {value} in epoch {epoch}, batch {batch}: {cause}. The update was voided; "
+                          f"{weights}", epoch=epoch, batch=batch, layer=layer)
 
 
 def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, int]) -> tuple[str | None, str]:

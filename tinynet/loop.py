@@ -33,6 +33,7 @@ from .progress import Display
 from .tensor import Tensor
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
+MOST_WAITING = 32       # steps whose losses a device may keep
 STOP = "stop"           # what a callback gives back to end the training after this epoch
 
 
@@ -124,6 +125,8 @@ class Run:
         self.first = self.loader.epoch         # of the loader's epochs, that is this run's first
         self.rates = [group.options["lr"] for group in self.optimizer.groups]
         self.saved = False
+        self.waiting: list[tuple] = []         # steps whose losses were not read yet
+        self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
         if self.path is not None:
             self.described = files.describe(self.model)
             self.settings = self._settings()
@@ -153,6 +156,7 @@ class Run:
             for x, y in self._moved(batches):
                 self._step(x, y)
                 self._interrupted()
+        self._read()
         self._tick()
         row = p.row(self._validate(), self.optimizer.lr)
         stop = [hook(dict(row)) == STOP for hook in self.hooks[0]]      # a list: each of them is called
@@ -176,21 +180,36 @@ class Run:
         if self.schedule is not None:
             _set_rates(self.optimizer, self.rates, self.schedule(p.step))
         y = _like_model(self.model, y)
-        value = float(self.step(x, y).item())
-        if not math.isfinite(value):
-            self.display.close()
-            raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=p.batch + 1, value=value)
-        right = self.step.correct
-        p.correct = None if right is None or p.correct is None else p.correct + int(right)
-        p.loss += value * len(x)
+        loss = self.step(x, y)
         p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
+        self.waiting.append((loss, self.step.counter(), x, y, draws, p.batch))
+        if not self.lazy or self.hooks[1] or len(self.waiting) == MOST_WAITING or self.display.due():
+            self._read()
+        if self.every and p.step % self.every == 0:
+            self.save()
+
+    def _read(self) -> None:
+        """Read the losses of the steps since the last time, show them, call the hooks (with them, it is one step).
+
+        Raises: NonFiniteError at the first that is not finite.
+        """
+        p, value = self.progress, 0.0
+        waiting, self.waiting = self.waiting, []
+        for loss, counter, x, y, draws, batch in waiting:
+            value, right = float(loss.item()), counter()
+            if not math.isfinite(value):
+                self.display.close()
+                raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch, value=value,
+                              since=p.batch - batch)
+            p.correct = None if right is None or p.correct is None else p.correct + int(right)
+            p.loss += value * len(x)
+        if not waiting:
+            return
         accuracy = None if p.correct is None else p.correct / p.seen
         self.display.step(p.seen, p.loss / p.seen, accuracy)
         for hook in self.hooks[1]:
             hook({"epoch": p.epoch + 1, "batch": p.batch, "step": p.step, "loss": value, "mean_loss": p.loss / p.seen,
                   "accuracy": accuracy, "lr": self.optimizer.lr})
-        if self.every and p.step % self.every == 0:
-            self.save()
 
     def _validate(self) -> dict[str, Any]:
         self.display.note("validation")
@@ -229,6 +248,7 @@ class Run:
         """Write the checkpoint, if there is to be one."""
         if self.path is None:
             return
+        self._read()
         if self.progress.batch:
             self._tick()
         arrays = {**files.prefixed("model", self.model.state_dict()),

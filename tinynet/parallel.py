@@ -129,8 +129,16 @@ class Trainer:
     def correct(self) -> int | None:
         """How many samples of the last batch the model (as it was before the step) had right; None where labels
         are not class numbers. Waits for the device, so read it when you need it."""
-        own = None if self._last is None else _correct(*self._last)
-        return None if own is None else own + self._others_correct
+        return self.counter()()
+
+    def counter(self) -> Callable[[], int | None]:
+        """A function that gives `correct` of the step just made, later too."""
+        last, others = self._last, self._others_correct
+
+        def count() -> int | None:
+            own = None if last is None else _correct(*last)
+            return None if own is None else own + others
+        return count
 
     def close(self) -> None:
         """End the replicas. Model and optimiser stay as they are and can be used as before. Again: nothing."""

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 PAUSE = 30.0          # seconds between the plain lines of a long epoch
+REFRESH = 0.1         # seconds between two states of a bar
 
 
 class _Bar(tqdm):
@@ -33,15 +34,22 @@ class Display:
     def start(self, epoch: int, seen: int) -> None:
         """Epoch number `epoch`, from 0, begins, or goes on after `seen` samples."""
         self.title, self.began, self.first, self.last = f"epoch {epoch + 1}/{self.epochs}", time.monotonic(), seen, 0.0
+        self.shown = self.began
         if self.terminal:
             self.bar = _Bar(total=self.samples, initial=seen, desc=self.title, leave=False, dynamic_ncols=True,
                             unit=" images", file=self.stream, bar_format=(
                                 "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} "
                                 "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]"))
 
+    def due(self) -> bool:
+        """Whether `step` would show something now."""
+        now = time.monotonic()
+        return now - self.shown >= REFRESH if self.bar is not None else now - self.began - self.last >= PAUSE
+
     def step(self, seen: int, loss: float, accuracy: float | None) -> None:
         """After a step: samples of this epoch so far, and their mean loss and accuracy."""
         if self.bar is not None:
+            self.shown = time.monotonic()
             self.bar.set_postfix_str(metrics({"loss": loss, "accuracy": accuracy}), refresh=False)
             self.bar.update(seen - self.bar.n)
         elif self.verbose and (spent := time.monotonic() - self.began) - self.last >= PAUSE:
