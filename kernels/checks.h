@@ -115,6 +115,8 @@ template <typename T> struct Ref {
         note_read(array, i, where);
         return at<T>(array, i);
     }
+    template <typename U, typename = std::enable_if_t<std::is_class<T>::value && std::is_arithmetic<U>::value>>
+    explicit operator U() const { return U(T(*this)); }      // float(x) of a half: C++ makes only one step by itself
     const Ref& operator=(const T& value) const {
         note_write(array, i, where, false);
         at<T>(array, i) = value;

@@ -73,14 +73,14 @@ __global__ void col2im(In<T> cols, Out<T> dx, Ints<25> sizes, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 channel = i % s.C, pixel = i / s.C, image = pixel / s.W / s.H;
         i32 h = i32(pixel / s.W % s.H) + s.top, w = i32(pixel % s.W) + s.left;
-    T sum = 0;
+    Acc<T> sum = 0;
         for (i32 u = 0; u < s.KH; u++)
             for (i32 v = 0; v < s.KW; v++) {
                 i32 oh = output_line(h - u * s.DH, s.SH, s.by_SH, s.OH), ow = output_line(w - v * s.DW, s.SW, s.by_SW, s.OW);
                 if (oh < 0 || ow < 0) continue;
-                sum += cols[((((image * s.OH + oh) * s.OW + ow) * s.KH + u) * s.KW + v) * s.C + channel];
+                sum += Acc<T>(cols[((((image * s.OH + oh) * s.OW + ow) * s.KH + u) * s.KW + v) * s.C + channel]);
             }
-        dx[i] = sum;
+        dx[i] = T(sum);
     }
 }
 
@@ -170,7 +170,7 @@ conv_forward(In<T> x, In<T> w, In<T> bias, Out<T> y, i64 rows, i64 columns, i64 
     Patches<T, false> a{x, s, group, rows};
     Matrix<T, false> b{w, group * s.f, columns, 1, s.F};
     Output<T> out{y, bias, blockIdx.y * rows * s.F + group * s.f, s.F, group * s.f, rows, columns, relu};
-    T sum[ROWS][COLUMNS];
+    Acc<T> sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
 }
@@ -185,7 +185,7 @@ conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns, 
     GradientPatches<T> a{g, s, group, rows};
     TurnedWeights<T> b{w, s, group};
     Output<T> out{dx, bias, blockIdx.y * rows * s.C + group * s.c, s.C, 0, rows, columns, relu};
-    T sum[ROWS][COLUMNS];
+    Acc<T> sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
 }
@@ -200,7 +200,7 @@ conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns,
     Patches<T, true> a{x, s, group, rows};
     Matrix<T, false> b{g, group * s.f, columns, 1, s.F};
     Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, 0, rows, columns, relu};
-    T sum[ROWS][COLUMNS];
+    Acc<T> sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
 }

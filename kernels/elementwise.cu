@@ -4,7 +4,8 @@
 // read and written over the bandwidth. Hence one pass for a derivative times its gradient, and no
 // temporary for broadcasting: operands are read through their strides, of which some are 0.
 //
-// One template serves every function: f is a struct with `apply`, given as the template argument Op.
+// One template serves every function: f is a struct with `apply`, given as the template argument Op. Half types
+// are computed in float.
 // Launch: a thread an element, grid-stride.
 #include "tinynet.cuh"
 
@@ -105,28 +106,28 @@ __device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, co
 
 template <typename Op, typename T>
 __global__ void unary(In<T> x, Out<T> y, T a, T b, i64 n) {
-    for (i64 i = thread_index(); i < n; i += thread_count()) y[i] = Op::template apply<T>(x[i], a, b);
+    for (i64 i = thread_index(); i < n; i += thread_count()) y[i] = T(Op::apply(Acc<T>(x[i]), Acc<T>(a), Acc<T>(b)));
 }
 
 // An operand that is a number comes without an array: x is None, and `x_number` stands for all its elements.
 template <typename Op, typename T>
 __global__ void binary(In<T> x, T x_number, In<T> y, T y_number, Out<T> z, T a, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count())
-        z[i] = Op::template apply<T>(x ? T(x[i]) : x_number, y ? T(y[i]) : y_number, a);
+        z[i] = T(Op::apply(Acc<T>(x ? T(x[i]) : x_number), Acc<T>(y ? T(y[i]) : y_number), Acc<T>(a)));
 }
 
 template <typename Op, typename T>
 __global__ void binary_strided(In<T> x, i64 x_offset, Ints<8> x_strides, In<T> y, i64 y_offset, Ints<8> y_strides,
                                Out<T> z, T a, Ints<8> shape, i32 axes, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count())
-        z[i] = Op::template apply<T>(x[place(i, shape, x_offset, x_strides, axes)],
-                                     y[place(i, shape, y_offset, y_strides, axes)], a);
+        z[i] = T(Op::apply(Acc<T>(x[place(i, shape, x_offset, x_strides, axes)]),
+                           Acc<T>(y[place(i, shape, y_offset, y_strides, axes)]), Acc<T>(a)));
 }
 
 template <typename Op, typename T>
 __global__ void compare(In<T> x, T x_number, In<T> y, T y_number, Out<bool> z, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count())
-        z[i] = Op::template apply<T>(x ? T(x[i]) : x_number, y ? T(y[i]) : y_number);
+        z[i] = Op::apply(Acc<T>(x ? T(x[i]) : x_number), Acc<T>(y ? T(y[i]) : y_number));
 }
 
 // condition ? x : y

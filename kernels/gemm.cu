@@ -14,9 +14,9 @@ template <typename T>
 __global__ void gemm_naive(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i64 depth) {
     i64 m = i64(blockIdx.y) * blockDim.y + threadIdx.y, n = i64(blockIdx.x) * blockDim.x + threadIdx.x;
     if (m >= rows || n >= columns) return;
-    T sum = 0;
-    for (i64 k = 0; k < depth; k++) sum += x[m * depth + k] * y[k * columns + n];
-    z[m * columns + n] = sum;
+    Acc<T> sum = 0;
+    for (i64 k = 0; k < depth; k++) sum += Acc<T>(x[m * depth + k]) * Acc<T>(y[k * columns + n]);
+    z[m * columns + n] = T(sum);
 }
 
 // 2. Tiles in shared memory: a block of 16 × 16 threads fetches 16 × 16 of each matrix, a thread one element of
@@ -30,15 +30,15 @@ __global__ void gemm_tiled(In<T> x, In<T> y, Out<T> z, i64 rows, i64 columns, i6
     SHARED_2D(T, y_tile, SIDE, SIDE);
     int i = threadIdx.y, j = threadIdx.x;
     i64 m = i64(blockIdx.y) * SIDE + i, n = i64(blockIdx.x) * SIDE + j;
-    T sum = 0;
+    Acc<T> sum = 0;
     for (i64 k = 0; k < depth; k += SIDE) {
         x_tile[i][j] = m < rows && k + j < depth ? T(x[m * depth + k + j]) : T(0);
         y_tile[i][j] = k + i < depth && n < columns ? T(y[(k + i) * columns + n]) : T(0);
         __syncthreads();    // the tiles are whole
-        for (int d = 0; d < SIDE; d++) sum += x_tile[i][d] * y_tile[d][j];
+        for (int d = 0; d < SIDE; d++) sum += Acc<T>(x_tile[i][d]) * Acc<T>(y_tile[d][j]);
         __syncthreads();    // the tiles may be overwritten
     }
-    if (m < rows && n < columns) z[m * columns + n] = sum;
+    if (m < rows && n < columns) z[m * columns + n] = T(sum);
 }
 
 // 3. The one in use: tiles of outputs in registers (gemm.cuh). x is (M, K), or (K, M) where TX; y is (K, N), or
@@ -56,7 +56,7 @@ gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth, i
     Matrix<T, !TX> a{x, p.batch * x_step, rows, TX ? 1 : depth, TX ? rows : 1};
     Matrix<T, TY> b{y, p.batch * y_step, columns, TY ? depth : 1, TY ? 1 : columns};
     Output<T> out{z, bias, (blockIdx.y * batches + p.batch) * rows * columns, columns, 0, rows, columns, relu};
-    T sum[ROWS][COLUMNS];
+    Acc<T> sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
 }
@@ -66,9 +66,9 @@ gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth, i
 template <typename T>
 __global__ void add_slices(In<T> partial, In<T> bias, Out<T> z, i64 slices, i64 columns, bool relu, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
-        T sum = 0;
-        for (i64 s = 0; s < slices; s++) sum += partial[s * n + i];
-        if (bias) sum += bias[i % columns];
-        z[i] = relu && sum < T(0) ? T(0) : sum;
+        Acc<T> sum = 0;
+        for (i64 s = 0; s < slices; s++) sum += Acc<T>(partial[s * n + i]);
+        if (bias) sum += Acc<T>(bias[i % columns]);
+        z[i] = T(relu && sum < Acc<T>(0) ? Acc<T>(0) : sum);
     }
 }

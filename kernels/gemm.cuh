@@ -28,11 +28,12 @@
 constexpr int TILE = 64;                     // rows and columns of C that a block computes
 constexpr int DEPTH = 8;                     // how much of k a step covers
 constexpr int THREADS = 128;                 // of a block: 8 × 16
-template <typename T> constexpr int BLOCKS = sizeof(T) == 4 ? 4 : 2;    // side by side on a multiprocessor
+template <typename T> constexpr int BLOCKS = sizeof(T) <= 4 ? 4 : 2;    // side by side on a multiprocessor
 constexpr int ROWS = 8, COLUMNS = 4;         // outputs a thread: 8 neighbouring rows, every 16th column
 constexpr int ACROSS = TILE / COLUMNS;       // threads side by side
 constexpr int FETCHES = TILE * DEPTH / THREADS;    // elements of each operand that a thread fetches at a step
-constexpr int PITCH = TILE + 4;              // of a shared row: threads that store down a column meet other banks
+// Of a shared row, a multiple of 16 bytes: with a few elements to spare, threads that store down a column meet other banks.
+template <typename T> constexpr int PITCH = TILE + (sizeof(T) < 4 ? 8 : 4);
 
 // A matrix in memory whose line m begins at offset + m · line_step.
 template <typename T, bool ALONG> struct Matrix {
@@ -77,15 +78,15 @@ template <typename T, typename Operand> struct Fetcher {
     }
     __device__ void put(Shared<T> tile) const {
 #pragma unroll
-        for (int i = 0; i < FETCHES; i++) tile[depth_of(i) * PITCH + line_of(i)] = values[i];
+        for (int i = 0; i < FETCHES; i++) tile[depth_of(i) * PITCH<T> + line_of(i)] = values[i];
     }
 };
 
 // This thread's 8 × 4 outputs of the tile at (row, column): the sums over first <= k < end.
 template <typename T, typename A, typename B>
-__device__ void multiply_tile(const A& a, const B& b, i64 row, i64 column, i64 first, i64 end, T (&sum)[ROWS][COLUMNS]) {
-    SHARED(T, a_tile, DEPTH * PITCH);
-    SHARED(T, b_tile, DEPTH * PITCH);
+__device__ void multiply_tile(const A& a, const B& b, i64 row, i64 column, i64 first, i64 end, Acc<T> (&sum)[ROWS][COLUMNS]) {
+    SHARED(T, a_tile, DEPTH * PITCH<T>);
+    SHARED(T, b_tile, DEPTH * PITCH<T>);
     constexpr int WIDE = 16 / sizeof(T);            // 16 bytes: the most that one instruction reads
     int my_row = threadIdx.x / ACROSS * ROWS, my_column = threadIdx.x % ACROSS;
 #pragma unroll
@@ -107,15 +108,15 @@ __device__ void multiply_tile(const A& a, const B& b, i64 row, i64 column, i64 f
         from_b.fetch(b, k + DEPTH, end);
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
-            T x[ROWS], y[COLUMNS];
+            Acc<T> x[ROWS], y[COLUMNS];
 #pragma unroll
             for (int i = 0; i < ROWS; i += WIDE) {
-                Vec<T, WIDE> v = load<WIDE>(a_tile, d * PITCH + my_row + i);
+                Vec<T, WIDE> v = load<WIDE>(a_tile, d * PITCH<T> + my_row + i);
 #pragma unroll
-                for (int w = 0; w < WIDE; w++) x[i + w] = v[w];
+                for (int w = 0; w < WIDE; w++) x[i + w] = Acc<T>(v[w]);
             }
 #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) y[j] = b_tile[d * PITCH + my_column + j * ACROSS];
+            for (int j = 0; j < COLUMNS; j++) y[j] = Acc<T>(b_tile[d * PITCH<T> + my_column + j * ACROSS]);
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
 #pragma unroll
@@ -132,18 +133,18 @@ template <typename T> struct Output {
     i64 offset, pitch, first_bias, rows, columns;
     bool relu;
 
-    __device__ void store(i64 row, i64 column, const T (&sum)[ROWS][COLUMNS]) const {
+    __device__ void store(i64 row, i64 column, const Acc<T> (&sum)[ROWS][COLUMNS]) const {
         row += threadIdx.x / ACROSS * ROWS;
         column += threadIdx.x % ACROSS;
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
             i64 n = column + j * ACROSS;
             if (n >= columns) continue;
-            T b = bias ? T(bias[first_bias + n]) : T(0);
+            Acc<T> b = bias ? Acc<T>(bias[first_bias + n]) : Acc<T>(0);
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
-                T value = sum[i][j] + b;
-                if (row + i < rows) z[offset + (row + i) * pitch + n] = relu && value < T(0) ? T(0) : value;
+                Acc<T> value = sum[i][j] + b;
+                if (row + i < rows) z[offset + (row + i) * pitch + n] = T(relu && value < Acc<T>(0) ? Acc<T>(0) : value);
             }
         }
     }

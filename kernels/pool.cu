@@ -49,9 +49,9 @@ __global__ void max_pool_grad(In<T> g, In<i32> winner, Out<T> dx, Ints<11> sizes
         for (i64 oh = first_window(h, p.top, p.KH, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
             for (i64 ow = first_window(w, p.left, p.KW, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++) {
                 i64 o = ((image * p.OH + oh) * p.OW + ow) * p.C + c;
-                if (winner[o] == (h + p.top - oh * p.SH) * p.KW + (w + p.left - ow * p.SW)) sum += g[o];
+                if (winner[o] == (h + p.top - oh * p.SH) * p.KW + (w + p.left - ow * p.SW)) sum += Acc<T>(g[o]);
             }
-        dx[i] = sum;
+        dx[i] = T(sum);
     }
 }
 
@@ -72,7 +72,8 @@ __global__ void avg_pool(In<T> x, Out<T> y, Ints<11> sizes, bool count_padding, 
         for (i64 u = 0; u < p.KH; u++)
             for (i64 v = 0; v < p.KW; v++) {
                 i64 h = oh * p.SH + u - p.top, w = ow * p.SW + v - p.left;
-                if (h >= 0 && h < p.H && w >= 0 && w < p.W) sum += x[((image * p.H + h) * p.W + w) * p.C + c];
+                if (h >= 0 && h < p.H && w >= 0 && w < p.W)
+                    sum += Acc<T>(x[((image * p.H + h) * p.W + w) * p.C + c]);
             }
         y[i] = sum / Acc<T>(divisor(p, oh, ow, count_padding));
     }
@@ -87,6 +88,6 @@ __global__ void avg_pool_grad(In<T> g, Out<T> dx, Ints<11> sizes, bool count_pad
         for (i64 oh = first_window(h, p.top, p.KH, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
             for (i64 ow = first_window(w, p.left, p.KW, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++)
                 sum += Acc<T>(g[((image * p.OH + oh) * p.OW + ow) * p.C + c]) / Acc<T>(divisor(p, oh, ow, count_padding));
-        dx[i] = sum;
+        dx[i] = T(sum);
     }
 }

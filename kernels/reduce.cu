@@ -15,8 +15,8 @@ template <typename T>
 __global__ void row_sum_naive(In<T> x, Out<T> y, i64 rows, i64 columns) {
     for (i64 r = thread_index(); r < rows; r += thread_count()) {
         Acc<T> sum = 0;
-        for (i64 c = 0; c < columns; c++) sum += x[r * columns + c];
-        y[r] = sum;
+        for (i64 c = 0; c < columns; c++) sum += Acc<T>(x[r * columns + c]);
+        y[r] = T(sum);
     }
 }
 
@@ -29,9 +29,9 @@ __global__ void row_sum_warp(In<T> x, Out<T> y, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {    // a whole warp goes on or stops
         Acc<T> sum = 0;
-        for (i64 c = lane; c < columns; c += WARP) sum += x[r * columns + c];
+        for (i64 c = lane; c < columns; c += WARP) sum += Acc<T>(x[r * columns + c]);
         sum = warp_sum(sum);
-        if (lane == 0) y[r] = sum;
+        if (lane == 0) y[r] = T(sum);
     }
 }
 
@@ -45,14 +45,14 @@ __global__ void row_sum(In<T> x, Out<T> y, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
         Acc<T> sum = 0;
-        for (i64 c = threadIdx.x; c < columns; c += blockDim.x) sum += x[r * columns + c];
+        for (i64 c = threadIdx.x; c < columns; c += blockDim.x) sum += Acc<T>(x[r * columns + c]);
         sum = warp_sum(sum);
         if (lane == 0) partial[warp] = sum;
         __syncthreads();    // every partial sum is there
         if (warp == 0) {
             sum = lane < warps ? partial[lane] : Acc<T>(0);
             sum = warp_sum(sum);
-            if (lane == 0) y[r] = sum;
+            if (lane == 0) y[r] = T(sum);
         }
         __syncthreads();    // partial may be overwritten for the next row
     }
@@ -72,12 +72,12 @@ __global__ void column_sum(In<T> x, Out<T> y, i64 rows, i64 columns, i64 slice) 
     i64 first = blockIdx.y * slice, last = first + slice < rows ? first + slice : rows;
     Acc<T> sum = 0;
     if (c < columns)
-        for (i64 r = first + threadIdx.y; r < last; r += 8) sum += x[r * columns + c];
+        for (i64 r = first + threadIdx.y; r < last; r += 8) sum += Acc<T>(x[r * columns + c]);
     partial[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y == 0 && c < columns) {
         for (int k = 1; k < 8; k++) sum += partial[k][threadIdx.x];
-        y[blockIdx.y * columns + c] = sum;
+        y[blockIdx.y * columns + c] = T(sum);
     }
 }
 

@@ -178,8 +178,8 @@ def _(d: Dice) -> Call:
 def _rows(d: Dice, draw: Callable, empty: bool = False) -> tuple[np.ndarray, tuple]:
     shape = d.draw(st.one_of(strategies.shapes(0, 4), st.sampled_from([(3, 300), (300, 3), (2, 5, 70), (33, 40)])))
     axes = d.axes(len(shape))
-    if d.int(0, 3) == 0:       # rows of several warps, and of more columns than a block has threads
-        shape, axes = (d.pick(1, 3, 5), d.pick(33, 70, 300)), (1,)
+    if d.int(0, 2) == 0:       # rows of several warps, and of more columns than a block has threads
+        shape, axes = (d.pick(1, 3, 5), d.pick(300, 70, 300, 33)), (1,)
     kept = [i for i in range(len(shape)) if i not in axes]
     if kept and d.int(0, 7) == 0:
         shape = tuple(0 if i == kept[0] else n for i, n in enumerate(shape))

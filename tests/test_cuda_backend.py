@@ -160,6 +160,30 @@ def test_products_on_the_ladder(be, kernel, sizes, dtype):
     cuda_parity.agree(be.numpy(z), x @ y)
 
 
+def test_half_types_add_up_in_float(checking):
+    """2049 ones: in half, whose integers are exact up to 2048, the sum would stop there. And products, functions."""
+    be, rng = checking, np.random.default_rng(0)
+
+    def launched(kernel: str, shape: tuple, *args, **template) -> np.ndarray:
+        y = be.empty(shape, np.float16)
+        arrays = [be.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+        be.launch(kernel, *(y if a is ... else a for a in arrays), **template)
+        return be.numpy(y)
+
+    ones = np.ones((2, 2049), np.float16)
+    for kernel in ("row_sum_naive", "row_sum_warp", "row_sum"):
+        assert launched(kernel, (2,), ones, ..., 2, 2049).tolist() == [2048, 2048]      # 2049, rounded once: to even
+        assert launched(kernel, (2,), ones[:, :2047] * np.float16(2), ..., 2, 2047).tolist() == [4094, 4094]
+    x, y = (rng.standard_normal(shape).astype(np.float16) for shape in ((9, 70), (70, 6)))
+    product = (x.astype(np.float32) @ y.astype(np.float32)).astype(np.float16)
+    for kernel in ("gemm_naive", "gemm_tiled"):
+        np.testing.assert_allclose(launched(kernel, (9, 6), x, y, ..., 9, 6, 70), product, rtol=1e-3, atol=1e-6)
+    gemm = launched("gemm", (9, 6), x, y, None, ..., 9, 6, 70, 1, 70, False, 0, 0, TX="false", TY="false")
+    np.testing.assert_allclose(gemm, product, rtol=1e-3, atol=1e-6)
+    exponential = launched("unary", (630,), x.ravel(), ..., 0, 0, 630, Op="Exp")
+    np.testing.assert_allclose(exponential, np.exp(x.ravel().astype(np.float32)), rtol=5e-4)
+
+
 LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled"}
 
 

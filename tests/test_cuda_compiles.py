@@ -1,6 +1,6 @@
 """Every kernel compiles for real devices: nvcc's registers, shared memory and spills go to the log, and none spills.
 
-By default in float, one Op of each kernel, for one architecture, which takes some seconds; all of all with
+By default in float and half, one Op of each kernel, for one architecture, which takes some seconds; all of all with
 
     TINYNET_NVCC=all python -m pytest tests/test_cuda_compiles.py -s        # -s prints the log
 """
@@ -21,17 +21,21 @@ from tinynet.backends.cuda import sources
 from tinynet.backends.cuda.table import FLOATS, TABLE
 
 ALL = os.environ.get("TINYNET_NVCC") == "all"
+HALVES = ("half", "bfloat16")
 ARCHITECTURES = {"sm_75": "Turing", "sm_80": "Ampere", "sm_90": "Hopper"} if ALL else {"sm_90": "Hopper"}
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc, of the CUDA toolkit")
 
 
 def instances(file: str) -> str:
-    """A file's text and, behind it, each of its kernels with all template values of the table."""
+    """A file's text and, behind it, each of its kernels with all template values of the table, and half types."""
     text = sources.read(file)
     lines = [sources.expand(text, f"kernels/{file}")]
     for name, kernel in sources.kernels(text).items():
         choices = {"T": FLOATS} | TABLE[file][name].choices
-        wanted = (choices[p] if ALL or p in ("TX", "TY") else choices[p][:1] for p in kernel.template)
+        if choices["T"][:1] == ("float",) and file != "optim.cu":     # the state of an optimiser is float at least
+            choices["T"] = (*choices["T"], *HALVES) if ALL else ("float", "half")
+        wanted = (choices[p] if ALL or (p in ("T", "TX", "TY") and choices["T"][-1] in HALVES) else choices[p][:1]
+                  for p in kernel.template)
         for values in itertools.product(*wanted):
             template = dict(zip(kernel.template, values, strict=True))
             types = ", ".join(declared_type(a, template) for a in kernel.arguments)
@@ -68,9 +72,10 @@ def test_compiles_without_spills(tmp_path):
 
 
 def compiled(arch: str, file: str, folder: Path) -> dict[str, tuple[int, int, int]]:
-    command = ["nvcc", "-cubin", f"-arch={arch}", "-std=c++17", "-Xptxas", "-v", "-o", f"{arch}-{file}.cubin"]
+    command = ["nvcc", "-cubin", "-DTINYNET_HALF", f"-arch={arch}", "-std=c++17", "-Xptxas", "-v"]
     source = folder / f"{arch}-{file}"
     source.write_text(instances(file))
-    done = subprocess.run([*command, str(source)], cwd=folder, capture_output=True, text=True)
+    command += ["-o", f"{arch}-{file}.cubin", str(source)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return resources_of(done.stdout + done.stderr)
