@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinynet as tn
-from tinynet import nn, optim, parallel
+from tinynet import nn, optim, parallel, replicas
 from tinynet.backends.cpu import conv
 from tinynet.backends.cpu import team as team_module
 from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas, usable_cores
@@ -162,7 +162,7 @@ class Twice(nn.Module):
 
 
 def test_a_weight_that_is_used_twice(monkeypatch):
-    monkeypatch.setattr(parallel, "CHUNK", 100)      # the update of several pieces
+    monkeypatch.setattr(replicas, "CHUNK", 100)      # the update of several pieces
     one, two = (train(workers, make=lambda: double(Twice())) for workers in (1, 2))
     assert_same_run(one, two)
 
@@ -621,7 +621,7 @@ SCRIPT = """
 import os, sys, time
 import numpy as np
 import tinynet as tn
-from tinynet import nn, optim, parallel
+from tinynet import nn, optim, parallel, replicas
 
 print("made", flush=True)
 model = nn.Sequential(nn.Dense(8, activation="relu"), nn.Dense(3), input_shape=(5,))

@@ -101,11 +101,12 @@ def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, group
 # ---- transforms -----------------------------------------------------------------------------------------
 
 
-def _planes(count: int, tiles: int, channels: int, dtype: np.dtype) -> np.ndarray:
-    """An empty (count, P, C). Between the planes lie a few lines of the cache more than P·C, since planes a power of
+def _planes(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array of `shape` (count, P, C). Between the planes lie a few lines of the cache more than P·C, since planes a power of
     two apart would displace each other there: a transform reads all of them at once."""
+    count, tiles, channels = shape
     flat = empty((count, tiles * channels + APART), dtype)
-    return flat[:, : tiles * channels].reshape(count, tiles, channels)
+    return flat[:, : tiles * channels].reshape(shape)
 
 
 @functools.lru_cache(1024)
@@ -175,7 +176,7 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
     m, t = tile.m, tile.t
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
-    d, v = (_planes(t * t, n * th * tw, c, x.dtype) for _ in range(2))
+    d, v = (_planes((t * t, n * th * tw, c), x.dtype) for _ in range(2))
     overlapping = as_strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc), writeable=False)
     np.copyto(d.reshape(overlapping.shape), overlapping)
     _apply(tile.image, d, v)
@@ -189,7 +190,7 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
     runs, and only the sums are dealt out to the image.
     """
     m, t = tile.m, tile.t
-    dd = _planes(*dv.shape, dv.dtype)
+    dd = _planes(dv.shape, dv.dtype)
     _apply(tile.image.T, dv, dd)
     dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
     if th > 1:
@@ -206,7 +207,7 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
 def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     """g (N, ≤ r·TH, ≤ r·TW, F) → (r², P, F), zeros where g ends."""
     n, h, w, f = g.shape
-    planes = _planes(r * r, n * th * tw, f, g.dtype)
+    planes = _planes((r * r, n * th * tw, f), g.dtype)
     tiles = planes.reshape(r, r, n, th, tw, f)
     tiles[h - r * (th - 1):, :, :, -1] = 0
     tiles[:, w - r * (tw - 1):, :, :, -1] = 0
@@ -249,11 +250,11 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         count = lines.stop - lines.start
         frame = _frame(x[images], p)[:, lines.start * m : lines.stop * m + 2]
         v = _image_tiles(frame, tile, count, tw)
-        products = _planes(t * t, v.shape[1], f, x.dtype)
+        products = _planes((t * t, v.shape[1], f), x.dtype)
         np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
         if b is not None:
             products[t + 1] += b  # the points (1, 1): they count once in every output
-        tiles = _planes(m * m, v.shape[1], f, x.dtype)
+        tiles = _planes((m * m, v.shape[1], f), x.dtype)
         _apply(tile.output, products, tiles)
         del products
         marks = None
@@ -298,7 +299,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             continue
         if frame is None or lines.start == 0:
             frame = _frame_grad(dx[images], p)
-        dv = _planes(*v.shape, x.dtype)
+        dv = _planes(v.shape, x.dtype)
         np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
         _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw,
                           lines.start == 0)
@@ -336,10 +337,10 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
     else:
         pooled = _retile(g, m // 2, th, tw)
         pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
-        dy = _planes(m * m, *pooled.shape[2:], g.dtype)
+        dy = _planes((m * m, *pooled.shape[2:]), g.dtype)
         for place, mask in zip(_pool_members(dy, m), four_masks(marks), strict=True):
             np.copyto(place, mask)
             np.multiply(place, pooled, out=place)
-    dm = _planes(t * t, *dy.shape[1:], g.dtype)
+    dm = _planes((t * t, *dy.shape[1:]), g.dtype)
     _apply(tile.output.T, dy, dm)
     return dm
