@@ -102,8 +102,8 @@ def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, group
 
 
 def _planes(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array of `shape` (count, P, C). Between the planes lie a few lines of the cache more than P·C, since planes a power of
-    two apart would displace each other there: a transform reads all of them at once."""
+    """An empty array of `shape` (count, P, C). Its planes lie some lines of the cache further apart than they are long:
+    a transform reads all of them at once, and those a power of two apart would displace each other there."""
     count, tiles, channels = shape
     flat = empty((count, tiles * channels + APART), dtype)
     return flat[:, : tiles * channels].reshape(shape)

@@ -1,0 +1,298 @@
+"""Replicas of a model on one machine: forked processes that share parameters, gradients and each batch.
+
+What they share lies in memory that all see (`backends/cpu/team.py`): flat vectors of parameters and of the optimiser's
+state, one gradient vector each. A step: the leader says which samples are whose; each member runs forward and
+backward on its share, its gradients written or copied into its own vector; when all have arrived, each sums a part of
+the vectors over the members and updates that part of the parameters; when all have arrived again, the step is over.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .backends.cpu import conv, memory
+from .backends.cpu.team import LINE, ReplicaError, Team, shared_array
+from .nn import Module
+from .nn.fusion import fusing
+from .nn.module import Parameter
+from .ops import random
+from .optim.optimizer import Optimizer
+from .parallel import Loss, Trainer, correct_of, kept
+from .tensor import Tensor
+
+CHUNK = 1 << 16      # elements of the flat vectors that are summed and updated at a time
+
+
+class Replicas(Trainer):
+    """Steps shared by forked replicas; this process is the first of them and leads.
+
+    An exception in a replica is raised here, with the replica's traceback as its cause, and changes no parameter;
+    the next step goes on. When a step is broken off (Ctrl-C, a replica killed) parameters may be half updated; the
+    replicas are ended, and made anew by the next step.
+    """
+
+    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None, workers: int):
+        super().__init__(model, optimizer, loss, clip_norm)
+        self.workers = workers
+        self.groups = optimizer.groups
+        self.params = [p for group in self.groups for p in group.params]
+        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=2 + len(self.params))
+        self._finish = weakref.finalize(self, self.team.close)
+        self._process = os.getpid()
+        try:
+            self._share()
+            memory.trim()      # what held parameters and state until now
+            self._fork()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- memory ------------------------------------------------------------------------------------------
+    def _share(self) -> None:
+        """Move parameters and the optimiser's state to shared memory."""
+        for k, group in enumerate(self.groups):
+            group.adopt(shared_array(group.w.shape, group.w.dtype))
+            group.g = self.team.gradients[k][0]
+            group.state = {name: _shared(flat) for name, flat in group.state.items()}
+        self._flats = [group.w for group in self.groups]
+        trained = set(map(id, self.params))
+        self._fixed = [p for _, p in self.model._tensors(Parameter) if id(p) not in trained]
+        for p in self._fixed:       # those that the optimiser does not know; replicas only read them
+            p.data = _shared(p.data)
+        self._buffers = [(vars(module), name, shared_array(value.shape, value.dtype))
+                         for module in self.model.modules() for name, value in vars(module).items()
+                         if type(value) is Tensor]
+
+    def close(self) -> None:
+        """End the replicas and move parameters and state back to this process's own memory."""
+        if not self.closed and os.getpid() == self._process:
+            self._finish()
+            for group in self.groups:
+                group.adopt(np.empty_like(group.w))
+                group.g = group.g.copy()
+                group.state = {name: flat.copy() for name, flat in group.state.items()}
+            for p in self._fixed:
+                p.data = p.data.copy()
+        self.closed = True
+
+    # ---- replicas that are copies of this process ----------------------------------------------------------
+    def _fork(self) -> None:
+        self.team.dismiss()
+        self.modules = self.model.modules()
+        self._nodes = [p.node for p in self.params]
+        self._globals = _settings()
+        self._look()
+        self.team.start(self._replica)
+
+    def _look(self) -> None:
+        """Remember the modules' attributes; lists are copied, as they change in place."""
+        self._seen = [(vars(m), {k: list(v) if type(v) is list else v for k, v in vars(m).items()})
+                      for m in self.modules]
+
+    def _changed(self) -> bool:
+        """Whether attributes differ from those seen last, buffers and train or eval mode apart."""
+        try:
+            if all(now == then for now, then in self._seen):      # mostly by identity, 0.3 µs a module
+                return False
+        except Exception:      # an array or a tensor was replaced: they have no truth value
+            pass
+        for now, then in self._seen:
+            names = now.keys() | then.keys()
+            if any(not _same(now.get(k, then), then.get(k, now)) for k in names - {"training"}):
+                return True
+        self._look()
+        return False
+
+    def _up_to_date(self) -> None:
+        """Make the replicas anew where the model is no longer the one that they are copies of."""
+        if any(group.w is not flat for group, flat in zip(self.groups, self._flats, strict=True)):
+            raise RuntimeError("trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
+                               "this trainer before and make another")
+        if (not self.team.running or [p.node for p in self.params] != self._nodes or _settings() != self._globals
+                or self._changed()):
+            self._fork()
+
+    # ---- one step ------------------------------------------------------------------------------------------
+    def __call__(self, x: Any, y: Any) -> Tensor:
+        if os.getpid() != self._process:
+            raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
+        self._begin(x, y)
+        self._up_to_date()
+        bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
+        try:
+            for attributes, name, there in self._buffers:
+                np.copyto(there, attributes[name].data)
+            settings = [(g.options, [(a, b, counts.tolist()) for a, b, counts in g.runs]) for g in self.groups]
+            self.team.broadcast((bounds, self._hand_over((x, y), bounds[1]), bytes(m.training for m in self.modules),
+                                 settings, random.state.seed, random.state.steps, random.state.first))
+            loss, failure = self._step(x[:bounds[1]], y[:bounds[1]], bounds)
+        except BaseException:
+            self.team.dismiss()
+            raise
+        if self._changed():
+            self._look()      # a module that notes something in each forward is not another one for it
+        if failure is not None:
+            raise failure
+        return loss
+
+    def _replica(self) -> None:
+        """The life of replicas 1, 2, …: the same steps."""
+        rank = self.team.rank
+        while True:
+            bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
+            random.state.seed, random.state.steps, random.state.first = seed, steps, first
+            for module, flag in zip(self.modules, training, strict=True):
+                module.training = bool(flag)
+            for group, (options, runs) in zip(self.groups, settings, strict=True):
+                group.options.update(options)
+                group.runs = [(a, b, np.array(counts)) for a, b, counts in runs]
+            for attributes, name, there in self._buffers:
+                np.copyto(attributes[name].data, there)
+            x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
+            self._step(x, y, bounds)
+
+    def _step(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
+        """This replica's part of a step: forward and backward on its share of the batch, and the update of its part
+        of the parameters. Gives the loss of the whole batch, or what went wrong somewhere."""
+        team, rank = self.team, self.team.rank
+        sizes = [b - a for a, b in pairwise(bounds)]
+        members = [r for r, size in enumerate(sizes) if size]
+        out, loss, failure = None, None, None
+        value, have = 0.0, [False] * len(self.params)
+        random.state.first += bounds[rank]
+        try:
+            if sizes[rank]:
+                weight = sizes[rank] / bounds[-1]
+                out, loss = self._forward(x, y)
+                homes = self._offer()
+                loss.backward(np.full((), weight, loss.dtype))      # the gradients come out weighted
+                value, have = weight * loss.item(), self._gather(homes)
+        except Exception as error:
+            failure = error
+            team.report(error)
+        finally:
+            random.state.first -= bounds[rank]
+            self.optimizer.zero_grad()
+            for p in self.params:
+                if p.node is not None:
+                    p.node.home = None
+        team.put(failure is not None, value, *have)
+        correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
+        rows = team.get(2 + len(self.params))
+        if any(failed for failed, *_ in rows):
+            reported = self._failure([failed for failed, *_ in rows], bounds)
+            return None, failure or reported
+        total = sum(value for _, value, *_ in rows)
+        self._update(members, total, [any(flags) for flags in zip(*(rows[r][2:] for r in members), strict=True)])
+        team.put(correct)
+        self._others_correct = int(sum(count for count, in team.get(1)))
+        if rank == 0:
+            self._last = out, kept(y)
+        return None if loss is None else Tensor(np.array(total, loss.dtype), loss.backend), None
+
+    def _offer(self) -> list[list[np.ndarray]]:
+        """Let operations write the parameters' gradients where they are summed, this replica's flat vectors."""
+        homes = [[self.team.own(k, start, p.shape) for p, start in zip(group.params, group.starts[:-1], strict=True)]
+                 for k, group in enumerate(self.groups)]
+        for group, arrays in zip(self.groups, homes, strict=True):
+            for p, array in zip(group.params, arrays, strict=True):
+                if p.node is not None:
+                    p.node.home = array
+        return homes
+
+    def _gather(self, homes: list[list[np.ndarray]]) -> list[bool]:
+        """Copy the other gradients there too, zeros where there is none; which parameters have one."""
+        have = []
+        for group, arrays in zip(self.groups, homes, strict=True):
+            flags = group.gather(arrays)
+            for array in (array for array, flag in zip(arrays, flags, strict=True) if not flag):
+                array[...] = 0      # another replica may have one
+            have += flags
+        return have
+
+    def _update(self, members: list[int], loss: float, have: list[bool]) -> None:
+        """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
+        parts, first = [], 0
+        for k, group in enumerate(self.groups):
+            group.g = self.team.gradients[k][0]      # where the sums will be
+            for start, stop, counts in group.stretches(have[first:first + len(group.params)]):
+                parts.append((k, group, *self.team.part(start, stop), counts))
+            first += len(group.params)
+        if self.clip_norm is not None:
+            self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
+        for k, group, start, stop, counts in parts:
+            for a in range(start, stop, CHUNK) or [start]:      # summed and used while they are in the cache
+                b = min(a + CHUNK, stop)
+                if self.clip_norm is None:
+                    self.team.reduce(k, a, b, members)
+                self.optimizer.apply(group, a, b, counts if b == stop else counts.copy(), loss)
+
+    def _clip(self, sums: list[np.ndarray], most: float) -> None:
+        """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
+        self.team.put(sum(float(np.dot(part, part)) for part in sums))
+        norm = math.sqrt(sum(part for part, in self.team.get(1)))
+        scale = most / (norm + 1e-6)
+        if not scale >= 1:      # a norm that is no number makes the gradient so, as in clip_grad_norm
+            for part in sums:
+                part *= scale
+
+    def _failure(self, failed: list[float], bounds: list[int]) -> Exception | None:
+        """The exception of the first replica that failed, with its traceback as the cause."""
+        if self.team.rank:
+            return None
+        rank = failed.index(1)
+        error, text = [self.team.reported(r) for r in range(self.workers)][rank]
+        cause = ReplicaError(f"in replica {rank}, samples {bounds[rank]} to {bounds[rank + 1] - 1}:\n{text}")
+        if error is None:
+            return cause
+        error.__cause__ = cause
+        return error
+
+    # ---- handing over the batch ------------------------------------------------------------------------------
+    def _hand_over(self, batch: tuple[Any, Any], first: int) -> list[tuple[bool, str, tuple, int]]:
+        """Copy the samples from `first` on to shared memory; gives how and where: (a Tensor?, dtype, shape, place)."""
+        tails = [np.asarray(a)[first:] for a in batch]
+        if any(tail.dtype.hasobject for tail in tails):
+            raise TypeError("trainer: x and y must be arrays of numbers")
+        places = [0, -(-tails[0].nbytes // LINE) * LINE]
+        memory = self.team.buffer(places[1] + tails[1].nbytes + 1)
+        for tail, place in zip(tails, places, strict=True):
+            np.copyto(np.ndarray(tail.shape, tail.dtype, memory, place), tail)      # type: ignore[call-overload]
+        return [(isinstance(a, Tensor), tail.dtype.str, tail.shape, place)
+                for a, tail, place in zip(batch, tails, places, strict=True)]
+
+    def _handed_over(self, batch: list[tuple[bool, str, tuple, int]], start: int, stop: int) -> list:
+        """x and y of samples [start, stop) of those handed over."""
+        memory = self.team.buffer(batch[1][3] + 1)
+        parts = [(whole, np.ndarray(shape, dtype, memory, place)[start:stop]) for whole, dtype, shape, place in batch]
+        return [Tensor(part, self.groups[0].be) if is_tensor else part for is_tensor, part in parts]
+
+
+def _shared(x: np.ndarray) -> np.ndarray:
+    """A copy in memory that the replicas share."""
+    copy = shared_array(x.shape, x.dtype)
+    np.copyto(copy, x)
+    return copy
+
+
+def _same(now: Any, then: Any) -> bool:
+    """Whether two values of an attribute mean the same model; another buffer does, as buffers are sent."""
+    if now is then or type(now) is type(then) is Tensor:
+        return True
+    if isinstance(now, list) and isinstance(then, list):
+        return len(now) == len(then) and all(map(_same, now, then))
+    try:
+        return bool(now == then)
+    except Exception:      # arrays have no truth value
+        return False
+
+
+def _settings() -> tuple:
+    """The engine's switches that replicas must have as this process has them."""
+    return fusing(), conv._algorithm, memory.enabled
