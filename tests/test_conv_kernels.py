@@ -149,6 +149,19 @@ def test_direct_in_parts(monkeypatch, limit):
     check(x, w, b, ((2, 1), ((1, 2), (2, 1)), (1, 2), 1), True, True)
 
 
+@pytest.mark.parametrize("limit", [1, 500, 1 << 22])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_one_pixel_kernels(monkeypatch, limit, size):
+    """Their input gradient is a product alone, but where a pool drops lines, or there is padding or a stride."""
+    monkeypatch.setattr(conv, "COLUMNS_BYTES", limit)
+    rng = np.random.default_rng(1)
+    x, b = array(rng, (3, *size, 4)), array(rng, (6,))
+    for pooled in (True, False):
+        for stride, padding, groups in (((1, 1), NO_PADS, 1), ((1, 1), NO_PADS, 2), ((2, 1), NO_PADS, 1),
+                                        ((1, 1), ((0, 1), (1, 0)), 1)):
+            check(x, array(rng, (1, 1, 4 // groups, 6)), b, (stride, padding, (1, 1), groups), True, pooled)
+
+
 @pytest.mark.parametrize("algorithm", ["im2col", "taps"])
 @given(seeds)
 @settings(max_examples=10)

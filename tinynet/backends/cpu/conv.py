@@ -52,6 +52,7 @@ from .pool import (
 )
 
 COLUMNS_BYTES = 4 << 20
+KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) are kept for the way back
 
 
 # ---- im2col and its transpose ---------------------------------------------------------------------------
@@ -155,8 +156,12 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
     y = empty((n, oh // 2, ow_used // 2, f) if pool else (n, oh, ow, f), dtype)
     marks = empty((4, *y.shape), np.bool_) if pool else None
     matrices = np.ascontiguousarray(_weights_by_group(w, at.groups))
+    kept: list[np.ndarray] = []
+    keep = kh * kw * oh * ow <= KEPT_COLUMNS * x.shape[1] * x.shape[2]
     for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 2 if pool else 1):
         columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
+        if keep:
+            kept.append(columns)
         count = lines.stop - lines.start
         z = y[images, lines] if not pool else empty((images.stop - images.start, count, ow, f), dtype)
         flat = z.reshape(-1, at.groups, f // at.groups)
@@ -172,11 +177,11 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
             four_maximum(members, marks[:, images, half], z, b)
         if relu:
             rectify(z, z)
-    return y, (x, w, b is not None, at, relu, y, marks)
+    return y, (x, w, b is not None, at, relu, y, marks, kept)
 
 
 def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
-    x, w, has_bias, at, relu, y, marks = saved
+    x, w, has_bias, at, relu, y, marks, kept = saved
     kh, kw, per, f = w.shape
     n, h, wide, c = x.shape
     oh, ow = output_size((h, wide), (kh, kw), at.stride, at.padding, at.dilation)
@@ -189,7 +194,8 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
     db = np.zeros(f, w.dtype) if has_bias and need[2] else None
     frame: np.ndarray = np.zeros(0)
-    for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 1 if marks is None else 2):
+    parts = bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 1 if marks is None else 2)
+    for number, (images, lines) in enumerate(parts):
         count = lines.stop - lines.start
         if marks is not None:
             half = slice(lines.start // 2, lines.stop // 2)
@@ -202,11 +208,13 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         flat = dz.reshape(-1, f)
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
         if dw is not None:
-            columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
+            columns = kept[number] if kept else _columns(pad(x[images], at.padding), (kh, kw), lines, at)
             dw += np.matmul(columns.transpose(0, 2, 1), rows)
         if db is not None:
             db += np.ones(len(flat), flat.dtype) @ flat
-        if dx is not None:
+        if dx is not None and (kh, kw, oh, c) == (1, 1, h, per) and (at.stride, at.padding) == ((1, 1), NO_PADS):
+            product(flat, by_tap[0, 0], dx[images, lines].reshape(-1, c))
+        elif dx is not None:
             if lines.start == 0:
                 (top, bottom), (left, right) = at.padding
                 shape = (images.stop - images.start, h + top + bottom, wide + left + right, c)
