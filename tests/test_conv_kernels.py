@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests import oracles
+from tests.checks import poisoned
 from tinynet.backends.cpu import conv, memory, pool, taps, winograd
 
 NEED = (True, True, True)
@@ -40,9 +41,10 @@ def close(ours: np.ndarray, expected: np.ndarray, dtype: str = "float64") -> Non
     assert_allclose(ours, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
+@poisoned()
 def check(x: np.ndarray, w: np.ndarray, b: Any, at: tuple, fused: bool, pooled: bool, g_layout: str = "contiguous",
           seed: int = 0) -> None:
-    """Values and gradients against the loops; and nobody writes to what they were given."""
+    """Values and gradients against the loops; all of them are written, and nobody writes to what they were given."""
     dtype, copies = str(x.dtype), [a.copy() for a in (x, w, b)]
     y, saved = conv.conv_relu_pool(x, w, b, *at, pooled) if fused else conv.conv2d(x, w, b, *at)
     g = array(np.random.default_rng(seed + 99), y.shape, dtype, g_layout)
