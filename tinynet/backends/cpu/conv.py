@@ -28,7 +28,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from . import taps, winograd
 from .matmul import product
@@ -48,6 +47,7 @@ from .pool import (
     quadrants,
     rectify,
     relu_grad,
+    strided,
     window_slice,
 )
 
@@ -66,7 +66,7 @@ def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: P
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
     strides = (sn, sh * stride[0], sw * stride[1], sh * dilation[0], sw * dilation[1], sc)
-    windows = as_strided(x, (n, oh, ow, *kernel, c), strides, writeable=False)
+    windows = strided(x, (n, oh, ow, *kernel, c), strides)
     columns = empty(windows.shape, x.dtype) if out is None else out
     np.copyto(columns, windows)
     return columns
@@ -139,7 +139,7 @@ def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndar
     sn, sh, sw, sc = band.strides
     per = c // at.groups
     strides = (per * sc, sn, sh * at.stride[0], sw * at.stride[1], sh * at.dilation[0], sw * at.dilation[1], sc)
-    windows = as_strided(band, (at.groups, n, oh, ow, kh, kw, per), strides, writeable=False)
+    windows = strided(band, (at.groups, n, oh, ow, kh, kw, per), strides)
     columns = empty(windows.shape, x.dtype)
     np.copyto(columns, windows)
     return columns.reshape(at.groups, -1, kh * kw * per)

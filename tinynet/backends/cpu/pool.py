@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty
 
@@ -37,6 +38,13 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation:
     if room[0] < reach[0] or room[1] < reach[1]:
         raise ValueError(f"a window of {reach[0]}×{reach[1]} does not fit a padded image of {room[0]}×{room[1]}")
     return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
+
+
+def strided(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """A view of x with any shape and strides, only to be read. (NumPy's as_strided takes ten times as long.)"""
+    if x.flags.c_contiguous:
+        return np.ndarray(shape, x.dtype, x, 0, strides)
+    return as_strided(x, shape, strides, writeable=False)
 
 
 def window_slice(start: Pair, count: Pair, step: Pair) -> tuple[slice, ...]:

@@ -27,21 +27,34 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad
+from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad, strided
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes
 
 
+class Transform(dict):
+    """A matrix that acts on both sides of a tile, as one on the flattened tile; by dtype, as few are ever asked for."""
+
+    def __init__(self, kronecker: np.ndarray) -> None:
+        super().__init__()
+        self.kronecker = kronecker
+
+    def __missing__(self, dtype: np.dtype) -> np.ndarray:
+        self[dtype] = self.kronecker.astype(dtype)
+        return self[dtype]
+
+
 class Tile:
-    """F(m×m, 3×3): its three matrices, Kronecker-squared."""
+    """F(m×m, 3×3): its three transforms, and those of the way back."""
 
     def __init__(self, bt: list, g: list, at: list) -> None:
         self.m, self.t = len(at), len(bt)
-        self.image, self.kernel, self.output = (np.kron(a, a) for a in map(np.array, (bt, g, at)))
+        both = [np.kron(a, a) for a in map(np.array, (bt, g, at))]
+        self.image, self.kernel, self.output = map(Transform, both)
+        self.image_grad, self.kernel_grad, self.output_grad = (Transform(a.T) for a in both)
 
 
 # Points 0, 1, -1 and infinity.
@@ -120,7 +133,6 @@ def _blocks(columns: int, size: int) -> tuple[int, int]:
 
 def _apply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """out (R, …) = matrix (R, K) @ x (K, …), in products small enough for the BLAS not to copy them."""
-    matrix = matrix.astype(x.dtype)
     x, out = x.reshape(len(x), -1), out.reshape(len(out), -1)
     count, width = _blocks(x.shape[1], matrix.size)
     whole = count * width
@@ -155,12 +167,12 @@ def _matched(tiles: np.ndarray, image: np.ndarray, r: int) -> Iterator[tuple[np.
 
 
 def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
-    """x (N, H, W, C) with its padding, cut or filled to what the tiles cover: (N, m·TH + 2, m·TW + 2, C)."""
+    """x (N, H, W, C) with its padding, filled to what the tiles cover, (N, ≥ m·TH + 2, ≥ m·TW + 2, C)."""
     n, h, w, c = x.shape
     top, left = p.padding[0][0], p.padding[1][0]
     lines, width = p.covered
     if top == left == 0 and h >= lines and w >= width:
-        return x[:, :lines, :width]
+        return x
     frame = empty((n, lines, width, c), x.dtype)
     bottom, right = min(lines, top + h), min(width, left + w)
     frame[:, :top] = 0
@@ -172,14 +184,14 @@ def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
 
 
 def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
-    """x (N, m·TH + 2, m·TW + 2, C) → V (t², P, C)."""
+    """x (N, ≥ m·TH + 2, ≥ m·TW + 2, C) → V (t², P, C)."""
     m, t = tile.m, tile.t
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
     d, v = (_planes((t * t, n * th * tw, c), x.dtype) for _ in range(2))
-    overlapping = as_strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc), writeable=False)
+    overlapping = strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc))
     np.copyto(d.reshape(overlapping.shape), overlapping)
-    _apply(tile.image, d, v)
+    _apply(tile.image[x.dtype], d, v)
     return v
 
 
@@ -191,7 +203,7 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
     """
     m, t = tile.m, tile.t
     dd = _planes(dv.shape, dv.dtype)
-    _apply(tile.image.T, dv, dd)
+    _apply(tile.image_grad[dv.dtype], dv, dd)
     dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
     if th > 1:
         dd[:2, :, :, 1:] += dd[m:, :, :, :-1]
@@ -243,19 +255,19 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m  # outputs that a tile gives along an axis
     u = empty((t * t, c, f), w.dtype)
-    _apply(tile.kernel, w.reshape(9, c, f), u)
+    _apply(tile.kernel[w.dtype], w.reshape(9, c, f), u)
     y = empty((x.shape[0], p.size[0] * r // m, p.size[1] * r // m, f), x.dtype)
     kept = []
     for images, lines in _parts(x, f, p):
         count = lines.stop - lines.start
-        frame = _frame(x[images], p)[:, lines.start * m : lines.stop * m + 2]
+        frame = _frame(x[images], p)[:, lines.start * m :]
         v = _image_tiles(frame, tile, count, tw)
         products = _planes((t * t, v.shape[1], f), x.dtype)
         np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
         if b is not None:
             products[t + 1] += b  # the points (1, 1): they count once in every output
         tiles = _planes((m * m, v.shape[1], f), x.dtype)
-        _apply(tile.output, products, tiles)
+        _apply(tile.output[x.dtype], products, tiles)
         del products
         marks = None
         if p.pool:
@@ -280,11 +292,12 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m
     dx = empty(x.shape, x.dtype) if need[0] else None
-    du = np.zeros((t * t, c, f), x.dtype) if need[1] else None
-    du_by_group = None if du is None else _by_group(du, p.groups)
+    du = empty((t * t, c, f), x.dtype) if need[1] else None
+    if du is not None and not kept:  # no images
+        du[...] = 0
     db = np.zeros(f, x.dtype) if has_bias and need[2] else None
     ut = empty((t * t, f, c), w.dtype)
-    _apply(tile.kernel, np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
+    _apply(tile.kernel[w.dtype], np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
     frame: np.ndarray | None = None
     for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
@@ -293,8 +306,12 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
         if db is not None:
             db += dm[t + 1].sum(axis=0)  # again the points (1, 1)
-        if du_by_group is not None:
-            du_by_group += np.matmul(_by_group(v, p.groups).swapaxes(2, 3), _by_group(dm, p.groups))
+        if du is not None:
+            first = images.start == lines.start == 0
+            product = du if first else empty(du.shape, x.dtype)
+            np.matmul(_by_group(v, p.groups).swapaxes(2, 3), _by_group(dm, p.groups), out=_by_group(product, p.groups))
+            if not first:
+                du += product
         if dx is None:
             continue
         if frame is None or lines.start == 0:
@@ -310,7 +327,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = None
     if du is not None:
         dw = empty((9, c, f), x.dtype)
-        _apply(tile.kernel.T, du, dw)
+        _apply(tile.kernel_grad[x.dtype], du, dw)
         dw = dw.reshape(w.shape)
     return dx, dw, db
 
@@ -342,5 +359,5 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
             np.copyto(place, mask)
             np.multiply(place, pooled, out=place)
     dm = _planes((t * t, *dy.shape[1:]), g.dtype)
-    _apply(tile.output.T, dy, dm)
+    _apply(tile.output_grad[g.dtype], dy, dm)
     return dm
