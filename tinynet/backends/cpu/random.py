@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .memory import like
+from .memory import empty, like
 
 _WORD = (1 << 64) - 1
 
@@ -27,12 +27,12 @@ def random_bits(shape, seed, stream, step, first, *, out=None):
 
 
 def dropout(x, rate, seed, stream, step, first):
-    keep = random_bits(x.shape, seed, stream, step, first) >= round(rate * 65536)
-    saved = keep, x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
-    return dropout_grad(x, saved), saved
+    # As numbers: NumPy converts bools slowly in the midst of a product.
+    mask = empty(x.shape, x.dtype)
+    np.copyto(mask, random_bits(x.shape, seed, stream, step, first) >= round(rate * 65536))
+    mask *= x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
+    return dropout_grad(x, mask), mask
 
 
 def dropout_grad(g, saved, *, out=None):
-    keep, scale = saved
-    out = np.multiply(g, keep, out=like(g) if out is None else out)
-    return np.multiply(out, scale, out=out)
+    return np.multiply(g, saved, out=like(g) if out is None else out)
