@@ -17,7 +17,8 @@ The derivative is the same chain transposed:
 
     dM = A dy Aᵀ     dU = Σ over tiles of Vᵀ · dM     dV = dM · Uᵀ     dd = B dV Bᵀ     dw = Gᵀ dU G
 
-Layouts, with P = N·TH·TW tiles in a part: d and V (t², P, C), U (t², C, F), M (t², P, F), y (m², P, F).
+Layouts, with P = TH·N·TW tiles in a part: d and V (t², P, C), U (t², C, F), M (t², P, F), y (m², P, F). (Lines of
+tiles come first: what one adds to the next is then a long run.)
 """
 
 from __future__ import annotations
@@ -157,13 +158,13 @@ def _stretches(size: int, r: int, tiles: int) -> list[tuple[int, int, slice, sli
 
 
 def _matched(tiles: np.ndarray, image: np.ndarray, r: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of views that stand for the same values, of tiles (t, t, N, TH, TW, C), of which one begins every r
+    """Pairs of views that stand for the same values, of tiles (t, t, TH, N, TW, C), of which one begins every r
     lines and columns, and of the image (N, H, W, C)."""
     n, h, w, c = image.shape
-    for count_h, of_h, tiles_h, inner_h, lines in _stretches(h, r, tiles.shape[3]):
+    for count_h, of_h, tiles_h, inner_h, lines in _stretches(h, r, tiles.shape[2]):
         for count_w, of_w, tiles_w, inner_w, columns in _stretches(w, r, tiles.shape[4]):
             place = image[:, lines, columns].reshape(n, count_h, of_h, count_w, of_w, c)
-            yield tiles[inner_h, inner_w, :, tiles_h, tiles_w], place.transpose(2, 4, 0, 1, 3, 5)
+            yield tiles[inner_h, inner_w, tiles_h, :, tiles_w], place.transpose(2, 4, 1, 0, 3, 5)
 
 
 def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
@@ -189,7 +190,7 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
     d, v = (_planes((t * t, n * th * tw, c), x.dtype) for _ in range(2))
-    overlapping = strided(x, (t, t, n, th, tw, c), (sh, sw, sn, m * sh, m * sw, sc))
+    overlapping = strided(x, (t, t, th, n, tw, c), (sh, sw, m * sh, sn, m * sw, sc))
     np.copyto(d.reshape(overlapping.shape), overlapping)
     _apply(tile.image[x.dtype], d, v)
     return v
@@ -204,9 +205,9 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
     m, t = tile.m, tile.t
     dd = _planes(dv.shape, dv.dtype)
     _apply(tile.image_grad[dv.dtype], dv, dd)
-    dd = dd.reshape(t, t, dx.shape[0], th, tw, -1)
+    dd = dd.reshape(t, t, th, dx.shape[0], tw, -1)
     if th > 1:
-        dd[:2, :, :, 1:] += dd[m:, :, :, :-1]
+        dd[:2, :, 1:] += dd[m:, :, :-1]
     if tw > 1:
         dd[:, :2, :, :, 1:] += dd[:, m:, :, :, :-1]
     above = None if first else dx[:, :2].copy()
@@ -220,8 +221,8 @@ def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     """g (N, ≤ r·TH, ≤ r·TW, F) → (r², P, F), zeros where g ends."""
     n, h, w, f = g.shape
     planes = _planes((r * r, n * th * tw, f), g.dtype)
-    tiles = planes.reshape(r, r, n, th, tw, f)
-    tiles[h - r * (th - 1):, :, :, -1] = 0
+    tiles = planes.reshape(r, r, th, n, tw, f)
+    tiles[h - r * (th - 1):, :, -1] = 0
     tiles[:, w - r * (tw - 1):, :, :, -1] = 0
     for place, values in _matched(tiles, g, r):
         np.copyto(place, values)
@@ -278,7 +279,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         if p.relu:
             rectify(tiles, tiles)
         part = y[images, lines.start * r : lines.stop * r]
-        for place, values in _matched(tiles.reshape(r, r, part.shape[0], count, tw, f), part, r):
+        for place, values in _matched(tiles.reshape(r, r, count, part.shape[0], tw, f), part, r):
             np.copyto(values, place)
         kept.append((marks, v))
     return y, (x, w, b is not None, p, y, kept)
