@@ -387,6 +387,7 @@ CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
     Case(name, getattr(tn.ops, name), (normal(*shape, 2), normal(3, 3, 2 // groups, 4), normal(4)),
          {"padding": padding, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
     for shape, padding, groups in (((3, 13, 15), (1, 0), 1), ((2, 13, 22), (0, 1), 1), ((2, 15, 9), (0, 0), 2))]
+CONVOLUTIONS += [Case("conv2d", tn.ops.conv2d, (normal(2, 13, 10, 2), normal(5, 5, 2, 4), normal(4)), {"padding": 1})]
 
 # Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
 PROOFS = {

@@ -206,7 +206,7 @@ def variants(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
     op = getattr(node, "ops", [None])[0] or getattr(node, "op", None)
     if type(op) in OPERATORS:
         other = OPERATORS[type(op)]()
-        yield ("ops", [other], f"another {type(op).__name__}") if isinstance(node, ast.Compare) else (
+        yield ("ops", [other, *node.ops[1:]], f"another {type(op).__name__}") if isinstance(node, ast.Compare) else (
             "op", other, f"another {type(op).__name__}")
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield "value", not node.value, f"not {node.value}"

@@ -103,12 +103,15 @@ def test_depthwise(size, kernel, stride, padding, dilation, fused, x_layout, g_l
         check(x, w, b, at, fused, fused and min(outputs) >= 2, g_layout, seed)
 
 
-@pytest.mark.parametrize("tile", [winograd.F2, winograd.F4], ids=["F2", "F4"])
+TILES = pytest.mark.parametrize("tile", [winograd.F2, winograd.F4, winograd.F2_5], ids=["F2", "F4", "F2 of 5×5"])
+
+
+@TILES
 def test_winograd_by_groups(monkeypatch, tile):
     monkeypatch.setattr(conv, "_choose", lambda *_: tile)
     rng = np.random.default_rng(1)
     for groups in (2, 3, 6):
-        x, w, b = array(rng, (3, 9, 10, 6)), array(rng, (3, 3, 6 // groups, 12)), array(rng, (12,))
+        x, w, b = array(rng, (3, 9, 10, 6)), array(rng, (tile.k, tile.k, 6 // groups, 12)), array(rng, (12,))
         for pooled in (True, False):
             check(x, w, b, ((1, 1), ((1, 0), (1, 1)), (1, 1), groups), True, pooled)
 
@@ -123,7 +126,7 @@ def test_taps_of_any_kernel(size, kernel, padding, pooled, channels, seed):
             check(x, w, b, ((1, 1), padding, (1, 1), 1), pooled, pooled, seed=seed)
 
 
-@pytest.mark.parametrize("tile", [winograd.F2, winograd.F4], ids=["F2", "F4"])
+@TILES
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("part_bytes", [1, 9000, 1 << 22])
 def test_winograd_in_parts(monkeypatch, tile, pooled, part_bytes):
@@ -132,7 +135,7 @@ def test_winograd_in_parts(monkeypatch, tile, pooled, part_bytes):
     monkeypatch.setattr(conv, "_choose", lambda *_: tile)
     rng = np.random.default_rng(1)
     for padding in (NO_PADS, ((1, 1), (1, 1)), ((2, 0), (0, 1))):
-        x, w, b = array(rng, (3, 13, 10, 2)), array(rng, (3, 3, 2, 3)), array(rng, (3,))
+        x, w, b = array(rng, (3, 13, 10, 2)), array(rng, (tile.k, tile.k, 2, 3)), array(rng, (3,))
         check(x, w, b, ((1, 1), padding, (1, 1), 1), True, pooled)
 
 
@@ -240,16 +243,18 @@ def test_convolution_is_linear_in_both(algorithm):
     assert abs(np.vdot(w.astype(float), dw) - expected) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("algorithm, bound", [("im2col", 1e-6), ("taps", 1e-6), ("F2", 2e-6), ("F4", 2e-5)])
+@pytest.mark.parametrize("algorithm, bound", [("im2col", 1e-6), ("taps", 1e-6), ("F2", 2e-6), ("F4", 2e-5),
+                                              ("F2 of 5×5", 2e-5)])
 def test_errors_against_float64(monkeypatch, algorithm, bound):
     """What the documentation of `conv.py` states: relative to the largest element."""
     rng = np.random.default_rng(4)
-    x, w, b = array(rng, (2, 22, 22, 32)), array(rng, (3, 3, 32, 64)), array(rng, (64,))
+    k = 5 if "5" in algorithm else 3
+    x, w, b = array(rng, (2, 22, 22, 32)), array(rng, (k, k, 32, 64)), array(rng, (64,))
     at = ((1, 1), NO_PADS, (1, 1), 1)
     y, saved = conv.conv_relu_pool(x, w, b, *at, False)
     g = array(rng, y.shape)
     exact = y, *conv.conv_relu_pool_grad(g, saved, NEED)
-    how = {"F2": winograd.F2, "F4": winograd.F4}.get(algorithm, algorithm)
+    how = {"F2": winograd.F2, "F4": winograd.F4, "F2 of 5×5": winograd.F2_5}.get(algorithm, algorithm)
     monkeypatch.setattr(conv, "_choose", lambda *_: how)
     y, saved = conv.conv_relu_pool(*(a.astype("float32") for a in (x, w, b)), *at, False)
     for ours, theirs in zip((y, *conv.conv_relu_pool_grad(g.astype("float32"), saved, NEED)), exact, strict=True):
@@ -267,7 +272,8 @@ def test_auto_chooses_from_shapes():
     assert chosen(32, 28, 3, 1, 32) == chosen(16, 128, 3, 3, 32) == "taps"
     assert chosen(16, 62, 3, 32, 64) == chosen(16, 30, 3, 64, 128) == "F4"
     assert chosen(32, 12, 3, 32, 64) == "F2"
-    assert chosen(1, 5, 3, 64, 128) == chosen(16, 14, 5, 32, 64) == chosen(16, 30, 3, 64, 64, stride=2) == "im2col"
+    assert chosen(1, 5, 3, 64, 128) == chosen(16, 14, 4, 32, 64) == chosen(16, 30, 3, 64, 64, stride=2) == "im2col"
+    assert chosen(32, 12, 5, 32, 64) == "F2"
     assert chosen(16, 62, 3, 32, 64, "float64") == "im2col"
     with conv.set_conv_algorithm("exact"):
         assert chosen(16, 62, 3, 32, 64) == "im2col" and chosen(32, 28, 3, 1, 32) == "taps"

@@ -7,7 +7,7 @@ all there is to know, and `reference_conv2d` says it in ten lines. The algorithm
 - **im2col**: the same in tiles of a few megabytes, so that a window's row is still in the cache when it is
   multiplied. Any stride, padding, dilation and groups.
 - **taps** (`taps.py`): stride 1 and few channels, the first layer of most networks; and depthwise filters.
-- **winograd** (`winograd.py`): 3×3 with stride 1 in 2.25 or 4 times fewer multiplications.
+- **winograd** (`winograd.py`): 3×3 and 5×5 with stride 1 in 2.25 to 4 times fewer multiplications.
 
 `set_conv_algorithm` chooses; "auto" estimates each one's time from the shapes. Largest errors of float32
 results against float64, relative to the largest element (4 × 34 × 34 × 32 → 64 filters, normal values):
@@ -17,6 +17,7 @@ results against float64, relative to the largest element (4 × 34 × 34 × 32 �
     taps      8.5e-7   2.0e-7   3.7e-7   3.6e-7
     F(2×2)    2.9e-7   3.4e-7   7.4e-7   6.4e-7     Winograd, 2×2 outputs a tile
     F(4×4)    5.3e-6   5.2e-6   5.8e-6   3.8e-7     Winograd, 4×4
+    5×5       3.4e-6   4.1e-6   1.3e-5   2.9e-7     Winograd, 2×2 outputs of a 5×5 filter
 
 Winograd's rounding errors do not vanish where the true value is an exact zero, and an optimiser that divides
 by a gradient's size (Adam) moves a weight for a gradient of 1e-9 as for one of 1. "exact" (no Winograd) is
@@ -276,9 +277,9 @@ class set_conv_algorithm:
 PRODUCT_RATE, ELEMENT_RATE = 40e9, 1.5e9
 
 
-def _im2col_seconds(n: int, oh: int, ow: int, c: int, f: int, groups: int) -> float:
-    """3×3, forward and backward: three products, three passes over the columns, about eight over the outputs."""
-    pixels, k = n * oh * ow, 9 * c
+def _im2col_seconds(taps: int, n: int, oh: int, ow: int, c: int, f: int, groups: int) -> float:
+    """Forward and backward: three products, three passes over the columns, about eight over the outputs."""
+    pixels, k = n * oh * ow, taps * c
     return 3 * pixels * k * f / groups / PRODUCT_RATE + pixels * (3 * k + 8 * f) / ELEMENT_RATE
 
 
@@ -288,7 +289,7 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
     few rows runs below the usual rate, as if it had 16 more."""
     tiles, m2, t2 = n * -(-oh // tile.m) * -(-ow // tile.m), tile.m**2, tile.t**2
     pairs = c * f / groups
-    products = 3 * t2 * (tiles + 16 + 9) * pairs + 2 * t2 * tiles * (t2 * c + m2 * f)
+    products = 3 * t2 * (tiles + 16 + tile.k**2) * pairs + 2 * t2 * tiles * (t2 * c + m2 * f)
     passes = tiles * (4 * t2 * c + 10 * m2 * f) + 2 * t2 * pairs
     return products / PRODUCT_RATE + passes / ELEMENT_RATE
 
@@ -306,12 +307,12 @@ def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, si
     if at.groups == 1 and (_algorithm == "taps" or (_algorithm != "winograd" and kw * c < 16)):
         return "taps"
     exact = _algorithm in ("exact", "taps") or (_algorithm == "auto" and x.dtype != np.float32)
-    if (kh, kw) != (3, 3) or exact:
+    if (kh, kw) not in winograd.TILES or exact:
         return "im2col"
     work = n, *size, c * at.groups, f, at.groups
-    seconds = {tile: _winograd_seconds(tile, *work) for tile in (winograd.F2, winograd.F4)}
+    seconds = {tile: _winograd_seconds(tile, *work) for tile in winograd.TILES[kh, kw]}
     tile = min(seconds, key=lambda tile: seconds[tile])
-    if _algorithm == "auto" and _im2col_seconds(*work) <= seconds[tile]:
+    if _algorithm == "auto" and _im2col_seconds(kh * kw, *work) <= seconds[tile]:
         return "im2col"
     return tile
 

@@ -1,9 +1,9 @@
-"""Convolution with 3×3 kernels in fewer multiplications (Winograd 1980; Lavin & Gray 2016).
+"""Convolution with 3×3 and 5×5 kernels in fewer multiplications (Winograd 1980; Lavin & Gray 2016).
 
-F(m×m, 3×3) computes an m×m tile of outputs from a t×t tile of inputs, t = m + 2, with t² products a
-pair of channels where the definition takes 9m²: 36 for 144 with m = 4, 16 for 36 with m = 2. It does
-so as one does with long products of polynomials: evaluate both factors at t points, multiply there,
-interpolate. With d a tile of the image and w a kernel,
+F(m×m, k×k) computes an m×m tile of outputs from a t×t tile of inputs, t = m + k - 1, with t² products a
+pair of channels where the definition takes k²m²: for 3×3 36 for 144 with m = 4, 16 for 36 with m = 2; for
+5×5 36 for 100 with m = 2. It does so as one does with long products of polynomials: evaluate both factors
+at t points, multiply there, interpolate. With d a tile of the image and w a kernel,
 
     V = Bᵀ d B     U = G w Gᵀ     M = Σ over channels of V · U     y = Aᵀ M A
 
@@ -49,10 +49,10 @@ class Transform(dict):
 
 
 class Tile:
-    """F(m×m, 3×3): its three transforms, and those of the way back."""
+    """F(m×m, k×k): its three transforms, and those of the way back."""
 
     def __init__(self, bt: list, g: list, at: list) -> None:
-        self.m, self.t = len(at), len(bt)
+        self.m, self.k, self.t = len(at), len(g[0]), len(bt)
         both = [np.kron(a, a) for a in map(np.array, (bt, g, at))]
         self.image, self.kernel, self.output = map(Transform, both)
         self.image_grad, self.kernel_grad, self.output_grad = (Transform(a.T) for a in both)
@@ -66,15 +66,16 @@ F2 = Tile(
 )
 
 # Points 0, 1, -1, 2, -2 and infinity.
+SIX_POINTS = [
+    [4, 0, -5, 0, 1, 0],
+    [0, -4, -4, 1, 1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+]
 F4 = Tile(
-    bt=[
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
+    bt=SIX_POINTS,
     g=[
         [1 / 4, 0, 0],
         [-1 / 6, -1 / 6, -1 / 6],
@@ -85,6 +86,20 @@ F4 = Tile(
     ],
     at=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
 )
+F2_5 = Tile(
+    bt=SIX_POINTS,
+    g=[
+        [1 / 4, 0, 0, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3],
+        [1 / 24, -1 / 12, 1 / 6, -1 / 3, 2 / 3],
+        [0, 0, 0, 0, 1],
+    ],
+    at=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 1]],
+)
+
+TILES = {(3, 3): (F2, F4), (5, 5): (F2_5,)}  # for each kernel
 
 
 class Plan(NamedTuple):
@@ -101,12 +116,13 @@ class Plan(NamedTuple):
     @property
     def covered(self) -> tuple[int, int]:
         """The lines and columns that the tiles read, of the image with its padding."""
-        return self.tile.m * self.tiles[0] + 2, self.tile.m * self.tiles[1] + 2
+        m, beyond = self.tile.m, self.tile.k - 1
+        return m * self.tiles[0] + beyond, m * self.tiles[1] + beyond
 
 
 def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, groups: int = 1) -> Plan:
     (top, bottom), (left, right) = padding
-    oh, ow = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
+    oh, ow = x.shape[1] + top + bottom - tile.k + 1, x.shape[2] + left + right - tile.k + 1
     if pool:
         oh, ow = oh // 2 * 2, ow // 2 * 2
     return Plan(tile, (oh, ow), (-(-oh // tile.m), -(-ow // tile.m)), padding, pool, relu, groups)
@@ -168,7 +184,7 @@ def _matched(tiles: np.ndarray, image: np.ndarray, r: int) -> Iterator[tuple[np.
 
 
 def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
-    """x (N, H, W, C) with its padding, filled to what the tiles cover, (N, ≥ m·TH + 2, ≥ m·TW + 2, C)."""
+    """x (N, H, W, C) with its padding, filled to what the tiles cover, (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C)."""
     n, h, w, c = x.shape
     top, left = p.padding[0][0], p.padding[1][0]
     lines, width = p.covered
@@ -185,7 +201,7 @@ def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
 
 
 def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
-    """x (N, ≥ m·TH + 2, ≥ m·TW + 2, C) → V (t², P, C)."""
+    """x (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C) → V (t², P, C)."""
     m, t = tile.m, tile.t
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
@@ -197,24 +213,26 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
 
 
 def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: int, first: bool) -> None:
-    """What dV (t², P, C) gives to lines of dx (N, m·TH + 2, m·TW + 2, C); adds to the first two unless `first`.
+    """What dV (t², P, C) gives to lines of dx (N, m·TH + k - 1, m·TW + k - 1, C); adds to those that it shares with
+    the lines above unless `first`.
 
-    A tile's last two lines and columns are its neighbour's first two: those are added while both are long
-    runs, and only the sums are dealt out to the image.
+    A tile's lines and columns from m on are its neighbours' first ones: those are added while all are long runs,
+    m at a time and the last first, so that each carries on what it got; only the sums are dealt out to the image.
     """
     m, t = tile.m, tile.t
     dd = _planes(dv.shape, dv.dtype)
     _apply(tile.image_grad[dv.dtype], dv, dd)
     dd = dd.reshape(t, t, th, dx.shape[0], tw, -1)
-    if th > 1:
-        dd[:2, :, 1:] += dd[m:, :, :-1]
-    if tw > 1:
-        dd[:, :2, :, :, 1:] += dd[:, m:, :, :, :-1]
-    above = None if first else dx[:, :2].copy()
+    for i in reversed(range(m, t, m)):
+        if th > 1:
+            dd[i - m : min(i, t - m), :, 1:] += dd[i : i + m, :, :-1]
+        if tw > 1:
+            dd[:, i - m : min(i, t - m), :, :, 1:] += dd[:, i : i + m, :, :, :-1]
+    above = None if first else dx[:, : tile.k - 1].copy()
     for values, place in _matched(dd, dx, m):
         np.copyto(place, values)
     if above is not None:
-        dx[:, :2] += above
+        dx[:, : tile.k - 1] += above
 
 
 def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
@@ -256,7 +274,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m  # outputs that a tile gives along an axis
     u = empty((t * t, c, f), w.dtype)
-    _apply(tile.kernel[w.dtype], w.reshape(9, c, f), u)
+    _apply(tile.kernel[w.dtype], w.reshape(-1, c, f), u)
     y = empty((x.shape[0], p.size[0] * r // m, p.size[1] * r // m, f), x.dtype)
     kept = []
     for images, lines in _parts(x, f, p):
@@ -298,7 +316,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         du[...] = 0
     db = np.zeros(f, x.dtype) if has_bias and need[2] else None
     ut = empty((t * t, f, c), w.dtype)
-    _apply(tile.kernel[w.dtype], np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(9, f, c), ut)
+    _apply(tile.kernel[w.dtype], np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, f, c), ut)
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
     frame: np.ndarray | None = None
     for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
@@ -319,7 +337,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             frame = _frame_grad(dx[images], p)
         dv = _planes(v.shape, x.dtype)
         np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
-        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + 2], count, tw,
+        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + tile.k - 1], count, tw,
                           lines.start == 0)
         if lines.stop == th and not np.may_share_memory(frame, dx):
             (top, left), (_, h, wide, _) = (p.padding[0][0], p.padding[1][0]), x.shape
@@ -327,7 +345,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             dx[images, : inner.shape[1], : inner.shape[2]] = inner
     dw = None
     if du is not None:
-        dw = empty((9, c, f), x.dtype)
+        dw = empty((tile.k**2, c, f), x.dtype)
         _apply(tile.kernel_grad[x.dtype], du, dw)
         dw = dw.reshape(w.shape)
     return dx, dw, db
