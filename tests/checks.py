@@ -388,6 +388,11 @@ CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
          {"padding": padding, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
     for shape, padding, groups in (((3, 13, 15), (1, 0), 1), ((2, 13, 22), (0, 1), 1), ((2, 15, 9), (0, 0), 2))]
 CONVOLUTIONS += [Case("conv2d", tn.ops.conv2d, (normal(2, 13, 10, 2), normal(5, 5, 2, 4), normal(4)), {"padding": 1})]
+CONVOLUTIONS += [  # filters of one pixel, or a line: im2col's input gradient has a shorter way for the first of them
+    Case(name, getattr(tn.ops, name), (normal(2, 7, 5, 2), normal(*kernel, 2 // groups, 4), normal(4)),
+         {"padding": padding, "stride": stride, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
+    for kernel, padding, stride, groups in (((1, 1), 0, 1, 1), ((1, 1), 1, 1, 1), ((1, 1), 0, (1, 2), 1),
+                                            ((1, 1), 0, 1, 2), ((1, 2), 0, 1, 1), ((2, 1), 0, 1, 1))]
 
 # Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
 PROOFS = {

@@ -352,14 +352,14 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
 
 
 def _frame_grad(dx: np.ndarray, p: Plan) -> np.ndarray:
-    """Where the gradient of `_frame` is written: dx itself if it holds all that the tiles cover. What they do not
-    cover of dx becomes 0."""
-    n, h, w, c = dx.shape
+    """Where the gradient of `_frame` is written: dx itself if nothing comes before its first line and column. What
+    the tiles do not cover of dx becomes 0."""
+    n, _, _, c = dx.shape
     top, left = p.padding[0][0], p.padding[1][0]
     lines, width = p.covered
-    dx[:, max(0, lines - top) :] = 0
-    dx[:, :, max(0, width - left) :] = 0
-    if top == left == 0 and h >= lines and w >= width:
+    dx[:, lines - top :] = 0
+    dx[:, :, width - left :] = 0
+    if top == left == 0:
         return dx[:, :lines, :width]
     return empty((n, lines, width, c), dx.dtype)
 
