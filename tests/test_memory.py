@@ -82,7 +82,7 @@ def test_a_repeated_pattern_asks_for_nothing():
     def step(n: int) -> np.ndarray:
         x = filled(1, (n, 200))
         y = filled(2, (n, 300), np.float64)
-        return x[:, :100] + memory.empty((n, 100), np.float32) * 0 + y[:, :100]
+        return x[:, :100] + filled(0, (n, 100)) + y[:, :100]
 
     step(300)
     before = memory.stats()
