@@ -133,10 +133,8 @@ EQUIVALENT = {
     "0 + 1 in `(top, left), (_, h, wide, _) = (p.padding[0][0]": "likewise",
     "another Sub in `dx[:, lines - top :] = 0": "likewise: with a line above there is one below",
     "another Sub in `dx[:, :, width - left :] = 0": "likewise",
-    "in `if top == left == 0:` ": "a shortcut: the general way gives the same",
     "always else in `columns = kept[number] if kept": "what was not kept is made again",
     "1 + 1 in `if dx is not None and (kh, kw, oh, c) ==": "with two lines or a stride of two, oh is not h",
-    "in `parts = bands(": "sizes of tiles: any will do",
     "in `for images, lines in bands(": "sizes of tiles: any will do",
     "in `step = bands(": "sizes of tiles: any will do",
 }

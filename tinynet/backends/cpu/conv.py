@@ -26,6 +26,7 @@ for those who need zeros to be zeros. In float64 "auto" is exact: that is what g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -146,10 +147,16 @@ def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndar
     return columns.reshape(at.groups, -1, kh * kw * per)
 
 
+def _parts(x: np.ndarray, kernel: Pair, size: Pair, pool: bool) -> Iterator[tuple[slice, slice]]:
+    """(images, output lines) worked on at one time: the same forward and backward, which share their columns."""
+    column_bytes = kernel[0] * kernel[1] * x.shape[3] * x.itemsize
+    return bands(x.shape[0], size[0], size[1] * column_bytes, COLUMNS_BYTES, 2 if pool else 1)
+
+
 def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
                     pool: bool) -> tuple[np.ndarray, Any]:
     kh, kw, _, f = w.shape
-    n, _, _, c = x.shape
+    n = x.shape[0]
     oh, ow = output_size(x.shape[1:3], (kh, kw), at.stride, at.padding, at.dilation)
     if pool:
         oh, ow_used = oh // 2 * 2, ow // 2 * 2
@@ -159,7 +166,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
     matrices = np.ascontiguousarray(_weights_by_group(w, at.groups))
     kept: list[np.ndarray] = []
     keep = kh * kw * oh * ow <= KEPT_COLUMNS * x.shape[1] * x.shape[2]
-    for images, lines in bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 2 if pool else 1):
+    for images, lines in _parts(x, (kh, kw), (oh, ow), pool):
         columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
         if keep:
             kept.append(columns)
@@ -184,7 +191,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
 def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     x, w, has_bias, at, relu, y, marks, kept = saved
     kh, kw, per, f = w.shape
-    n, h, wide, c = x.shape
+    h, wide, c = x.shape[1:]
     oh, ow = output_size((h, wide), (kh, kw), at.stride, at.padding, at.dilation)
     if marks is not None:
         oh = oh // 2 * 2
@@ -195,8 +202,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
     db = np.zeros(f, w.dtype) if has_bias and need[2] else None
     frame: np.ndarray = np.zeros(0)
-    parts = bands(n, oh, ow * kh * kw * c * x.itemsize, COLUMNS_BYTES, 1 if marks is None else 2)
-    for number, (images, lines) in enumerate(parts):
+    for number, (images, lines) in enumerate(_parts(x, (kh, kw), (oh, ow), marks is not None)):
         count = lines.stop - lines.start
         if marks is not None:
             half = slice(lines.start // 2, lines.stop // 2)
