@@ -295,8 +295,9 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
     few rows runs below the usual rate, as if it had 16 more."""
     tiles, m2, t2 = n * -(-oh // tile.m) * -(-ow // tile.m), tile.m**2, tile.t**2
     pairs = c * f / groups
-    products = 3 * t2 * (tiles + 16 + tile.k**2) * pairs + 2 * t2 * tiles * (t2 * c + m2 * f)
-    passes = tiles * (4 * t2 * c + 10 * m2 * f) + 2 * t2 * pairs
+    transforms = 2 * tiles * (tile.image_grad.work * c + tile.output.work * f)
+    products = 3 * t2 * (tiles + 16 + tile.k**2) * pairs + transforms
+    passes = tiles * (2 * t2 * c + 10 * m2 * f) + 2 * t2 * pairs
     return products / PRODUCT_RATE + passes / ELEMENT_RATE
 
 

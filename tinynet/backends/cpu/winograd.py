@@ -7,17 +7,16 @@ at t points, multiply there, interpolate. With d a tile of the image and w a ker
 
     V = Bᵀ d B     U = G w Gᵀ     M = Σ over channels of V · U     y = Aᵀ M A
 
-A transform on both sides is one matrix on the flattened tile, the Kronecker product of the two:
-V = (Bᵀ ⊗ Bᵀ) d. So everything here is a matrix product: three transforms, (t², t²) or smaller, of arrays
-whose columns are tiles × channels, and in the middle, for each of the t² points, (tiles, C) @ (C, F).
-(Additions of whole arrays, as the transforms are usually written, take a quarter of the arithmetic and
-four times as long: each of NumPy's passes reads and writes memory.)
+Everything here is a matrix product: three transforms, small matrices times arrays whose columns are tiles ×
+channels, and in the middle, for each of the t² points, (tiles, C) @ (C, F). (Additions of whole arrays, as the
+transforms are usually written, take half of the arithmetic and three times as long: each of NumPy's passes
+reads and writes memory.)
 
 The derivative is the same chain transposed:
 
     dM = A dy Aᵀ     dU = Σ over tiles of Vᵀ · dM     dV = dM · Uᵀ     dd = B dV Bᵀ     dw = Gᵀ dU G
 
-Layouts, with P = TH·N·TW tiles in a part: d and V (t², P, C), U (t², C, F), M (t², P, F), y (m², P, F). (Lines of
+Layouts, with P = TH·N·TW tiles in a part: V (t², P, C), U (t², C, F), M (t², P, F), y (m², P, F). (Lines of
 tiles come first: what one adds to the next is then a long run.)
 """
 
@@ -34,28 +33,59 @@ from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify,
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes
+ONE_STEP = 256  # the largest matrix of a transform in one step
 
 
-class Transform(dict):
-    """A matrix that acts on both sides of a tile, as one on the flattened tile; by dtype, as few are ever asked for."""
+class Matrix(dict):
+    """A matrix by dtype, as few are ever asked for."""
 
-    def __init__(self, kronecker: np.ndarray) -> None:
+    def __init__(self, values: Any) -> None:
         super().__init__()
-        self.kronecker = kronecker
+        self.values64 = np.array(values, np.float64)
 
     def __missing__(self, dtype: np.dtype) -> np.ndarray:
-        self[dtype] = self.kronecker.astype(dtype)
+        self[dtype] = self.values64.astype(dtype)
         return self[dtype]
 
 
+class Transform:
+    """The matrix a (R, K) on both sides of tiles: x (K², …) → a x aᵀ (R², …).
+
+    In two steps, one for each axis; for small tiles in one, the Kronecker product a ⊗ a times the flattened tile,
+    which takes more multiplications and reads and writes memory once less.
+    """
+
+    def __init__(self, a: np.ndarray) -> None:
+        r, k = a.shape
+        self.one_step = (r * k) ** 2 <= ONE_STEP
+        self.work = (r * k) ** 2 if self.one_step else r * k * (r + k)  # multiplications for one tile
+        self.matrix = Matrix(np.kron(a, a) if self.one_step else a)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
+        matrix = self.matrix[x.dtype]
+        if self.one_step:
+            _combine(matrix, x.reshape(len(x), -1), out.reshape(len(out), -1))
+            return
+        r, k = matrix.shape
+        x, out = x.reshape(k, k, -1), out.reshape(r, r, -1)
+        columns = x.shape[2]
+        width = min(columns, SMALL_PRODUCT // (r * k))
+        half = _planes((k * r, width, 1), x.dtype).reshape(k, r, width)
+        for first in range(0, columns, max(1, width)):
+            block = slice(first, min(first + width, columns))
+            points = half[:, :, : block.stop - first]
+            np.matmul(matrix, x[:, :, block], out=points)
+            np.matmul(matrix, points.swapaxes(0, 1), out=out[:, :, block].swapaxes(0, 1))
+
+
 class Tile:
-    """F(m×m, k×k): its three transforms, and those of the way back."""
+    """F(m×m, k×k): the matrix Bᵀ, the other two transforms, and those of the way back."""
 
     def __init__(self, bt: list, g: list, at: list) -> None:
         self.m, self.k, self.t = len(at), len(g[0]), len(bt)
-        both = [np.kron(a, a) for a in map(np.array, (bt, g, at))]
-        self.image, self.kernel, self.output = map(Transform, both)
-        self.image_grad, self.kernel_grad, self.output_grad = (Transform(a.T) for a in both)
+        self.bt = Matrix(bt)
+        self.kernel, self.output = Transform(np.array(g)), Transform(np.array(at))
+        self.image_grad, self.kernel_grad, self.output_grad = (Transform(np.array(a).T) for a in (bt, g, at))
 
 
 # Points 0, 1, -1 and infinity.
@@ -148,9 +178,8 @@ def _blocks(columns: int, size: int) -> tuple[int, int]:
     return count, columns // count
 
 
-def _apply(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (R, …) = matrix (R, K) @ x (K, …), in products small enough for the BLAS not to copy them."""
-    x, out = x.reshape(len(x), -1), out.reshape(len(out), -1)
+def _combine(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """out (R, L) = matrix (R, K) @ x (K, L), in products small enough for the BLAS not to copy them."""
     count, width = _blocks(x.shape[1], matrix.size)
     whole = count * width
     blocks, results = (a[:, :whole].reshape(len(a), count, width).transpose(1, 0, 2) for a in (x, out))
@@ -201,14 +230,22 @@ def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
 
 
 def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
-    """x (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C) → V (t², P, C)."""
-    m, t = tile.m, tile.t
+    """x (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C) → V (t², P, C).
+
+    First along lines: t points for each window of t columns, which the product reads from the image itself; then,
+    again overlapping, across lines, of which those results are long ones: (t, N, lines, TW·C).
+    """
+    m, t, bt = tile.m, tile.t, tile.bt[x.dtype]
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
-    d, v = (_planes((t * t, n * th * tw, c), x.dtype) for _ in range(2))
-    overlapping = strided(x, (t, t, th, n, tw, c), (sh, sw, m * sh, sn, m * sw, sc))
-    np.copyto(d.reshape(overlapping.shape), overlapping)
-    _apply(tile.image[x.dtype], d, v)
+    lines = empty((t, n, m * th + tile.k - 1, tw * c + APART), x.dtype)
+    across = lines[..., : tw * c].reshape(*lines.shape[:3], tw, c)
+    windows = strided(x, (n, lines.shape[2], tw, t, c), (sn, sh, m * sw, sw, sc))
+    np.matmul(bt, windows, out=across.transpose(1, 2, 3, 0, 4))
+    v = _planes((t * t, n * th * tw, c), x.dtype)
+    sj, sn, sh, sc = lines.strides
+    tiles = strided(lines, (t, th, n, t, tw * c), (sj, m * sh, sn, sh, sc))
+    np.matmul(bt, tiles, out=v.reshape(t, t, th, n, tw * c).transpose(1, 2, 3, 0, 4))
     return v
 
 
@@ -221,7 +258,7 @@ def _image_tiles_grad(dv: np.ndarray, tile: Tile, dx: np.ndarray, th: int, tw: i
     """
     m, t = tile.m, tile.t
     dd = _planes(dv.shape, dv.dtype)
-    _apply(tile.image_grad[dv.dtype], dv, dd)
+    tile.image_grad(dv, dd)
     dd = dd.reshape(t, t, th, dx.shape[0], tw, -1)
     for i in reversed(range(m, t, m)):
         if th > 1:
@@ -274,7 +311,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m  # outputs that a tile gives along an axis
     u = empty((t * t, c, f), w.dtype)
-    _apply(tile.kernel[w.dtype], w.reshape(-1, c, f), u)
+    tile.kernel(w.reshape(-1, c, f), u)
     y = empty((x.shape[0], p.size[0] * r // m, p.size[1] * r // m, f), x.dtype)
     kept = []
     for images, lines in _parts(x, f, p):
@@ -286,7 +323,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         if b is not None:
             products[t + 1] += b  # the points (1, 1): they count once in every output
         tiles = _planes((m * m, v.shape[1], f), x.dtype)
-        _apply(tile.output[x.dtype], products, tiles)
+        tile.output(products, tiles)
         del products
         marks = None
         if p.pool:
@@ -316,7 +353,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         du[...] = 0
     db = np.zeros(f, x.dtype) if has_bias and need[2] else None
     ut = empty((t * t, f, c), w.dtype)
-    _apply(tile.kernel[w.dtype], np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, f, c), ut)
+    tile.kernel(np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, f, c), ut)
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
     frame: np.ndarray | None = None
     for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
@@ -346,7 +383,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dw = None
     if du is not None:
         dw = empty((tile.k**2, c, f), x.dtype)
-        _apply(tile.kernel_grad[x.dtype], du, dw)
+        tile.kernel_grad(du, dw)
         dw = dw.reshape(w.shape)
     return dx, dw, db
 
@@ -378,5 +415,5 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
             np.copyto(place, mask)
             np.multiply(place, pooled, out=place)
     dm = _planes((t * t, *dy.shape[1:]), g.dtype)
-    _apply(tile.output_grad[g.dtype], dy, dm)
+    tile.output_grad(dy, dm)
     return dm
