@@ -103,7 +103,8 @@ def test_depthwise(size, kernel, stride, padding, dilation, fused, x_layout, g_l
         check(x, w, b, at, fused, fused and min(outputs) >= 2, g_layout, seed)
 
 
-TILES = pytest.mark.parametrize("tile", [winograd.F2, winograd.F4, winograd.F2_5], ids=["F2", "F4", "F2 of 5×5"])
+EVERY_TILE = {f"F{tile.m} of {k}×{k}": tile for (k, _), tiles in winograd.TILES.items() for tile in tiles}
+TILES = pytest.mark.parametrize("tile", EVERY_TILE.values(), ids=EVERY_TILE)
 
 
 @TILES
@@ -243,18 +244,18 @@ def test_convolution_is_linear_in_both(algorithm):
     assert abs(np.vdot(w.astype(float), dw) - expected) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("algorithm, bound", [("im2col", 1e-6), ("taps", 1e-6), ("F2", 2e-6), ("F4", 2e-5),
-                                              ("F2 of 5×5", 2e-5)])
+@pytest.mark.parametrize("algorithm, bound", [("im2col", 1e-6), ("taps", 1e-6), ("F2 of 3×3", 2e-6), ("F4 of 3×3", 1e-5),
+                                              ("F6 of 3×3", 1e-5), ("F2 of 5×5", 2e-5), ("F4 of 5×5", 2e-5)])
 def test_errors_against_float64(monkeypatch, algorithm, bound):
     """What the documentation of `conv.py` states: relative to the largest element."""
     rng = np.random.default_rng(4)
-    k = 5 if "5" in algorithm else 3
+    k = 5 if "5×5" in algorithm else 3
     x, w, b = array(rng, (2, 22, 22, 32)), array(rng, (k, k, 32, 64)), array(rng, (64,))
     at = ((1, 1), NO_PADS, (1, 1), 1)
     y, saved = conv.conv_relu_pool(x, w, b, *at, False)
     g = array(rng, y.shape)
     exact = y, *conv.conv_relu_pool_grad(g, saved, NEED)
-    how = {"F2": winograd.F2, "F4": winograd.F4, "F2 of 5×5": winograd.F2_5}.get(algorithm, algorithm)
+    how = EVERY_TILE.get(algorithm, algorithm)
     monkeypatch.setattr(conv, "_choose", lambda *_: how)
     y, saved = conv.conv_relu_pool(*(a.astype("float32") for a in (x, w, b)), *at, False)
     for ours, theirs in zip((y, *conv.conv_relu_pool_grad(g.astype("float32"), saved, NEED)), exact, strict=True):
@@ -270,10 +271,10 @@ def chosen(n: int, size: int, kernel: int, c: int, f: int, dtype: str = "float32
 
 def test_auto_chooses_from_shapes():
     assert chosen(32, 28, 3, 1, 32) == chosen(16, 128, 3, 3, 32) == "taps"
-    assert chosen(16, 62, 3, 32, 64) == chosen(16, 30, 3, 64, 128) == "F4"
-    assert chosen(32, 12, 3, 32, 64) == "F2"
+    assert chosen(16, 62, 3, 32, 64) == chosen(32, 12, 3, 32, 64) == "F6"
+    assert chosen(16, 30, 3, 64, 128) == "F4" and chosen(32, 4, 3, 64, 64) == "F2"
     assert chosen(1, 5, 3, 64, 128) == chosen(16, 14, 4, 32, 64) == chosen(16, 30, 3, 64, 64, stride=2) == "im2col"
-    assert chosen(32, 12, 5, 32, 64) == "F2"
+    assert chosen(32, 12, 5, 32, 64) == "F4" and chosen(32, 10, 5, 16, 32) == "F2"
     assert chosen(16, 62, 3, 32, 64, "float64") == "im2col"
     with conv.set_conv_algorithm("exact"):
         assert chosen(16, 62, 3, 32, 64) == "im2col" and chosen(32, 28, 3, 1, 32) == "taps"

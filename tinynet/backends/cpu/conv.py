@@ -7,17 +7,19 @@ all there is to know, and `reference_conv2d` says it in ten lines. The algorithm
 - **im2col**: the same in tiles of a few megabytes, so that a window's row is still in the cache when it is
   multiplied. Any stride, padding, dilation and groups.
 - **taps** (`taps.py`): stride 1 and few channels, the first layer of most networks; and depthwise filters.
-- **winograd** (`winograd.py`): 3×3 and 5×5 with stride 1 in 2.25 to 4 times fewer multiplications.
+- **winograd** (`winograd.py`): 3×3 and 5×5 with stride 1 in 2.25 to 6.25 times fewer multiplications.
 
 `set_conv_algorithm` chooses; "auto" estimates each one's time from the shapes. Largest errors of float32
-results against float64, relative to the largest element (4 × 34 × 34 × 32 → 64 filters, normal values):
+results against float64, relative to the largest element (2 × 22 × 22 × 32 → 64 filters, normal values, the most of four draws):
 
                  y        dx       dw       db
-    im2col    8.5e-7   1.9e-7   4.9e-7   2.8e-7
-    taps      8.5e-7   2.0e-7   3.7e-7   3.6e-7
-    F(2×2)    2.9e-7   3.4e-7   7.4e-7   6.4e-7     Winograd, 2×2 outputs a tile
-    F(4×4)    5.3e-6   5.2e-6   5.8e-6   3.8e-7     Winograd, 4×4
-    5×5       3.4e-6   4.1e-6   1.3e-5   2.9e-7     Winograd, 2×2 outputs of a 5×5 filter
+    im2col    7.7e-7   2.0e-7   6.3e-7   4.5e-7
+    taps      7.7e-7   1.6e-7   3.0e-7   2.2e-7
+    F(2×2)    3.0e-7   3.0e-7   5.5e-7   2.9e-7     Winograd, 2×2 outputs a tile
+    F(4×4)    4.7e-6   4.2e-6   4.9e-6   3.0e-7     4×4
+    F(6×6)    7.9e-6   6.3e-6   5.1e-6   1.8e-7     6×6
+    5×5       3.1e-6   3.0e-6   1.5e-5   4.7e-7     2×2 outputs of a 5×5 filter
+    5×5       6.4e-6   4.7e-6   8.4e-6   2.6e-7     4×4
 
 Winograd's rounding errors do not vanish where the true value is an exact zero, and an optimiser that divides
 by a gradient's size (Adam) moves a weight for a gradient of 1e-9 as for one of 1. "exact" (no Winograd) is
@@ -279,26 +281,24 @@ class set_conv_algorithm:
         _algorithm = self.before
 
 
-# Measured on one core: multiply-adds a second in matrix products, elements a second in everything else.
-PRODUCT_RATE, ELEMENT_RATE = 40e9, 1.5e9
+# Measured on one core: multiply-adds a second in large products and in small ones, elements a second in all else.
+PRODUCT_RATE, TRANSFORM_RATE, ELEMENT_RATE = 40e9, 15e9, 2e9
 
 
 def _im2col_seconds(taps: int, n: int, oh: int, ow: int, c: int, f: int, groups: int) -> float:
-    """Forward and backward: three products, three passes over the columns, about eight over the outputs."""
+    """Forward and backward: three products, three passes over the columns, about twelve over the outputs."""
     pixels, k = n * oh * ow, taps * c
-    return 3 * pixels * k * f / groups / PRODUCT_RATE + pixels * (3 * k + 8 * f) / ELEMENT_RATE
+    return 3 * pixels * k * f / groups / PRODUCT_RATE + pixels * (3 * k + 12 * f) / ELEMENT_RATE
 
 
 def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: int,
                       groups: int) -> float:
-    """Likewise: a tile's products and transforms, its passes, and what the weights cost in all. A product of
-    few rows runs below the usual rate, as if it had 16 more."""
+    """Likewise: products (those of few rows run below the usual rate, as if they had 32 more), transforms, passes."""
     tiles, m2, t2 = n * -(-oh // tile.m) * -(-ow // tile.m), tile.m**2, tile.t**2
-    pairs = c * f / groups
-    transforms = 2 * tiles * (tile.image_grad.work * c + tile.output.work * f)
-    products = 3 * t2 * (tiles + 16 + tile.k**2) * pairs + transforms
-    passes = tiles * (2 * t2 * c + 10 * m2 * f) + 2 * t2 * pairs
-    return products / PRODUCT_RATE + passes / ELEMENT_RATE
+    products = 3 * t2 * (tiles + 32) * c * f / groups
+    transforms = 2 * tiles * (tile.image.work * c + tile.output.work * f)
+    passes = tiles * (t2 * (3 * c + 2 * f) + 8 * m2 * f)
+    return products / PRODUCT_RATE + transforms / TRANSFORM_RATE + passes / ELEMENT_RATE
 
 
 def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:

@@ -1,9 +1,10 @@
 """Convolution with 3×3 and 5×5 kernels in fewer multiplications (Winograd 1980; Lavin & Gray 2016).
 
 F(m×m, k×k) computes an m×m tile of outputs from a t×t tile of inputs, t = m + k - 1, with t² products a
-pair of channels where the definition takes k²m²: for 3×3 36 for 144 with m = 4, 16 for 36 with m = 2; for
-5×5 36 for 100 with m = 2. It does so as one does with long products of polynomials: evaluate both factors
-at t points, multiply there, interpolate. With d a tile of the image and w a kernel,
+pair of channels where the definition takes k²m²: for 3×3 16 for 36 with m = 2, 36 for 144 with m = 4, 64 for
+324 with m = 6; for 5×5 36 for 100 with m = 2, 64 for 400 with m = 4. It does so as one does with long products
+of polynomials: evaluate both factors at t points, multiply there, interpolate. With d a tile of the image and
+w a kernel,
 
     V = Bᵀ d B     U = G w Gᵀ     M = Σ over channels of V · U     y = Aᵀ M A
 
@@ -22,7 +23,6 @@ tiles come first: what one adds to the next is then a long run.)
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,103 +33,66 @@ from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify,
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes
-ONE_STEP = 256  # the largest matrix of a transform in one step
 
 
-class Matrix(dict):
-    """A matrix by dtype, as few are ever asked for."""
-
-    def __init__(self, values: Any) -> None:
-        super().__init__()
-        self.values64 = np.array(values, np.float64)
-
-    def __missing__(self, dtype: np.dtype) -> np.ndarray:
-        self[dtype] = self.values64.astype(dtype)
-        return self[dtype]
-
-
-class Transform:
-    """The matrix a (R, K) on both sides of tiles: x (K², …) → a x aᵀ (R², …).
-
-    In two steps, one for each axis; for small tiles in one, the Kronecker product a ⊗ a times the flattened tile,
-    which takes more multiplications and reads and writes memory once less.
-    """
+class Transform(dict):
+    """A matrix a (R, K), by dtype, that acts on both sides of tiles: x (K², …) → a x aᵀ (R², …)."""
 
     def __init__(self, a: np.ndarray) -> None:
+        super().__init__()
+        self.a = a
         r, k = a.shape
-        self.one_step = (r * k) ** 2 <= ONE_STEP
-        self.work = (r * k) ** 2 if self.one_step else r * k * (r + k)  # multiplications for one tile
-        self.matrix = Matrix(np.kron(a, a) if self.one_step else a)
+        self.work = r * k * (r + k)  # multiplications for one tile
+
+    def __missing__(self, dtype: np.dtype) -> np.ndarray:
+        self[dtype] = self.a.astype(dtype)
+        return self[dtype]
 
     def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
-        matrix = self.matrix[x.dtype]
-        if self.one_step:
-            _combine(matrix, x.reshape(len(x), -1), out.reshape(len(out), -1))
-            return
-        r, k = matrix.shape
+        """First along one axis, then along the other, in products small enough for the BLAS not to copy them."""
+        a = self[x.dtype]
+        r, k = a.shape
         x, out = x.reshape(k, k, -1), out.reshape(r, r, -1)
         columns = x.shape[2]
-        width = min(columns, SMALL_PRODUCT // (r * k))
+        width = max(1, min(columns, SMALL_PRODUCT // a.size))
         half = _planes((k * r, width, 1), x.dtype).reshape(k, r, width)
-        for first in range(0, columns, max(1, width)):
+        for first in range(0, columns, width):
             block = slice(first, min(first + width, columns))
             points = half[:, :, : block.stop - first]
-            np.matmul(matrix, x[:, :, block], out=points)
-            np.matmul(matrix, points.swapaxes(0, 1), out=out[:, :, block].swapaxes(0, 1))
+            np.matmul(a, x[:, :, block], out=points)
+            np.matmul(a, points.swapaxes(0, 1), out=out[:, :, block].swapaxes(0, 1))
 
 
 class Tile:
-    """F(m×m, k×k): the matrix Bᵀ, the other two transforms, and those of the way back."""
+    """F(m×m, k×k): its three transforms, and those of the way back.
 
-    def __init__(self, bt: list, g: list, at: list) -> None:
-        self.m, self.k, self.t = len(at), len(g[0]), len(bt)
-        self.bt = Matrix(bt)
-        self.kernel, self.output = Transform(np.array(g)), Transform(np.array(at))
-        self.image_grad, self.kernel_grad, self.output_grad = (Transform(np.array(a).T) for a in (bt, g, at))
+    Of the t = m + k - 1 points one is infinity, where a polynomial's value is its leading coefficient. With the
+    others a_j, and m_j(z) = Π over l ≠ j of (z - a_l), Lagrange's interpolation makes row j
+
+        of A 1, a_j, a_j², …    of G 1, a_j, a_j², … over m_j(a_j)    of Bᵀ m_j's coefficients
+
+    and the last rows 0 … 0 1, the same, and the coefficients of Π (z - a_l).
+    """
+
+    def __init__(self, m: int, k: int) -> None:
+        self.m, self.k, self.t = m, k, m + k - 1
+        points = POINTS[: self.t - 1]
+        a, g, bt = np.zeros((self.t, m)), np.zeros((self.t, k)), np.zeros((self.t, self.t))
+        a[-1, -1] = g[-1, -1] = 1
+        bt[-1] = np.poly(points)[::-1]
+        for j, point in enumerate(points):
+            others = np.poly(points[:j] + points[j + 1 :])
+            a[j] = point ** np.arange(m)
+            g[j] = point ** np.arange(k) / np.polyval(others, point)
+            bt[j, :-1] = others[::-1]
+        self.image, self.kernel, self.output = Transform(bt), Transform(g), Transform(a.T)
+        self.image_grad, self.kernel_grad, self.output_grad = Transform(bt.T), Transform(g.T), Transform(a)
 
 
-# Points 0, 1, -1 and infinity.
-F2 = Tile(
-    bt=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    g=[[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    at=[[1, 1, 1, 0], [0, 1, -1, -1]],
-)
-
-# Points 0, 1, -1, 2, -2 and infinity.
-SIX_POINTS = [
-    [4, 0, -5, 0, 1, 0],
-    [0, -4, -4, 1, 1, 0],
-    [0, 4, -4, -1, 1, 0],
-    [0, -2, -1, 2, 1, 0],
-    [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-]
-F4 = Tile(
-    bt=SIX_POINTS,
-    g=[
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-    at=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-)
-F2_5 = Tile(
-    bt=SIX_POINTS,
-    g=[
-        [1 / 4, 0, 0, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6, 1 / 3, 2 / 3],
-        [1 / 24, -1 / 12, 1 / 6, -1 / 3, 2 / 3],
-        [0, 0, 0, 0, 1],
-    ],
-    at=[[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 1]],
-)
-
-TILES = {(3, 3): (F2, F4), (5, 5): (F2_5,)}  # for each kernel
+POINTS = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5]  # the more of them, and the larger, the more rounding error
+F2, F4, F6 = (Tile(m, 3) for m in (2, 4, 6))
+F2_5, F4_5 = (Tile(m, 5) for m in (2, 4))
+TILES = {(3, 3): (F2, F4, F6), (5, 5): (F2_5, F4_5)}  # for each kernel
 
 
 class Plan(NamedTuple):
@@ -167,25 +130,6 @@ def _planes(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     count, tiles, channels = shape
     flat = empty((count, tiles * channels + APART), dtype)
     return flat[:, : tiles * channels].reshape(shape)
-
-
-@functools.lru_cache(1024)
-def _blocks(columns: int, size: int) -> tuple[int, int]:
-    """(count, width): blocks for products with a matrix of `size` that the BLAS computes without copying, equally
-    wide if that is possible; what is left over is less than a block."""
-    least = max(1, -(-columns * size // SMALL_PRODUCT))
-    count = next((n for n in range(least, 2 * least) if columns % n == 0), least)
-    return count, columns // count
-
-
-def _combine(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (R, L) = matrix (R, K) @ x (K, L), in products small enough for the BLAS not to copy them."""
-    count, width = _blocks(x.shape[1], matrix.size)
-    whole = count * width
-    blocks, results = (a[:, :whole].reshape(len(a), count, width).transpose(1, 0, 2) for a in (x, out))
-    np.matmul(matrix, blocks, out=results)
-    if whole < x.shape[1]:
-        np.matmul(matrix, x[:, whole:], out=out[:, whole:])
 
 
 def _stretches(size: int, r: int, tiles: int) -> list[tuple[int, int, slice, slice, slice]]:
@@ -235,7 +179,7 @@ def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
     First along lines: t points for each window of t columns, which the product reads from the image itself; then,
     again overlapping, across lines, of which those results are long ones: (t, N, lines, TW·C).
     """
-    m, t, bt = tile.m, tile.t, tile.bt[x.dtype]
+    m, t, bt = tile.m, tile.t, tile.image[x.dtype]
     n, _, _, c = x.shape
     sn, sh, sw, sc = x.strides
     lines = empty((t, n, m * th + tile.k - 1, tw * c + APART), x.dtype)
