@@ -244,8 +244,9 @@ def test_convolution_is_linear_in_both(algorithm):
     assert abs(np.vdot(w.astype(float), dw) - expected) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("algorithm, bound", [("im2col", 1e-6), ("taps", 1e-6), ("F2 of 3×3", 2e-6), ("F4 of 3×3", 1e-5),
-                                              ("F6 of 3×3", 1e-5), ("F2 of 5×5", 2e-5), ("F4 of 5×5", 2e-5)])
+@pytest.mark.parametrize("algorithm, bound", [
+    ("im2col", 1e-6), ("taps", 1e-6), ("F2 of 3×3", 2e-6), ("F4 of 3×3", 1e-5), ("F6 of 3×3", 1e-5),
+    ("F2 of 5×5", 2e-5), ("F4 of 5×5", 2e-5)])
 def test_errors_against_float64(monkeypatch, algorithm, bound):
     """What the documentation of `conv.py` states: relative to the largest element."""
     rng = np.random.default_rng(4)

@@ -10,7 +10,8 @@ all there is to know, and `reference_conv2d` says it in ten lines. The algorithm
 - **winograd** (`winograd.py`): 3×3 and 5×5 with stride 1 in 2.25 to 6.25 times fewer multiplications.
 
 `set_conv_algorithm` chooses; "auto" estimates each one's time from the shapes. Largest errors of float32
-results against float64, relative to the largest element (2 × 22 × 22 × 32 → 64 filters, normal values, the most of four draws):
+results against float64, relative to the largest element (2 × 22 × 22 × 32 → 64 filters, normal values, the most of
+four draws):
 
                  y        dx       dw       db
     im2col    7.7e-7   2.0e-7   6.3e-7   4.5e-7
