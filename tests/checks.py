@@ -308,7 +308,7 @@ def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
     with ExitStack() as stack:
         smallest = (conv, "COLUMNS_BYTES", 1), (taps, "COLUMNS_BYTES", 1), (winograd, "PART_BYTES", 1), (
-            taps, "SMALL_PRODUCT", 1500)      # blocks of some pixels, so that the last one may be shorter
+            taps, "SMALL_PRODUCT", 1500), (winograd, "SMALL_PRODUCT", 100)      # the last block may be shorter
         for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
