@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
 from tinynet.autograd import Node
-from tinynet.backends.cpu import conv, memory, taps, winograd
+from tinynet.backends.cpu import conv, memory, taps, threads, winograd
 from tinynet.gradcheck_cases import CASES, Case, normal
 from tinynet.tensor import Tensor
 
@@ -308,10 +308,12 @@ def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
     with ExitStack() as stack:
         smallest = (conv, "COLUMNS_BYTES", 1), (taps, "COLUMNS_BYTES", 1), (winograd, "PART_BYTES", 1), (
-            taps, "SMALL_PRODUCT", 1500), (winograd, "SMALL_PRODUCT", 100)      # the last block may be shorter
+            taps, "SMALL_PRODUCT", 1500), (winograd, "SMALL_PRODUCT", 100), (      # the last block may be shorter
+            threads, "RUNS", 1)
         for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
+        stack.enter_context(threads.limited(2))
         yield
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from tests import checks
 from tinynet import autograd
+from tinynet.backends.cpu import threads
 from tinynet.gradcheck_cases import CASES, Case
 
 Proof = Callable[[], None]
@@ -229,15 +230,16 @@ def variants(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
 
 
 def users() -> dict[CodeType, list[Proof]]:
-    """For each function of tinynet, the proofs in which it runs."""
+    """For each function of tinynet, the proofs in which it runs; in one thread, as another is not seen."""
     found: dict[CodeType, list[Proof]] = defaultdict(list)
     for proof in checks.PROOFS.values():
         seen: set[CodeType] = set()
-        sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
-        try:
-            proof()
-        finally:
-            sys.setprofile(None)
+        with threads.limited(1):
+            sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
+            try:
+                proof()
+            finally:
+                sys.setprofile(None)
         for code in seen:
             found[code].append(proof)
     return found

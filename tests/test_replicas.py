@@ -22,7 +22,8 @@ import tinynet as tn
 from tests.replica_runs import adam, assert_same_run, small_net, train, trainer
 from tinynet import nn, parallel
 from tinynet.backends.cpu import team as team_module
-from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas, usable_cores
+from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas
+from tinynet.backends.cpu.threads import usable_cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import backends
-from .backends.cpu.team import usable_cores
+from .backends.cpu.threads import usable_cores
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
 Line = tuple[str, str, str]     # mark, topic, finding

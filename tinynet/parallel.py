@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .backends.cpu.team import ReplicaError, usable_cores
+from .backends.cpu.team import ReplicaError
+from .backends.cpu.threads import usable_cores
 from .nn import Module
 from .ops import softmax_cross_entropy
 from .optim import clip_grad_norm

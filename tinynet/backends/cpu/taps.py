@@ -19,10 +19,12 @@ of one column parity start at lines 0 … q-1 of the same columns, so these are 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import threads
 from .memory import empty
 from .pool import (
     SMALL_PRODUCT,
@@ -154,27 +156,32 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
     y = empty((n, oh, ow, f), x.dtype)
     weights = _with_bias(w, b, p.q)
     zeros = np.zeros((ow, f), x.dtype)
-    z = empty((members, p.block, f), x.dtype)
-    kept = []
-    for start in range(0, n, p.images):
-        part = slice(start, min(start + p.images, n))
-        pixels = (part.stop - start) * p.lines * p.width
-        columns = _matrices(_planes(x[part], p), p, pixels, b is not None)
-        result = empty((pixels, f), x.dtype)
-        marks = empty((4, pixels, f), np.bool_) if pool else None
-        for first in range(0, pixels, p.block):
-            block = slice(first, min(first + p.block, pixels))
-            zs = [z[i, : block.stop - first] for i in range(members)] if pool else [result[block]]
-            for member, matrix, weight in zip(zs, columns, weights, strict=True):
-                np.matmul(matrix[:, block].T, weight, out=member)
-            if marks is not None:
-                four_maximum(zs, marks[:, block], result[block])
-        kept.append((marks, columns if n <= p.images else None))  # of a small batch, not gathered again
-        existing = result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow]
-        if relu:
-            np.maximum(existing, zeros, out=y[part])
-        else:
-            np.copyto(y[part], existing)
+
+    def work(starts: range) -> list[tuple]:
+        z = empty((members, p.block, f), x.dtype)
+        kept = []
+        for start in starts:
+            part = slice(start, min(start + p.images, n))
+            pixels = (part.stop - start) * p.lines * p.width
+            columns = _matrices(_planes(x[part], p), p, pixels, b is not None)
+            result = empty((pixels, f), x.dtype)
+            marks = empty((4, pixels, f), np.bool_) if pool else None
+            for first in range(0, pixels, p.block):
+                block = slice(first, min(first + p.block, pixels))
+                zs = [z[i, : block.stop - first] for i in range(members)] if pool else [result[block]]
+                for member, matrix, weight in zip(zs, columns, weights, strict=True):
+                    np.matmul(matrix[:, block].T, weight, out=member)
+                if marks is not None:
+                    four_maximum(zs, marks[:, block], result[block])
+            existing = result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow]
+            if relu:
+                np.maximum(existing, zeros, out=y[part])
+            else:
+                np.copyto(y[part], existing)
+            kept.append((marks, columns if n <= p.images else None))  # of a small batch, not gathered again
+        return kept
+
+    kept = list(chain.from_iterable(threads.each(work, threads.shares(range(0, n, p.images)))))
     return y, (x, w, b is not None, p, relu, pool, y, kept)
 
 
@@ -186,40 +193,50 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     size = w.size // f
     dx = empty(x.shape, x.dtype) if need[0] else None
     wanted = need[1] or (has_bias and need[2])
-    sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)] if wanted else []
     matrix_w = np.ascontiguousarray(w).reshape(-1, f)
-    z = empty((q * q, p.block, f), x.dtype)
-    for (marks, columns), start in zip(kept, range(0, n, p.images), strict=True):
-        part = slice(start, min(start + p.images, n))
-        pixels = (part.stop - start) * p.lines * p.width
-        spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
-        image = spread.reshape(-1, p.lines, p.width, f)
-        image[:, oh:] = 0
-        image[:, :oh, ow:] = 0
-        if relu and not pool:
-            np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
-        else:
-            np.copyto(image[:, :oh, :ow], g[part])
-        if wanted and columns is None:
-            columns = _matrices(_planes(x[part], p), p, pixels, has_bias)
-        dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
-        for first in range(0, pixels, p.block):
-            block = slice(first, min(first + p.block, pixels))
-            if marks is not None:
-                dz = z[:, : block.stop - first]
-                np.copyto(dz, four_masks(marks[:, block]))
-                np.multiply(dz, spread[block], out=dz)
+
+    def work(starts: range) -> list[np.ndarray]:
+        """Some images' dx; gives what they add to dw and db, for even and for odd lines."""
+        sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
+        z = empty((q * q, p.block, f), x.dtype)
+        for start in starts:
+            marks, columns = kept[start // p.images]
+            part = slice(start, min(start + p.images, n))
+            pixels = (part.stop - start) * p.lines * p.width
+            spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
+            image = spread.reshape(-1, p.lines, p.width, f)
+            image[:, oh:] = 0
+            image[:, :oh, ow:] = 0
+            if relu and not pool:
+                np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
             else:
-                dz = spread[None, block]
-            if wanted:
-                for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
-                    sums[index // q] += matrix[:, block] @ member
-            if dplanes is not None:
-                for index, member in enumerate(dz):
-                    _add_columns(dplanes, matrix_w @ member.T, p, index, first)
-        if dx is not None and dplanes is not None:
-            for place, source in _deal(dx[part], dplanes, p):
-                np.copyto(place, source)
+                np.copyto(image[:, :oh, :ow], g[part])
+            if wanted and columns is None:
+                columns = _matrices(_planes(x[part], p), p, pixels, has_bias)
+            dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
+            for first in range(0, pixels, p.block):
+                block = slice(first, min(first + p.block, pixels))
+                if marks is not None:
+                    dz = z[:, : block.stop - first]
+                    np.copyto(dz, four_masks(marks[:, block]))
+                    np.multiply(dz, spread[block], out=dz)
+                else:
+                    dz = spread[None, block]
+                if wanted:
+                    for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
+                        sums[index // q] += matrix[:, block] @ member
+                if dplanes is not None:
+                    for index, member in enumerate(dz):
+                        _add_columns(dplanes, matrix_w @ member.T, p, index, first)
+            if dx is not None and dplanes is not None:
+                for place, source in _deal(dx[part], dplanes, p):
+                    np.copyto(place, source)
+        return sums
+
+    sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
+    for added in threads.each(work, threads.shares(range(0, n, p.images))):
+        for total, other in zip(sums, added, strict=True):
+            total += other
     if not wanted:
         return dx, None, None
     dw, db = sums[0][has_bias:], sums[0][0]

@@ -34,6 +34,9 @@ from typing import Any
 
 import numpy as np
 
+from . import threads
+from .threads import usable_cores
+
 LINE = 64                  # bytes of a cache line: what two members write lies in different ones
 COMMAND = 1 << 20          # bytes that a broadcast may take; memory that nobody touches costs nothing
 REPORT = 1 << 16           # bytes that a member's last words may take
@@ -44,19 +47,6 @@ READY = 10.0               # seconds that a new member may take to say so
 
 class ReplicaError(RuntimeError):
     """A replica died or could not start; or, as the cause of another error, what happened in it, with its traceback."""
-
-
-def usable_cores() -> int:
-    """The cores that this process may use: its affinity, and the quota of its control group (a container's)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = []
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        quotas.append(float(limit) / float(period))                  # "max 100000" is no number: no limit
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = (Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-        quotas.append(float(limit) / float(period))                  # -1: no limit
-    return max(1, min([cores, *(int(q) for q in quotas if q > 0)]))
 
 
 def shared_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -95,7 +85,7 @@ class Team:
         self._stage = self._turn = 0
         self._pids: dict[int, int] = {}
         self._parent = os.getpid()
-        self._restore_blas: Callable[[], None] = lambda: None
+        self._alone = contextlib.ExitStack()      # one thread a member, while there are members
         self._batch: mmap | None = None
         self._file = _nameless_file()
 
@@ -108,7 +98,9 @@ class Team:
         self._stage = self._turn = 0
         self._counters[:] = array("Q", bytes(self._counters.nbytes))
         self._asleep[:] = self._nobody
-        self._restore_blas = single_threaded_blas()
+        threads.stop()
+        self._alone.enter_context(threads.limited(1))
+        self._alone.callback(single_threaded_blas())
         for stream in (sys.stdout, sys.stderr):     # else what waits there would be written twice
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.flush()
@@ -164,8 +156,7 @@ class Team:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         self._pids.clear()
-        self._restore_blas()
-        self._restore_blas = lambda: None
+        self._alone.close()
 
     # ---- talking -----------------------------------------------------------------------------------------
     def broadcast(self, message: Any = None) -> Any:

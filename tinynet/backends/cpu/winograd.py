@@ -24,10 +24,12 @@ tiles come first: what one adds to the next is then a long run.)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import threads
 from .memory import empty
 from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad, strided
 
@@ -248,6 +250,13 @@ def _parts(x: np.ndarray, f: int, p: Plan) -> list[tuple[slice, slice]]:
     return list(bands(x.shape[0], p.tiles[0], line_bytes, PART_BYTES))
 
 
+def _shares(parts: list[tuple[slice, slice]]) -> list[slice]:
+    """Runs of parts for threads, with all parts of an image in one, as neighbours overlap in dx."""
+    starts = [i for i, (_, lines) in enumerate(parts) if lines.start == 0]
+    cuts = [run[0] for run in threads.shares(starts)]
+    return [slice(a, b) for a, b in pairwise([*cuts, len(parts)])]
+
+
 def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tuple[np.ndarray, Any]:
     """y (N, OH, OW, F), or (N, OH // 2, OW // 2, F) of it pooled, and what `backward` needs."""
     tile, tw = p.tile, p.tiles[1]
@@ -257,30 +266,35 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
     u = empty((t * t, c, f), w.dtype)
     tile.kernel(w.reshape(-1, c, f), u)
     y = empty((x.shape[0], p.size[0] * r // m, p.size[1] * r // m, f), x.dtype)
-    kept = []
-    for images, lines in _parts(x, f, p):
-        count = lines.stop - lines.start
-        frame = _frame(x[images], p)[:, lines.start * m :]
-        v = _image_tiles(frame, tile, count, tw)
-        products = _planes((t * t, v.shape[1], f), x.dtype)
-        np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
-        if b is not None:
-            products[t + 1] += b  # the points (1, 1): they count once in every output
-        tiles = _planes((m * m, v.shape[1], f), x.dtype)
-        tile.output(products, tiles)
-        del products
-        marks = None
-        if p.pool:
-            members = _pool_members(tiles, m)
-            marks = empty((4, *members[0].shape), np.bool_)
-            tiles = empty(members[0].shape, x.dtype)
-            four_maximum(members, marks, tiles)
-        if p.relu:
-            rectify(tiles, tiles)
-        part = y[images, lines.start * r : lines.stop * r]
-        for place, values in _matched(tiles.reshape(r, r, count, part.shape[0], tw, f), part, r):
-            np.copyto(values, place)
-        kept.append((marks, v))
+
+    def work(share: list[tuple[slice, slice]]) -> list[tuple]:
+        kept = []
+        for images, lines in share:
+            count = lines.stop - lines.start
+            frame = _frame(x[images], p)[:, lines.start * m :]
+            v = _image_tiles(frame, tile, count, tw)
+            products = _planes((t * t, v.shape[1], f), x.dtype)
+            np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
+            if b is not None:
+                products[t + 1] += b  # the points (1, 1): they count once in every output
+            tiles = _planes((m * m, v.shape[1], f), x.dtype)
+            tile.output(products, tiles)
+            del products
+            marks = None
+            if p.pool:
+                members = _pool_members(tiles, m)
+                marks = empty((4, *members[0].shape), np.bool_)
+                tiles = empty(members[0].shape, x.dtype)
+                four_maximum(members, marks, tiles)
+            if p.relu:
+                rectify(tiles, tiles)
+            result = y[images, lines.start * r : lines.stop * r]
+            for values, place in _matched(tiles.reshape(r, r, count, result.shape[0], tw, f), result, r):
+                np.copyto(place, values)
+            kept.append((marks, v))
+        return kept
+
+    kept = list(chain.from_iterable(threads.each(work, threads.shares(_parts(x, f, p)))))
     return y, (x, w, b is not None, p, y, kept)
 
 
@@ -292,44 +306,50 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     c, f = w.shape[2:]
     r = m // 2 if p.pool else m
     dx = empty(x.shape, x.dtype) if need[0] else None
-    du = empty((t * t, c, f), x.dtype) if need[1] else None
-    if du is not None and not kept:  # no images
-        du[...] = 0
-    db = np.zeros(f, x.dtype) if has_bias and need[2] else None
     ut = empty((t * t, f, c), w.dtype)
     tile.kernel(np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, f, c), ut)
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
-    frame: np.ndarray | None = None
-    for (marks, v), (images, lines) in zip(kept, _parts(x, f, p), strict=True):
-        count = lines.stop - lines.start
-        part = images, slice(lines.start * r, lines.stop * r)
-        dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
-        if db is not None:
-            db += np.ones(dm.shape[1], dm.dtype) @ dm[t + 1]  # again the points (1, 1)
-        if du is not None:
-            first = images.start == lines.start == 0
-            product = du if first else empty(du.shape, x.dtype)
-            np.matmul(_by_group(v, p.groups).swapaxes(2, 3), _by_group(dm, p.groups), out=_by_group(product, p.groups))
-            if not first:
-                du += product
-        if dx is None:
-            continue
-        if frame is None or lines.start == 0:
-            frame = _frame_grad(dx[images], p)
-        dv = _planes(v.shape, x.dtype)
-        np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
-        _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + tile.k - 1], count, tw,
-                          lines.start == 0)
-        if lines.stop == th and not np.may_share_memory(frame, dx):
-            (top, left), (_, h, wide, _) = (p.padding[0][0], p.padding[1][0]), x.shape
-            inner = frame[:, top : top + h, left : left + wide]
-            dx[images, : inner.shape[1], : inner.shape[2]] = inner
-    dw = None
-    if du is not None:
-        dw = empty((tile.k**2, c, f), x.dtype)
-        tile.kernel_grad(du, dw)
-        dw = dw.reshape(w.shape)
-    return dx, dw, db
+    parts = _parts(x, f, p)
+
+    def work(share: slice) -> tuple[np.ndarray | None, np.ndarray]:
+        """Some images' dx; gives what they add to dU and db."""
+        du, db = None, np.zeros(f, x.dtype)
+        frame: np.ndarray = np.zeros(0)
+        for (marks, v), (images, lines) in zip(kept[share], parts[share], strict=True):
+            count = lines.stop - lines.start
+            part = images, slice(lines.start * r, lines.stop * r)
+            dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
+            if has_bias and need[2]:
+                db += np.ones(dm.shape[1], dm.dtype) @ dm[t + 1]  # again the points (1, 1)
+            if need[1]:
+                product = empty((t * t, c, f), x.dtype)
+                transposed = _by_group(v, p.groups).swapaxes(2, 3)
+                np.matmul(transposed, _by_group(dm, p.groups), out=_by_group(product, p.groups))
+                du = product if du is None else np.add(du, product, out=product)
+            if dx is None:
+                continue
+            if lines.start == 0:
+                frame = _frame_grad(dx[images], p)
+            dv = _planes(v.shape, x.dtype)
+            np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
+            _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + tile.k - 1], count, tw,
+                              lines.start == 0)
+            if lines.stop == th and not np.may_share_memory(frame, dx):
+                (top, left), (_, h, wide, _) = (p.padding[0][0], p.padding[1][0]), x.shape
+                inner = frame[:, top : top + h, left : left + wide]
+                dx[images, : inner.shape[1], : inner.shape[2]] = inner
+        return du, db
+
+    sums = threads.each(work, _shares(parts))
+    db = sum((db for _, db in sums), np.zeros(f, x.dtype)) if has_bias and need[2] else None
+    if not need[1]:
+        return dx, None, db
+    du = np.zeros((t * t, c, f), x.dtype) if not sums else sums[0][0]
+    for other, _ in sums[1:]:
+        np.add(du, other, out=du)
+    dw = empty((tile.k**2, c, f), x.dtype)
+    tile.kernel_grad(du, dw)
+    return dx, dw.reshape(w.shape), db
 
 
 def _frame_grad(dx: np.ndarray, p: Plan) -> np.ndarray:
