@@ -11,14 +11,13 @@ import contextlib
 import contextvars
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 RUNS = 4  # for each thread
 
 _limit: int | None = None
-_executor: ThreadPoolExecutor | None = None
+_executor: Any = None
 
 
 def usable_cores() -> int:
@@ -59,6 +58,8 @@ def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
     if len(items) < 2 or count() == 1:
         return [work(item) for item in items]
     if _executor is None:
+        from concurrent.futures import ThreadPoolExecutor  # 8 ms that most processes need not wait for
+
         _executor = ThreadPoolExecutor(count(), "tinynet")
     # NumPy's error state is part of the context
     futures = [_executor.submit(contextvars.copy_context().run, work, item) for item in items]

@@ -92,9 +92,7 @@ class Tile:
 
 
 POINTS = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5]  # the more of them, and the larger, the more rounding error
-F2, F4, F6 = (Tile(m, 3) for m in (2, 4, 6))
-F2_5, F4_5 = (Tile(m, 5) for m in (2, 4))
-TILES = {(3, 3): (F2, F4, F6), (5, 5): (F2_5, F4_5)}  # for each kernel
+TILES = {(k, k): [Tile(m, k) for m in sizes] for k, sizes in ((3, (2, 4, 6)), (5, (2, 4)))}  # for each kernel
 
 
 class Plan(NamedTuple):
