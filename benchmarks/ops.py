@@ -5,10 +5,10 @@ than its multiplications at the speed of this machine's matrix product. Both spe
 the operation's own size, as small arrays live in the cache), on one core. "× floor" is the measured time over the
 larger of the two. A backward pass is measured together with its forward, and its floor counts the gradients as well.
 
-Then each operation runs at growing batch, size and channels: time against work, and memory against bytes touched, are
-fitted as powers in their upper half. An exponent of 1 is linear; below, fixed costs still show; 1.2 and more is
-marked, as something grows faster than the work. (When arrays outgrow the cache, the copy slows down too; the floor's
-own growth is therefore divided out of an operation that memory bounds.)
+Then each operation runs at growing batch, size and channels, and on one image of growing size: time against work, and
+memory against bytes touched, are fitted as powers in their upper half. An exponent of 1 is linear; below, fixed costs
+still show; 1.2 and more is marked, as something grows faster than the work. (When arrays outgrow the cache, the copy
+slows down too; the floor's own growth is therefore divided out of an operation that memory bounds.)
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Size(NamedTuple):
 
 # the sizes at which growth is fitted, a row an axis
 AXES = {"batch": [Size(n=n) for n in (4, 8, 16, 32, 64)], "size": [Size(h=h) for h in (16, 24, 32, 48, 64)],
-        "channels": [Size(c=c) for c in (8, 16, 32, 64, 128)]}
+        "channels": [Size(c=c) for c in (8, 16, 32, 64, 128)],
+        "one image": [Size(n=1, h=h) for h in (64, 128, 192, 288, 432)]}
 
 
 def cases() -> dict[str, Callable[[Size], Case]]:
@@ -79,13 +80,13 @@ def cases() -> dict[str, Callable[[Size], Case]]:
         return lambda s: Case(fn, [tensor(s.n * s.h * s.h, s.c)], int(4 * s.n * s.h * s.h * s.c * (1 + outputs)))
 
     def conv(kernel: int, fused: bool = False, pool: bool = False, **options: Any) -> Callable[[Size], Case]:
-        groups, stride = options.get("groups", 1), options.get("stride", 1)
+        groups, stride, padding = options.get("groups", 1), options.get("stride", 1), options.get("padding", 0)
 
         def make(s: Size) -> Case:
             g = s.c if groups == "depthwise" else groups
             given = {**options, "groups": g}
             w, b = tensor(kernel, kernel, s.c // g, s.c), tensor(s.c)
-            out = (s.h - kernel) // stride + 1
+            out = (s.h + 2 * padding - kernel) // stride + 1
             outputs = s.n * out * out * s.c
             if fused:
                 fn = lambda x, w, b: ops.conv_relu_pool(x, w, b, pool=pool, **given)   # noqa: E731
@@ -121,7 +122,8 @@ def cases() -> dict[str, Callable[[Size], Case]]:
         "global_avg_pool2d": plain(ops.global_avg_pool2d, 1, 0),
         "softmax": rows(lambda x: ops.softmax(x, -1)), "log_softmax": rows(lambda x: ops.log_softmax(x, -1)),
         "softmax_cross_entropy": loss, "dense": dense(False), "dense + relu": dense(True), "conv2d 1×1": conv(1),
-        "conv2d 3×3": conv(3), "conv2d 5×5": conv(5), "conv2d 3×3 stride 2": conv(3, stride=2),
+        "conv2d 3×3": conv(3), "conv2d 5×5": conv(5), "conv2d 3×3 padding 1": conv(3, padding=1),
+        "conv2d 3×3 stride 2": conv(3, stride=2, padding=1),
         "conv2d 3×3 groups 4": conv(3, groups=4), "conv2d 3×3 depthwise": conv(3, groups="depthwise"),
         "conv + relu": conv(3, fused=True), "conv + relu + pool": conv(3, fused=True, pool=True),
     }

@@ -228,6 +228,36 @@ def test_im2col_and_col2im_are_adjoint(size, kernel, stride, padding, dilation, 
         assert_array_equal(out, ours)
 
 
+@given(st.integers(1, 5), st.integers(1, 5), st.data(), seeds)
+def test_crop(h, w, data, seed):
+    """A part of an image that is padded without end; a view of it where nothing lies outside."""
+    x = array(np.random.default_rng(seed), (2, h, w, 3))
+    starts = [data.draw(st.integers(-7, 7)) for _ in range(2)]
+    ends = [data.draw(st.integers(start, 9)) for start in starts]
+    found = pool.crop(x, (starts[0], ends[0]), (starts[1], ends[1]))
+    endless = np.pad(x, ((0, 0), (9, 9), (9, 9), (0, 0)))
+    assert_array_equal(found, endless[:, starts[0] + 9 : ends[0] + 9, starts[1] + 9 : ends[1] + 9])
+    if min(starts) >= 0 and ends[0] <= h and ends[1] <= w:
+        assert found.base is x
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+@pytest.mark.parametrize("height", [60, 240])
+def test_a_tall_image_is_not_padded_again_for_each_part(monkeypatch, algorithm, height):
+    """Work grows with the image, not with its square: a part pads the lines that it sees."""
+    x, w = np.ones((1, height, 8, 4), np.float32), np.ones((3, 3, 4, 4), np.float32)
+    lines: list[int] = []
+    pad = pool.pad
+    monkeypatch.setattr(pool, "pad", lambda x, pads: lines.append(x.shape[1]) or pad(x, pads))
+    monkeypatch.setattr(conv, "COLUMNS_BYTES", 1 << 14)
+    monkeypatch.setattr(winograd, "PART_BYTES", 1 << 12)
+    with conv.set_conv_algorithm(algorithm):
+        _, saved = conv.conv2d(x, w, None, (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+        assert len(lines) > height / 16 and sum(lines) < 2 * height
+        conv.conv2d_grad(np.ones((1, height, 8, 4), np.float32), saved, NEED)
+    assert sum(lines) < 4 * height
+
+
 @pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps"])
 def test_convolution_is_linear_in_both(algorithm):
     """⟨conv(x, w), g⟩ = ⟨x, dx⟩ = ⟨w, dw⟩: a layer as large as real ones, in float32."""

@@ -14,6 +14,7 @@ import tinynet as tn
 from tests import references
 from tests import strategies as draw
 from tinynet import ops
+from tinynet.backends.cpu import pool
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -40,6 +41,20 @@ def test_max_pool(data, window, n, c, seed):
     if n:
         assert_array_equal(y.numpy(), references.max_pool2d(x, **window))
     tn.gradcheck(lambda x: ops.max_pool2d(x, **window), x, **STRICT)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 500, 2000])
+@pytest.mark.parametrize("shape", [(3, 7, 6, 2), (2, 4, 9, 5)])
+def test_max_pool_in_parts(monkeypatch, shape, part_bytes):
+    """Large images are worked on by lines, small ones some at a time; which changes nothing."""
+    monkeypatch.setattr(pool, "PART_BYTES", part_bytes)
+    x = np.random.default_rng(0).integers(-3, 3, shape).astype(float)      # ties
+    y, saved = pool.max_pool2d(x, (2, 2), (2, 2), pool.NO_PADS)
+    general, winner = pool._max_pool_any(x, (2, 2), (2, 2), pool.NO_PADS)
+    assert_array_equal(y, general)
+    g = np.random.default_rng(1).standard_normal(y.shape)
+    expected = pool.max_pool2d_grad(g, (winner, shape, (2, 2), (2, 2), pool.NO_PADS))
+    assert_array_equal(pool.max_pool2d_grad(g, saved), expected)
 
 
 @settings(max_examples=30)

@@ -43,6 +43,7 @@ from .pool import (
     Pads,
     Pair,
     bands,
+    crop,
     four_masks,
     four_maximum,
     max_pool2d,
@@ -132,9 +133,12 @@ def reference_conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, at: Geome
 
 
 def _columns(x: np.ndarray, kernel: Pair, lines: slice, at: Geometry) -> np.ndarray:
-    """(groups, N·lines·OW, KH·KW·C / groups) for some output lines of the padded x."""
+    """(groups, N·lines·OW, KH·KW·C / groups) for some output lines of x, of which no more is padded than they see."""
     kh, kw = kernel
-    band = x[:, lines.start * at.stride[0] : (lines.stop - 1) * at.stride[0] + (kh - 1) * at.dilation[0] + 1]
+    (top, _), (left, right) = at.padding
+    first = lines.start * at.stride[0] - top
+    last = (lines.stop - 1) * at.stride[0] - top + (kh - 1) * at.dilation[0] + 1
+    band = crop(x, (first, last), (-left, x.shape[2] + right))
     n, c = band.shape[0], band.shape[3]
     if kernel == at.stride == (1, 1) and at.groups == 1:
         return np.ascontiguousarray(band).reshape(1, -1, c)
@@ -170,7 +174,7 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
     kept: list[np.ndarray] = []
     keep = kh * kw * oh * ow <= KEPT_COLUMNS * x.shape[1] * x.shape[2]
     for images, lines in _parts(x, (kh, kw), (oh, ow), pool):
-        columns = _columns(pad(x[images], at.padding), (kh, kw), lines, at)
+        columns = _columns(x[images], (kh, kw), lines, at)
         if keep:
             kept.append(columns)
         count = lines.stop - lines.start
@@ -218,7 +222,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         flat = dz.reshape(-1, f)
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
         if dw is not None:
-            columns = kept[number] if kept else _columns(pad(x[images], at.padding), (kh, kw), lines, at)
+            columns = kept[number] if kept else _columns(x[images], (kh, kw), lines, at)
             dw += np.matmul(columns.transpose(0, 2, 1), rows)
         if db is not None:
             db += np.ones(len(flat), flat.dtype) @ flat

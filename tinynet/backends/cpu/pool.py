@@ -19,6 +19,7 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 Slices = tuple[slice, slice]
 NO_PADS: Pads = ((0, 0), (0, 0))
+PART_BYTES = 1 << 19  # of the images, what max_pool2d works on at one time: it stays in the cache
 SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
 
 
@@ -65,6 +66,18 @@ def pad(x: np.ndarray, padding: Pads) -> np.ndarray:
     padded[:, top : top + h, left + w :] = 0
     padded[:, top : top + h, left : left + w] = x
     return padded
+
+
+def crop(x: np.ndarray, lines: Pair, columns: Pair) -> np.ndarray:
+    """Lines and columns [first, last) of the images x (N, H, W, C), zeros where these lie outside; a view of x where
+    none do."""
+    places, pads = [], []
+    for (first, last), size in zip((lines, columns), x.shape[1:3], strict=True):
+        inside = slice(min(max(first, 0), size), min(max(last, 0), size))
+        before = min(max(-first, 0), last - first)
+        places.append(inside)
+        pads.append((before, last - first - before - (inside.stop - inside.start)))
+    return pad(x[:, places[0], places[1]], (pads[0], pads[1]))
 
 
 def bands(n: int, lines: int, line_bytes: int, limit: int, step: int = 1) -> Iterator[tuple[slice, slice]]:
@@ -152,16 +165,17 @@ def quadrants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def _max_pool_2x2(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    """The common window: three maxima, and three comparisons that tell who won."""
-    output_size(x.shape[1:3], (2, 2), (2, 2), NO_PADS)
-    x0, x1, x2, x3 = quadrants(x)
-    y, low, marks = empty(x0.shape, x.dtype), empty(x0.shape, x.dtype), empty((3, *x0.shape), np.bool_)
-    np.greater_equal(x0, x1, out=marks[0])
-    np.greater_equal(x2, x3, out=marks[1])
-    np.maximum(x0, x1, out=y)
-    np.maximum(x2, x3, out=low)
-    np.greater_equal(y, low, out=marks[2])
-    np.maximum(y, low, out=y)
+    """The common window: three maxima, and three comparisons that tell who won. Its four places are copied apart
+    first, part by part: pixels are short runs, and each is read twice."""
+    oh, ow = output_size(x.shape[1:3], (2, 2), (2, 2), NO_PADS)
+    n, _, w, c = x.shape
+    y, marks = empty((n, oh, ow, c), x.dtype), empty((3, n, oh, ow, c), np.bool_)
+    for images, lines in bands(n, oh, 2 * w * c * x.itemsize, PART_BYTES):
+        result = y[images, lines]
+        members = empty((4, *result.shape), x.dtype)
+        for member, place in zip(members, quadrants(x[images, 2 * lines.start : 2 * lines.stop]), strict=True):
+            np.copyto(member, place)
+        four_maximum(members, marks[:, images, lines], result)
     if y.size and np.isnan(y.max()):  # comparisons do not see NaN: let the general way find it
         y, winner = _max_pool_any(x, (2, 2), (2, 2), NO_PADS)
         return y, (winner, x.shape, (2, 2), (2, 2), NO_PADS)
@@ -205,10 +219,10 @@ def relu_grad(g: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.multiply(result, g, out=result)
 
 
-def four_maximum(z: Sequence[np.ndarray], marks: np.ndarray, out: np.ndarray,
+def four_maximum(z: Sequence[np.ndarray] | np.ndarray, marks: np.ndarray, out: np.ndarray,
                  bias: np.ndarray | None = None) -> None:
     """out = max(z[0], …, z[3]) + bias, overwriting z; marks (4, …) bool are for `four_masks`: who won, and
-    whether relu will let it through."""
+    whether relu will let it through. Where no relu follows there are three."""
     np.greater_equal(z[0], z[1], out=marks[0])
     np.greater_equal(z[2], z[3], out=marks[1])
     np.maximum(z[0], z[1], out=z[0])
@@ -217,7 +231,8 @@ def four_maximum(z: Sequence[np.ndarray], marks: np.ndarray, out: np.ndarray,
     np.maximum(z[0], z[2], out=out)
     if bias is not None:
         np.add(out, bias, out=out)
-    np.greater(out, 0, out=marks[3])
+    if len(marks) == 4:
+        np.greater(out, 0, out=marks[3])
 
 
 def four_masks(marks: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 
 from . import threads
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, bands, four_masks, four_maximum, rectify, relu_grad, strided
+from .pool import SMALL_PRODUCT, Pads, bands, crop, four_masks, four_maximum, rectify, relu_grad, strided
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes
@@ -156,25 +156,8 @@ def _matched(tiles: np.ndarray, image: np.ndarray, r: int) -> Iterator[tuple[np.
             yield tiles[inner_h, inner_w, tiles_h, :, tiles_w], place.transpose(2, 4, 1, 0, 3, 5)
 
 
-def _frame(x: np.ndarray, p: Plan) -> np.ndarray:
-    """x (N, H, W, C) with its padding, filled to what the tiles cover, (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C)."""
-    n, h, w, c = x.shape
-    top, left = p.padding[0][0], p.padding[1][0]
-    lines, width = p.covered
-    if top == left == 0 and h >= lines and w >= width:
-        return x
-    frame = empty((n, lines, width, c), x.dtype)
-    bottom, right = min(lines, top + h), min(width, left + w)
-    frame[:, :top] = 0
-    frame[:, bottom:] = 0
-    frame[:, top:bottom, :left] = 0
-    frame[:, top:bottom, right:] = 0
-    frame[:, top:bottom, left:right] = x[:, : bottom - top, : right - left]
-    return frame
-
-
 def _image_tiles(x: np.ndarray, tile: Tile, th: int, tw: int) -> np.ndarray:
-    """x (N, ≥ m·TH + k - 1, ≥ m·TW + k - 1, C) → V (t², P, C).
+    """x (N, m·TH + k - 1, m·TW + k - 1, C) → V (t², P, C).
 
     First along lines: t points for each window of t columns, which the product reads from the image itself; then,
     again overlapping, across lines, of which those results are long ones: (t, N, lines, TW·C).
@@ -269,8 +252,9 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
         kept = []
         for images, lines in share:
             count = lines.stop - lines.start
-            frame = _frame(x[images], p)[:, lines.start * m :]
-            v = _image_tiles(frame, tile, count, tw)
+            first, left = lines.start * m - p.padding[0][0], p.padding[1][0]
+            seen = crop(x[images], (first, first + count * m + tile.k - 1), (-left, p.covered[1] - left))
+            v = _image_tiles(seen, tile, count, tw)
             products = _planes((t * t, v.shape[1], f), x.dtype)
             np.matmul(_by_group(v, p.groups), _by_group(u, p.groups), out=_by_group(products, p.groups))
             if b is not None:
@@ -351,8 +335,8 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
 
 
 def _frame_grad(dx: np.ndarray, p: Plan) -> np.ndarray:
-    """Where the gradient of `_frame` is written: dx itself if nothing comes before its first line and column. What
-    the tiles do not cover of dx becomes 0."""
+    """Where the gradient of what the tiles see is written: dx itself if nothing comes before its first line and
+    column. What the tiles do not cover of dx becomes 0."""
     n, _, _, c = dx.shape
     top, left = p.padding[0][0], p.padding[1][0]
     lines, width = p.covered
