@@ -3,7 +3,7 @@
 Batch 64, Adam 1e-3; tinynet's fit with a replica a core, Keras's fit, and a PyTorch loop. For each seed all start
 from the same weights; the order of the images is each engine's own for that seed. The test set is measured after
 every quarter of an epoch, off the clock. `--epochs 3` measures the accuracy after so many epochs instead, for the
-fast paths and for the exact ones (no fusion, im2col, one process), which see the same images and dropout.
+fast paths and for the exact ones (no fusion, no Winograd, one process), which see the same images and dropout.
 """
 
 from __future__ import annotations

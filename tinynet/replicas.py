@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,7 @@ class Replicas(Trainer):
         self.modules = self.model.modules()
         self._nodes = [p.node for p in self.params]
         self._globals = _settings()
+        self._homes: list[list[np.ndarray]] = []      # each process makes its own
         self._look()
         self.team.start(self._replica)
 
@@ -179,9 +180,9 @@ class Replicas(Trainer):
         finally:
             random.state.first -= bounds[rank]
             self.optimizer.zero_grad()
-            for p in self.params:
-                if p.node is not None:
-                    p.node.home = None
+            for node in self._nodes:
+                if node is not None:
+                    node.home = None
         team.put(failure is not None, value, *have)
         correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
         rows = team.get(2 + len(self.params))
@@ -198,13 +199,14 @@ class Replicas(Trainer):
 
     def _offer(self) -> list[list[np.ndarray]]:
         """Let operations write the parameters' gradients where they are summed, this replica's flat vectors."""
-        homes = [[self.team.own(k, start, p.shape) for p, start in zip(group.params, group.starts[:-1], strict=True)]
-                 for k, group in enumerate(self.groups)]
-        for group, arrays in zip(self.groups, homes, strict=True):
-            for p, array in zip(group.params, arrays, strict=True):
-                if p.node is not None:
-                    p.node.home = array
-        return homes
+        if not self._homes:
+            self._homes = [[self.team.own(k, start, p.shape)
+                            for p, start in zip(group.params, group.starts[:-1], strict=True)]
+                           for k, group in enumerate(self.groups)]
+        for node, home in zip(self._nodes, chain.from_iterable(self._homes), strict=True):
+            if node is not None:
+                node.home = home
+        return self._homes
 
     def _gather(self, homes: list[list[np.ndarray]]) -> list[bool]:
         """Copy the other gradients there too, zeros where there is none; which parameters have one."""
