@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import strategies as draw
@@ -41,6 +41,30 @@ def test_repeated_indices_add_up():
     x = tn.tensor([1.0, 2.0, 3.0], requires_grad=True)
     x[[0, 2, 2, 2]].sum().backward()
     assert x.grad.numpy().tolist() == [1, 0, 3]
+
+
+def test_slices_add_to_one_gradient(monkeypatch):
+    """A tensor that is taken apart costs one array of its size on the way back, not one for each slice."""
+    from tinynet.backends import cpu
+
+    calls: list[tuple] = []
+    whole = cpu.getitem_grad
+    monkeypatch.setattr(cpu, "getitem_grad", lambda g, index, shape: calls.append(index) or whole(g, index, shape))
+    x = tn.tensor(np.arange(24.0).reshape(6, 4), requires_grad=True)
+    total = x.sum()
+    for row in x:
+        total = total + (row * row).sum()
+    table = x[[0, 2, 2]] * 3 + x[:, 1:3][np.array([True, False] * 3)].sum()
+    (total + table.sum()).backward()
+    expected = 1 + 2 * x.numpy()
+    expected[0] += 3
+    expected[2] += 6
+    expected[::2, 1:3] += 12
+    assert_allclose(x.grad.numpy(), expected)
+    assert len(calls) <= 3
+    x.grad = None
+    y = x[2]
+    assert tn.grad(y.sum(), x).numpy().tolist() == [[float(i == 2)] * 4 for i in range(6)]
 
 
 def test_a_tensor_as_index():

@@ -87,7 +87,7 @@ def op(function: Callable) -> Callable[..., Tensor]:
     argument (trailing ones may be left out), None where need[i] is false (`need` is the tuple of the inputs'
     nodes, None where no gradient is wanted). A gradient may still have the broadcast shape: `backward` undoes
     broadcasting. It is a fresh array (or need[i].take_home(), filled), g itself or a view of g, never a saved
-    array. vjp is None for an operation that has no derivative.
+    array; or a Part, if it is zero in most places. vjp is None for an operation that has no derivative.
     """
     name = function.__name__.strip("_")    # _conv2d computes what users know as conv2d
     parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -178,6 +178,12 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
                 continue
             if isinstance(p, generic):
                 p = np.asarray(p)
+            elif type(p) is Part:
+                total, made = grads.get(parent, (None, False))
+                if made and be.owns(total):
+                    be.add_at(total, p.index, p.g)
+                    continue
+                p = be.getitem_grad(p.g, p.index, parent.shape)
             if p.shape != parent.shape:
                 p = be.sum_to(p, parent.shape)          # the one place where broadcasting is undone
             if p.dtype is not parent.dtype and p.dtype != parent.dtype:
@@ -188,6 +194,16 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
             else:
                 total, made = grads[parent]
                 grads[parent] = _sum(be, total, p, out=total if made and be.owns(total) else None), True
+
+
+class Part:
+    """The gradient of x[index]: g there, zero elsewhere. `sweep` adds it to what it has, and only the first of many
+    slices of a tensor costs an array of the whole one's size."""
+
+    __slots__ = ("g", "index")
+
+    def __init__(self, g: Any, index: Any):
+        self.g, self.index = g, index
 
 
 def _sum(be: Any, x: Any, y: Any, out: Any = None) -> Any:

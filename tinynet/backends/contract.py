@@ -194,6 +194,9 @@ class Backend(Protocol):
     def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
         """Zeros of `shape` with g added at [index]; repeated indices add up, in a fixed order."""
 
+    def add_at(self, x: Array, index: Any, g: Array) -> None:
+        """x[index] += g; repeated indices add up, in a fixed order."""
+
     def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:
         """x[index] = value; integer arrays as index may be refused (IndexError) off the host."""
 

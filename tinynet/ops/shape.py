@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import op
+from ..autograd import Part, op
 from ..tensor import Tensor
 from .reduce import axes_of
 
@@ -140,8 +140,7 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
 
 @op
 def _getitem(be, x, index):
-    shape = x.shape
-    return be.getitem(x, index), lambda g, need: (be.getitem_grad(g, index, shape),)
+    return be.getitem(x, index), lambda g, need: (Part(g, index),)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:

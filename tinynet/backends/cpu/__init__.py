@@ -69,6 +69,7 @@ from .reduce import (
     sum_to,
 )
 from .shape import (
+    add_at,
     broadcast_to,
     concatenate,
     getitem,

@@ -149,11 +149,13 @@ def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> t
     left = np.maximum(padding[1][0] - np.arange(ow) * stride[1], 0)
     winner = empty((n, oh, ow, c), np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32)
     winner[...] = (top[:, None] * kernel[1] + left)[:, :, None]
+    nan = x.size and np.isnan(x.max())
     for number, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding):
-        value, best = x[:, image_rows, image_cols], y[:, rows, cols]
+        value, best, won = x[:, image_rows, image_cols], y[:, rows, cols], winner[:, rows, cols]
         better = value > best
-        better |= (value != value) & (best == best)  # the first NaN wins over all
-        np.copyto(winner[:, rows, cols], number, where=better)
+        if nan:
+            better |= (value != value) & (best == best)  # the first NaN wins over all
+        np.maximum(won, np.multiply(better, won.dtype.type(number)), out=won)  # numbers grow; a masked copy is slow
         np.maximum(best, value, out=best)
     return y, winner
 

@@ -66,12 +66,16 @@ def getitem_grad(g, index, shape, *, out=None):
     if out is None:
         out = empty(shape, g.dtype)
     out.fill(0)
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, np.ndarray | list) for part in parts):
-        np.add.at(out, index, g)   # repeated indices add up
-    else:
-        out[index] = g
+    add_at(out, index, g)
     return out
+
+
+def add_at(x, index, g):
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(np.asarray(part).dtype.kind in "iu" for part in parts if isinstance(part, np.ndarray | list)):
+        np.add.at(x, index, g)   # repeated indices add up
+    else:
+        x[index] += g
 
 
 def setitem_inplace(x, index, value):

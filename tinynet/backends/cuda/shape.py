@@ -81,6 +81,9 @@ class Shape(Reduce):
 
         return self.into(out, shape, g.dtype, run)
 
+    def add_at(self, x: Array, index: Any, g: Array) -> None:
+        self.add(x, self.getitem_grad(g, index, x.shape), out=x)
+
     def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:
         parts = self._host_index(index)
         if not _basic(parts):
