@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import Any
 
@@ -93,6 +94,46 @@ def test_a_repeated_pattern_asks_for_nothing():
     assert after["misses"] == before["misses"]
     assert after["leases"] - before["leases"] == after["hits"] - before["hits"] == 51 * 3
     assert after["bytes_held"] == before["bytes_held"]
+
+
+def test_the_end_of_a_lease_runs_no_python():
+    """Else Ctrl-C that comes just then would be raised where nobody can catch it, and be lost."""
+    x, calls = filled(1), []
+    sys.setprofile(lambda frame, event, arg: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del x
+    finally:
+        sys.setprofile(None)
+    assert calls == [] and memory.stats()["bytes_free"] > 0
+    kept = next(kept for kept in memory._classes.values() if kept.blocks)
+    kept.free.append(memory._Ref(np.ones(1), None))      # as if a lease had been broken off before it was complete
+    assert (filled(2) == 2).all()
+    kept.free.append(memory._Ref(np.ones(1), None))
+    memory.trim()
+    assert memory.stats()["bytes_free"] == 0
+
+
+def test_sizes_that_never_come_again(monkeypatch):
+    """Batches of ever other sizes: the pool holds a few times what is in use, not all that ever was. Where sizes come
+    again nothing is given back."""
+    monkeypatch.setattr(memory, "IDLE", 1 << 20)
+    monkeypatch.setattr(memory, "_most", 0)
+    rng, most = np.random.default_rng(0), 0
+    for n in rng.integers(1 << 15, 1 << 20, 200):
+        together = [memory.empty((n // k,), np.float32) for k in (1, 2, 3)]
+        del together
+        most = max(most, memory.stats()["bytes_held"])
+    assert most < 4 * (1 << 22) * (1 + 1 / 2 + 1 / 3)
+    memory.trim()
+    sizes = [1 << 20, 3 << 18, 1 << 19, 5 << 17]
+    for _ in range(2):
+        for n in sizes:
+            memory.empty((n,), np.float32)
+    before = memory.stats()["misses"]
+    for _ in range(20):
+        for n in sizes:
+            memory.empty((n,), np.float32)
+    assert memory.stats()["misses"] - before <= 4 * len(sizes)
 
 
 def test_stats_and_trim():

@@ -8,12 +8,14 @@ of about that size is made from it.
 When is an array dead? When nothing views its memory any more, and NumPy knows that already: a view keeps
 the array it looks into alive, and that array keeps its `base`. So every array made here has as its base
 a small *lease*, an object that does nothing but hold the place; when the last view is gone, so is the
-lease, and its finaliser puts the memory back. Nothing that can still be reached is ever overwritten,
-and no reference has to be counted by hand.
+lease, and a weak reference to it lands in the pool. Nothing that can still be reached is ever overwritten,
+and no reference has to be counted by hand. (A finaliser in Python would do, too, but Ctrl-C may come just
+when it runs, and what is raised there is lost.)
 
 Memory is kept in size classes, eight to an octave, so that arrays of nearly the same size (the last,
 smaller batch) share it; at most an eighth of a block lies idle. What was not needed for `KEEP_SECONDS`
-goes back to the system at the next request.
+goes back to the system at the next request, and half of what is idle does when most of the pool is: batches
+of ever other sizes would fill it with blocks that fit none of the next ones.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import ctypes
 import math
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,22 +34,33 @@ import numpy as np
 POOLED = 1 << 16  # bytes; smaller arrays are cheap to make, NumPy keeps their memory itself
 ALIGN = 64  # bytes: a cache line, and the widest vector register
 KEEP_SECONDS = 10.0
+IDLE = 1 << 26  # bytes; less may lie idle in any case
 CHECK_EVERY = 256  # leases between two looks at the clock
 
 enabled = True
 
 
-class _SizeClass:
-    """The blocks of one size. An address is in `free` or leased; `blocks` keeps the memory behind all."""
+class _Ref(weakref.ref):
+    """A reference to a lease that knows the address."""
 
-    __slots__ = ("blocks", "free", "lease", "lowest", "size")
+    __slots__ = ("address",)
+    address: int
+
+
+class _SizeClass:
+    """The blocks of one size: the memory behind each, by its address, with the reference to its last lease, which
+    is in `free` when that is over."""
+
+    __slots__ = ("blocks", "free", "give_back", "lowest", "place", "refs", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.blocks: dict[int, np.ndarray] = {}
-        self.free: list[int] = []
+        self.refs: dict[int, _Ref] = {}
+        self.free: list[Any] = []
+        self.give_back = self.free.append  # in C: atomic, so a lease may end in any thread and at any moment
         self.lowest = 0  # the fewest free blocks since the last sweep: so many were not needed
-        self.lease = _lease_type(size, self.free).from_address
+        self.place: Any = (ctypes.c_char * size).from_address
 
     def grow(self) -> int:
         """The aligned address of a new block."""
@@ -59,30 +73,19 @@ class _SizeClass:
         """Gives up to `count` free blocks back to the system, those that waited longest first."""
         for _ in range(count):
             try:
-                address = self.free.pop(0)
+                ref = self.free.pop(0)
             except IndexError:  # another thread took it meanwhile
                 break
-            del self.blocks[address]
+            address = getattr(ref, "address", 0)
+            self.refs.pop(address, None)
+            self.blocks.pop(address, None)
         self.lowest = len(self.free)
-
-
-def _lease_type(size: int, free: list[int]) -> Any:
-    """The type whose instances stand for one use of a block of `size` bytes."""
-
-    class Lease(ctypes.c_char * size):  # type: ignore[misc]
-        __slots__ = ()
-
-        # A list's append is atomic, so this may run in any thread and at any moment. The default
-        # arguments outlive the module's names, which the interpreter clears when it exits.
-        def __del__(self, give_back: Any = free.append, address: Any = ctypes.addressof) -> None:
-            give_back(address(self))
-
-    return Lease
 
 
 _classes: dict[int, _SizeClass] = {}
 _leases = 0
 _misses = 0
+_most = 0  # bytes
 _next_check = CHECK_EVERY
 _last_sweep = time.monotonic()
 
@@ -92,7 +95,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     global _leases
     if not isinstance(dtype, np.dtype):
         dtype = np.dtype(dtype)
-    nbytes = math.prod(shape) * dtype.itemsize
+    nbytes = int(math.prod(shape)) * dtype.itemsize
     if nbytes < POOLED or not enabled or dtype.hasobject:
         return np.empty(shape, dtype)
     shift = nbytes.bit_length() - 4
@@ -101,14 +104,17 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     try:
         kept = _classes[size]
         free = kept.free
-        address = free.pop()
+        address = free.pop().address
         if len(free) < kept.lowest:
             kept.lowest = len(free)
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, AttributeError):  # the last: Ctrl-C came just when that lease was made, see below
         kept, address = _miss(size)
     if _leases >= _next_check:
         _look_at_the_clock()
-    return np.ndarray(shape, dtype, kept.lease(address))
+    lease = kept.place(address)
+    ref = kept.refs[address] = _Ref(lease, kept.give_back)
+    ref.address = address
+    return np.ndarray(shape, dtype, lease)
 
 
 def like(x: Any, y: Any = None) -> np.ndarray | None:
@@ -160,6 +166,7 @@ def _miss(size: int) -> tuple[_SizeClass, int]:
     """A block of `size` from the system; where that has none left, after giving back what is free."""
     global _misses
     _misses += 1
+    _give_back_idle(size)
     kept = _classes.get(size) or _classes.setdefault(size, _SizeClass(size))
     try:
         return kept, kept.grow()
@@ -168,13 +175,27 @@ def _miss(size: int) -> tuple[_SizeClass, int]:
         return kept, kept.grow()
 
 
+def _give_back_idle(size: int) -> None:
+    """Half of the free blocks, before another is made, where the pool holds twice what was ever leased at a miss."""
+    global _most
+    held, free = 0, 0
+    for kept in list(_classes.values()):
+        held += kept.size * len(kept.blocks)
+        free += kept.size * len(kept.free)
+    _most = max(_most, held - free + size)
+    if free > IDLE and held > 2 * _most:
+        for kept in list(_classes.values()):
+            kept.shrink(-(-len(kept.free) // 2))
+
+
 def _look_at_the_clock() -> None:
     """Every `KEEP_SECONDS`, gives back the blocks that stayed free for all that time."""
-    global _next_check, _last_sweep
+    global _next_check, _last_sweep, _most
     _next_check = _leases + CHECK_EVERY
     now = time.monotonic()
     if now - _last_sweep >= KEEP_SECONDS:
         _last_sweep = now
+        _most = 0
         for kept in list(_classes.values()):
             kept.shrink(kept.lowest)
 
