@@ -384,3 +384,15 @@ def test_a_broadcast_input_keeps_its_strides():
     x = as_leaves([np.broadcast_to(np.ones(1), (3,))])[0]
     (x * x).sum().backward()
     assert x.grad.numpy().tolist() == [2, 2, 2] and x.grad.data.flags.writeable
+
+
+def test_an_operation_that_forgets_its_vjp_is_told():
+    @op
+    def halved(be, x):
+        return be.multiply(x, 0.5)
+
+    try:
+        with pytest.raises(TypeError, match=r"halved: an operation gives \(y, vjp\)"):
+            halved(tn.tensor([1.0, 2.0]))
+    finally:
+        del autograd.OPS["halved"]

@@ -89,8 +89,14 @@ def test_own_classes_are_filled_not_made(tmp_path):
     assert same(filled.state_dict(), model.state_dict())
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load(path, Own().build(4))
-    with pytest.raises(CheckpointError, match="no parameters yet"):
-        load(path, Own())
+    assert same(load(path, Own()).state_dict(), model.state_dict())      # built for the same inputs first
+
+    class Other(Own):
+        def forward(self, x):
+            raise KeyError("x")
+
+    with pytest.raises(CheckpointError, match=r"cannot be built for inputs of shape \[3\]"):
+        load(path, Other())
 
 
 def test_functions_and_changes_that_a_file_cannot_tell(tmp_path):

@@ -258,6 +258,14 @@ def test_a_tall_image_is_not_padded_again_for_each_part(monkeypatch, algorithm, 
     assert sum(lines) < 4 * height
 
 
+@pytest.mark.parametrize("n, size, kept", [(2, 12, True), (1, 600, False)])
+def test_columns_are_kept_of_small_batches_only(n, size, kept):
+    x, w = np.ones((n, size, size, 1), np.float32), np.ones((3, 3, 1, 2), np.float32)
+    with conv.set_conv_algorithm("taps"):
+        _, (_, saved) = conv.conv2d(x, w, None, (1, 1), NO_PADS, (1, 1), 1)
+    assert all((columns is not None) == kept for _, columns in saved[-1])
+
+
 @pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps"])
 def test_convolution_is_linear_in_both(algorithm):
     """⟨conv(x, w), g⟩ = ⟨x, dx⟩ = ⟨w, dw⟩: a layer as large as real ones, in float32."""

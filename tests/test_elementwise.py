@@ -35,6 +35,15 @@ def test_binary_broadcasting(data, name, shapes, seed):
     tn.gradcheck(getattr(ops, name), [x, y], **STRICT)
 
 
+@given(st.data(), st.sampled_from([0, 1, 2, 3, 4, 3.0, 4.0, 5, -2, 0.5]), draw.shapes(smallest=0), draw.seeds)
+def test_powers_by_numbers(data, exponent, shape, seed):
+    """Also those that are a few products."""
+    x = draw.separated(shape, seed)
+    x = data.draw(draw.laid_out(np.abs(x) + 0.5 if exponent in (-2, 0.5) else x))
+    assert_allclose((tn.tensor(x) ** exponent).numpy(), x**exponent, rtol=1e-14)
+    tn.gradcheck(lambda x: x**exponent, x, **STRICT)
+
+
 @given(draw.broadcastable(3), draw.seeds)
 def test_where_broadcasting(shapes, seed):
     condition = draw.values(shapes[0], seed) > 0
@@ -49,6 +58,15 @@ def test_unary(data, name, shape, seed):
     x = data.draw(draw.laid_out(np.abs(x) + 0.1 if name in ("log", "sqrt") else x))
     assert_allclose(getattr(ops, name)(tn.tensor(x)).numpy(), REFERENCES[name](x), rtol=1e-12, atol=1e-14)
     tn.gradcheck(getattr(ops, name), x, **STRICT)
+
+
+def test_cubes_in_place_and_overflow():
+    x = np.array([[1e30, -2.0], [np.inf, np.nan]], np.float32)
+    out = np.empty_like(x)
+    assert tn.backends.get("numpy").power(x, 3, out=out) is out
+    assert_array_equal(out, np.array([[np.inf, -8.0], [np.inf, np.nan]], np.float32))
+    assert_array_equal(tn.backends.get("numpy").power(x, 4, out=x), [[np.inf, 16.0], [np.inf, np.nan]])
+    assert (tn.tensor(-2.0) ** 3).item() == -8 and (tn.tensor([-2]) ** 3).numpy().tolist() == [-8]
 
 
 @given(draw.broadcastable(), st.sampled_from(["max", "min"]), draw.seeds)

@@ -115,6 +115,39 @@ def test_a_users_own_module_is_found_through_attributes_and_lists():
     assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
 
 
+class Branches(nn.Sequential):
+    """A Sequential with more inside than its layers."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Dense(4))
+        self.heads = {"a": nn.Dense(2), "b": [nn.Dense(2), (nn.Dropout(0.5), nn.Dense(2))]}
+        self.gains = [nn.Parameter(np.ones(2, np.float32)), nn.Parameter([2.0, 3.0])]
+
+    def forward(self, x):
+        h, (b, (drop, last)) = super().forward(x), self.heads["b"]
+        return self.heads["a"](h) * self.gains[0] + b(h) * self.gains[1] + last(drop(h))
+
+
+def test_modules_and_parameters_in_lists_and_dicts_are_found(tmp_path):
+    model = Branches().build((4, 4, 3))
+    assert [n for n, _ in model.named_parameters()] == [
+        "gains.0", "gains.1", "1.weight", "1.bias", "heads.a.weight", "heads.a.bias", "heads.b.0.weight",
+        "heads.b.0.bias", "heads.b.1.1.weight", "heads.b.1.1.bias"]
+    assert not any(m.training for m in model.eval().modules())
+    model(images(2, 4, 4)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    tn.save(model, tmp_path / "m.safetensors")
+    again = tn.load(tmp_path / "m.safetensors", Branches()).eval()
+    x = images(2, 4, 4, seed=1)
+    np.testing.assert_array_equal(again(x).numpy(), model(x).numpy())
+
+
+def test_numpy_integers_are_sizes():
+    n = np.int64(3)
+    model = nn.Sequential(nn.Conv2d(n, n, stride=np.int32(1)), nn.MaxPool2d(np.int64(2)), nn.Flatten(), nn.Dense(n))
+    assert model.build((n + 5, 8, 1))(images(2, 8, 8, 1)).shape == (2, 3)
+
+
 def test_a_shared_layer_counts_once():
     layer = nn.Dense(4)
     model = nn.Sequential(layer, layer, input_shape=4)
@@ -170,7 +203,8 @@ def test_load_state_dict_names_what_differs_and_changes_nothing():
 
 def test_deepcopy_is_a_model_of_its_own():
     model = small_net(input_shape=(8, 8, 3))
-    twin = copy.deepcopy(model)
+    assert not any(p.requires_grad for p in copy.deepcopy(model.freeze()).parameters())
+    twin = copy.deepcopy(model.unfreeze())
     with tn.no_grad():
         twin[0].weight += 1.0
     assert not np.array_equal(model[0].weight.numpy(), twin[0].weight.numpy())

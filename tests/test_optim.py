@@ -218,6 +218,40 @@ def test_an_old_gradient_that_is_kept_is_not_overwritten():
     np.testing.assert_array_equal(kept.numpy(), values)
 
 
+def test_data_that_was_replaced_is_taken_over():
+    """`p.data = values`, as PyTorch's users write: the next step starts from those values, and p is a view again."""
+    params, others = parameters(), parameters()
+    ours, theirs = optim.SGD(params, 0.1), optim.SGD(others, 0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        for p, q in zip(params, others, strict=True):
+            p.data = p.data * 0.5
+            q.data[...] *= 0.5
+        for p, g in zip(others, set_grads(params, rng), strict=True):
+            p.grad = tn.tensor(g)
+        ours.step()
+        theirs.step()
+        assert all((p.data == q.data).all() and p.data.base is not None
+                   for p, q in zip(params, others, strict=True))
+    params[0].data = np.ones((2, 2))
+    with pytest.raises(ValueError, match=r"of shape \(3, 4\) was given data of shape \(2, 2\)"):
+        ours.step()
+
+
+@pytest.mark.parametrize("kind", [lambda p: optim.SGD(p, 0.1, momentum=0.9), optim.Adam])
+def test_averages_do_not_stay_subnormal(kind):
+    """Where gradients end, the state goes to zero, not to the smallest numbers, which processors are slow with."""
+    (p,) = parameters(shapes=((50,),), dtype=np.float32)
+    optimizer = kind([p])
+    for step in range(1200):
+        p.grad = tn.tensor(np.full(50, 1e-3 if step == 0 else 0.0, np.float32))
+        optimizer.step()
+        if step == 700:
+            assert all(abs(v).max() > 0 for v in optimizer.groups[0].state.values())
+    name = "m" if "m" in optimizer.groups[0].state else "velocity"
+    assert not optimizer.groups[0].state[name].any()
+
+
 def test_mistakes_are_refused():
     params = parameters()
     optimizer = optim.SGD(params, 0.1)

@@ -252,6 +252,33 @@ def test_what_a_forward_notes_makes_no_new_replicas_and_buffers_are_sent():
     np.testing.assert_allclose(run(2, 1), run(1, 0), rtol=1e-12)
 
 
+def test_data_that_was_replaced_reaches_the_replicas():
+    model, twin = small_net(), small_net()
+    twin.load_state_dict(model.state_dict())
+    both = [parallel.trainer(m, adam(m.parameters()), workers=2) for m in (model, twin)]
+    for x, y in batches(3):
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            p.data = p.data * 0.5
+            q.data[...] *= 0.5
+        losses = []
+        for step in both:
+            tn.seed(0)
+            losses.append(step(x, y).item())
+        assert losses[0] == losses[1]
+    for step in both:
+        step.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_optimiser_of_another_model_is_refused(workers):
+    model, other = small_net(), small_net()
+    ((x, y),) = batches(1)
+    with pytest.raises(ValueError, match="trainer: the optimizer moves no parameter of this model"):
+        parallel.trainer(model, adam(other.parameters()), workers=workers)
+    with pytest.raises(ValueError, match="fit: the optimizer moves no parameter of this model"):
+        tn.fit(model, (x, y), optimizer=adam(other.parameters()), workers=workers)
+
+
 def test_parameters_that_the_optimiser_does_not_know_follow_too():
     def run(workers):
         tn.seed(0)

@@ -120,6 +120,8 @@ def op(function: Callable) -> Callable[..., Tensor]:
             y, vjp = function(be, *inputs, **options)
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(error, name, inputs) from error
+        if vjp is not None and not callable(vjp):
+            raise TypeError(f"{name}: an operation gives (y, vjp); the second was a {type(vjp).__name__}")
         if isinstance(y, generic):
             y = np.asarray(y)      # NumPy turns 0-d results into scalars
         if tracked and vjp is not None and mode.recording:

@@ -59,6 +59,12 @@ def load(path: PathLike, model: Module | None = None) -> Module:
     if model is None:
         model = rebuilt(path, arrays, description)
     else:
+        if model.built is None and (shape := _described(path, description).get("input")):
+            try:
+                model.build(shape)
+            except Exception as error:      # anything may happen in a class of the user's
+                raise CheckpointError(f"{path}: the model cannot be built for inputs of shape {shape}: "
+                                      f"{first_line(error)}") from error
         restore(path, model, part("model", arrays))
     for name, p in model.named_parameters():
         if name in _described(path, description).get("frozen", ()):
@@ -69,9 +75,10 @@ def load(path: PathLike, model: Module | None = None) -> Module:
 def describe(model: Module) -> dict[str, Any]:
     """What `load` needs to build the model again; for a class of one's own, why it cannot."""
     description: dict[str, Any] = {"class": type(model).__name__,
-                                   "frozen": [name for name, p in model.named_parameters() if not p.requires_grad]}
+                                   "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+                                   "input": list(model.built or ())}
     try:
-        description |= {"architecture": architecture.describe(model), "input": list(model.built or ())}
+        description["architecture"] = architecture.describe(model)
     except architecture.Unknown as error:
         description["why"] = str(error)
     return description

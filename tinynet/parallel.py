@@ -21,7 +21,7 @@ import numpy as np
 from . import backends
 from .backends.cpu.team import ReplicaError
 from .backends.cpu.threads import usable_cores
-from .nn import Module
+from .nn import Module, Parameter
 from .ops import softmax_cross_entropy
 from .optim import clip_grad_norm
 from .optim.optimizer import Optimizer
@@ -54,12 +54,13 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
 
     Raises: ValueError for a bad setting.
     """
-    if workers != "auto" and not (isinstance(workers, int) and workers >= 1):
+    if workers != "auto" and not (isinstance(workers, int | np.integer) and workers >= 1):
         raise ValueError(f"trainer: workers={workers!r} must be a number of processes, 1 or more, or \"auto\"")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"trainer: clip_norm={clip_norm!r} must be > 0")
     if not isinstance(model, Module) or not isinstance(optimizer, Optimizer):
         raise TypeError(f"trainer: wants a Module and an Optimizer, got {model!r:.60} and {optimizer!r:.60}")
+    check_moves("trainer", optimizer, model)
     if workers == 1:
         return Trainer(model, optimizer, loss, clip_norm)
     if reason := _alone_because(optimizer):
@@ -73,6 +74,13 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
         return Replicas(model, optimizer, loss, clip_norm, count)
     except ReplicaError as error:
         return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}")
+
+
+def check_moves(name: str, optimizer: Optimizer, model: Module) -> None:
+    """Raise where the optimiser has none of the model's parameters, as after the model was made anew."""
+    own = {id(p) for _, p in model._tensors(Parameter)}
+    if own and own.isdisjoint(id(p) for group in optimizer.groups for p in group.params):
+        raise ValueError(f"{name}: the optimizer moves no parameter of this model; make it from model.parameters()")
 
 
 def _alone_because(optimizer: Optimizer) -> str | None:

@@ -115,6 +115,8 @@ class Replicas(Trainer):
         if any(group.w is not flat for group, flat in zip(self.groups, self._flats, strict=True)):
             raise RuntimeError("trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
                                "this trainer before and make another")
+        for group in self.groups:
+            group.reclaim()
         if (not self.team.running or [p.node for p in self.params] != self._nodes or _settings() != self._globals
                 or self._changed()):
             self._fork()

@@ -127,7 +127,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, titl
     for i, name in enumerate(["loss", "accuracy"][: 1 + accuracy]):
         axes = figure.add_subplot(1, 1 + accuracy, i + 1)
         scale = 100 if name == "accuracy" else 1
-        for key, label, colour in (name, "training, dropout on", BLUE), (f"val_{name}", "validation", ORANGE):
+        for key, label, colour in (name, "training", BLUE), (f"val_{name}", "validation", ORANGE):
             points = [(e, scale * row[key]) for e, row in zip(epochs, history, strict=True) if row.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=2, label=label)

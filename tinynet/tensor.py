@@ -114,6 +114,8 @@ class Tensor:
             if not self.node.is_leaf:
                 raise ValueError("deepcopy: only leaf tensors can be copied; use .detach() for an intermediate one")
             copied.requires_grad_()   # type: ignore[attr-defined]
+        else:
+            copied.requires_grad_(False)   # type: ignore[attr-defined]
         if self.grad is not None:
             copied.grad = Tensor(self.backend.copy(self.grad.data), self.backend)
         return copied

@@ -153,6 +153,7 @@ def _optimizer(given: Any, lr: float | None, model: Module) -> tuple[optim.Optim
     if isinstance(given, optim.Optimizer):
         if lr is not None:
             given.lr = lr
+        parallel.check_moves("fit", given, model)
         return given, False
     if isinstance(given, str):
         if given not in optim.OPTIMIZERS:

@@ -11,7 +11,7 @@ from .. import backends
 from ..autograd import no_grad, requires_grad_
 from ..backends.contract import Backend
 from ..ops import random
-from ..tensor import Tensor
+from ..tensor import Tensor, tensor
 
 
 class Parameter(Tensor):
@@ -20,7 +20,10 @@ class Parameter(Tensor):
 
     __slots__ = ("owner",)
 
-    def __init__(self, data: Any, backend: Backend):
+    def __init__(self, data: Any, backend: Backend | None = None):
+        if backend is None:
+            made = tensor(data)
+            data, backend = made.data, made.backend
         super().__init__(data, backend)
         self.owner: Any = None
         requires_grad_(self)
@@ -29,8 +32,8 @@ class Parameter(Tensor):
 class Module:
     """A layer or a network. Subclasses define `forward(x)`, and `create(shape)` where they have parameters.
 
-    Parameters, buffers (plain tensors), modules and lists of modules that are attributes are found by
-    themselves, under dotted names: `layers.0.weight`.
+    Parameters, buffers (plain tensors) and modules that are attributes are found by themselves, parameters and
+    modules in lists and dicts, too, under dotted names: `layers.0.weight`.
     """
 
     training: bool = True
@@ -71,7 +74,10 @@ class Module:
 
         Again with the same shape: nothing. With another: a ValueError.
         """
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+        if not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
+            raise ValueError(f"build: the shape {shape} must be of positive ints, without the batch axis: (28, 28, 1)")
+        shape = tuple(map(int, shape))
         if self.built is not None:
             if self.built != shape:
                 raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, "
@@ -99,11 +105,11 @@ class Module:
     # ---- finding -------------------------------------------------------------------------------------
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, with their names."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, list | tuple) and name != "_arguments":
-                yield from ((f"{name}.{i}", m) for i, m in enumerate(value) if isinstance(m, Module))
+        return ((name, value) for name, value in self._attributes() if isinstance(value, Module))
+
+    def _attributes(self) -> Iterator[tuple[str, Any]]:
+        """Attributes by name, and what those that are lists, tuples and dicts hold by dotted names."""
+        return (pair for name, value in vars(self).items() if name != "_arguments" for pair in _inside(name, value))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module (under the name "") and all inside it."""
@@ -117,7 +123,7 @@ class Module:
     def _tensors(self, kind: type) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in vars(module).items():
+            for name, value in module._attributes() if kind is Parameter else vars(module).items():
                 if type(value) is kind and id(value) not in seen:
                     seen.add(id(value))     # a shared parameter counts once
                     yield (f"{prefix}.{name}" if prefix else name), value
@@ -226,6 +232,15 @@ class Module:
         args, kwargs = self._arguments
         inside = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) itself, or of all that a list, tuple or dict holds."""
+    if isinstance(value, list | tuple | dict):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _inside(f"{name}.{key}", part)
+    else:
+        yield name, value
 
 
 def _input(x: Any, module: Module) -> Tensor:

@@ -34,7 +34,8 @@ class Sequential(Module):
             self.build(input_shape)
 
     def children(self) -> Any:
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
+        yield from ((str(i), layer) for i, layer in enumerate(self.layers))
+        yield from ((name, module) for name, module in super().children() if not name.startswith("layers."))
 
     def forward(self, x: Tensor) -> Tensor:
         i = 0

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..autograd import op
 from ..tensor import Tensor
 
@@ -15,10 +17,11 @@ Pair = tuple[int, int]
 
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     """An int, or (vertical, horizontal), as a pair; each at least `least`."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, int) and v >= least for v in values):
+    number = isinstance(value, int | np.integer)
+    values = (value, value) if number else tuple(value) if hasattr(value, "__iter__") else ()
+    if len(values) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in values):
         raise ValueError(f"{name}: {what}={value!r} must be an int >= {least} or a (vertical, horizontal) pair of them")
-    return values   # type: ignore[return-value]
+    return int(values[0]), int(values[1])
 
 
 def windows(name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, dilation: Pair = (1, 1)):

@@ -46,9 +46,20 @@ class Group:
     def adopt(self, w: Any) -> None:
         """Copy the parameters into the flat vector w, and make them views of it."""
         self.w = self.w_tensor.data = w
-        for p, view in zip(self.params, self.views(w), strict=True):
+        self.homes = self.views(w)
+        for p, view in zip(self.params, self.homes, strict=True):
             self.be.copyto(view, p.data)
             p.data = view
+
+    def reclaim(self) -> None:
+        """Copy parameters whose `data` was replaced by another array to the flat vector, and make them views again."""
+        for p, view in zip(self.params, self.homes, strict=True):
+            if p.data is not view:
+                if tuple(p.data.shape) != tuple(view.shape):
+                    raise ValueError(f"optimiser: a parameter of shape {view.shape} was given data of shape "
+                                     f"{p.data.shape}; make a new model, or write into it: p.data[...] = values")
+                self.be.copyto(view, p.data)
+                p.data = view
 
     def views(self, flat: Any) -> list:
         """The parts of a flat vector, in the parameters' shapes."""
@@ -140,6 +151,7 @@ class Optimizer:
         """Update all parameters that have a gradient. With `loss` given, a loss that is not finite voids it."""
         value = None if loss is None else loss.data
         for group in self.groups:
+            group.reclaim()
             for start, stop, counts in group.collect():
                 self.apply(group, start, stop, counts, value)
 

@@ -59,7 +59,7 @@ def _quiet(kernel: Callable) -> Callable:
 
 
 exp, log, sqrt = _quiet(_unary(np.exp)), _quiet(_unary(np.log)), _quiet(_unary(np.sqrt))
-divide, power = _quiet(_binary(np.divide)), _quiet(_binary(np.power))
+divide, _power = _quiet(_binary(np.divide)), _quiet(_binary(np.power))
 
 
 def sqrt_grad(g, y, *, out=None):
@@ -123,9 +123,18 @@ def softplus_grad(g, x, *, out=None):
     return np.multiply(g, sigmoid(x), out=out)
 
 
+@_quiet
+def power(x, y, *, out=None):
+    """x to the power of y. A small whole number is a few products: NumPy takes 40 times as long for negative x."""
+    if type(x) is np.ndarray and x.dtype.kind == "f" and type(y) in (int, float) and y in (3, 4):
+        square = multiply(x, x)
+        return multiply(square, x if y == 3 else square, out=_same(square) if out is None else out)
+    return _power(x, y, out=out)
+
+
 def power_grad(g, x, y, *, out=None):
     with np.errstate(all="ignore"):
-        return np.multiply(g, np.where(np.equal(y, 0), 0, y * np.power(x, y - 1)), out=out)
+        return np.multiply(g, np.where(np.equal(y, 0), 0, y * power(x, y - 1)), out=out)
 
 
 def power_grad_exponent(g, x, y, *, out=None):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 CHUNK = 1 << 15
+FLUSH_EVERY = 64  # steps
 
 
 def _begin(state, loss) -> tuple[float, float] | None:
@@ -32,10 +33,19 @@ def _chunks(w, g, *states, weight_decay) -> Iterator[list]:
         yield [w[part], d, *(None if s is None else s[part] for s in states)]
 
 
+def _flush(state: np.ndarray, step: float) -> None:
+    """Every so often, zeros for values of a decaying average that are subnormal: where no gradient comes any more (a
+    dead unit) it ends among these, with which a processor is ten times as slow, and never leaves them."""
+    if step % FLUSH_EVERY == 0:
+        state[np.abs(state) < np.finfo(state.dtype).tiny] = 0
+
+
 def sgd_step(w, g, velocity, state, loss, momentum, nesterov, weight_decay):
     if (begun := _begin(state, loss)) is None:
         return
-    lr, _ = begun
+    lr, t = begun
+    if velocity is not None:
+        _flush(velocity, t)
     for w, d, v in _chunks(w, g, velocity, weight_decay=weight_decay):
         if v is not None:
             v *= momentum
@@ -56,6 +66,8 @@ def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decouple
     for start in range(0, w.size, CHUNK):
         part = slice(start, start + CHUNK)
         x, d, m1, v1 = w[part], g[part], m[part], v[part]
+        _flush(m1, t)
+        _flush(v1, t)
         s = scratch[: len(x)]
         if weight_decay and decoupled:
             x *= 1 - lr * weight_decay

@@ -54,6 +54,7 @@ class Layout(NamedTuple):
     output: tuple[int, int]  # after pooling
     images: int  # worked on at one time
     block: int  # pixels in one matrix product
+    keep: bool  # the columns of a small batch, which are not gathered again on the way back
 
 
 def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
@@ -67,7 +68,7 @@ def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
     images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
     pixels = images * lines * width
     parts = max(1, -(-2 * pixels * (kh * kw * c + 1) * f // SMALL_PRODUCT))  # half: the members then stay in the cache
-    return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts))
+    return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts), n * columns <= COLUMNS_BYTES)
 
 
 def _planes_shape(x: np.ndarray, p: Layout) -> tuple[int, ...]:
@@ -178,7 +179,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
                 np.maximum(existing, zeros, out=y[part])
             else:
                 np.copyto(y[part], existing)
-            kept.append((marks, columns if n <= p.images else None))  # of a small batch, not gathered again
+            kept.append((marks, columns if p.keep else None))
         return kept
 
     kept = list(chain.from_iterable(threads.each(work, threads.shares(range(0, n, p.images)))))
