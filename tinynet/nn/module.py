@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,11 @@ class Module:
     # ---- finding -------------------------------------------------------------------------------------
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, with their names."""
-        return ((name, value) for name, value in self._attributes() if isinstance(value, Module))
-
-    def _attributes(self) -> Iterator[tuple[str, Any]]:
-        """Attributes by name, and what those that are lists, tuples and dicts hold by dotted names."""
-        return (pair for name, value in vars(self).items() if name != "_arguments" for pair in _inside(name, value))
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, list | tuple | dict) and name != "_arguments":
+                yield from ((inner, m) for inner, m in _inside(name, value) if isinstance(m, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module (under the name "") and all inside it."""
@@ -123,10 +124,17 @@ class Module:
     def _tensors(self, kind: type) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for prefix, module in self.named_modules():
-            for name, value in module._attributes() if kind is Parameter else vars(module).items():
-                if type(value) is kind and id(value) not in seen:
-                    seen.add(id(value))     # a shared parameter counts once
-                    yield (f"{prefix}.{name}" if prefix else name), value
+            for name, value in vars(module).items():
+                if type(value) is kind:
+                    found = [(name, value)]
+                elif kind is Parameter and isinstance(value, list | dict):      # lists of tensors are no buffers
+                    found = [(inner, p) for inner, p in _inside(name, value) if type(p) is kind]
+                else:
+                    continue
+                for inner, p in found:
+                    if id(p) not in seen:
+                        seen.add(id(p))     # a shared parameter counts once
+                        yield (f"{prefix}.{inner}" if prefix else inner), p
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter), frozen ones too, each once."""
@@ -245,7 +253,8 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _input(x: Any, module: Module) -> Tensor:
     """An array as a tensor of the module's backend; integers and float64 become float32."""
-    first = next((t for _, t in module._tensors(Parameter)), None)
+    parameters = (v for _, m in module.named_modules() for v in vars(m).values() if type(v) is Parameter)
+    first = next(chain(parameters, (p for _, p in module._tensors(Parameter))), None)     # the latter: those in lists
     be = first.backend if first is not None else backends.current()
     array = np.asarray(x)
     return Tensor(be.asarray(array.astype(np.float32) if first is None or array.dtype.kind != "f"
