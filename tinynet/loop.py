@@ -343,8 +343,7 @@ def _set_rates(optimizer: optim.Optimizer, rates: list[float], factor: float) ->
 
 def _like_model(model: Module, y: np.ndarray) -> np.ndarray:
     """Targets that are floats, in the model's dtype: float64 ones would make the loss float64."""
-    dtype = model.parameters()[0].dtype
-    return y.astype(dtype) if y.dtype.kind == "f" and y.dtype != dtype else y
+    return y.astype(model.parameters()[0].dtype, copy=False) if y.dtype.kind == "f" else y
 
 
 def _fingerprint(loader: Loader) -> str:
