@@ -95,9 +95,9 @@ def test_the_list_for_type_checkers_is_what_is_attached():
     """tensor.py imports no operation, so its TYPE_CHECKING block lists what others attach: no more, no less."""
     tree = ast.parse(inspect.getsource(tensor_module))
     cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor")
-    block = next(n for n in cls.body if isinstance(n, ast.If))
+    block = next(n for n in cls.body if isinstance(n, ast.If) and isinstance(n.test, ast.Name))
     listed = {n.target.id for n in block.body if isinstance(n, ast.AnnAssign)}
-    written = {n.name for n in cls.body if isinstance(n, ast.FunctionDef)}
+    written = {n.name for n in ast.walk(cls) if isinstance(n, ast.FunctionDef)}
     default = set(vars(type("Empty", (), {"__slots__": ("__weakref__",)})))
     attached = set(vars(Tensor)) - written - default - {"__slots__", "__array_ufunc__", "__annotations__", "__hash__",
                                                        "__firstlineno__", "__static_attributes__", *Tensor.__slots__}

@@ -6,6 +6,7 @@
 >>> tn.evaluate(model, tn.data.mnist().test)
 """
 
+import sys as _sys
 from pathlib import Path as _Path
 
 if not (_Path(__file__).parent / "kernels").exists() and (_Path(__file__).parents[1] / "kernels").is_dir():
@@ -17,11 +18,15 @@ from .backends import use
 from .backends.cpu.conv import set_conv_algorithm
 from .checkpoint import load, save
 from .gradcheck import gradcheck
+from .habits import explain_missing as _explain_missing
 from .nn import Parameter, from_torch, set_fusion, to_torch
 from .ops.random import seed
 from .report import report
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
+
+for _module in (nn, ops, optim, _sys.modules[__name__]):
+    _explain_missing(_module)
 
 __version__ = "0.1.0"
 

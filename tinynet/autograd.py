@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy import generic
 
+from .habits import keyword
 from .tensor import Tensor, tensor
 
 clock = itertools.count(1)             # orders nodes and in-place changes
@@ -60,7 +61,10 @@ mode = _Mode()
 
 
 class no_grad:
-    """`with no_grad():` (or `@no_grad()` on a function): operations are computed but not recorded."""
+    """`with no_grad():` (or `@no_grad` on a function): operations are computed but not recorded."""
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
 
     def __init__(self) -> None:
         self.previous: list[bool] = []      # a stack: one instance may be entered again inside itself
@@ -155,7 +159,7 @@ def _explained(error: Exception, name: str, inputs: list) -> Exception:
         return error
     kind = next(k for k in (ValueError, TypeError, IndexError) if isinstance(error, k))   # NumPy's own kinds: its bases
     shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in inputs)
-    return kind(f"{name}: {error} (inputs: {shapes})")
+    return kind(f"{name}: {error}{keyword(str(error))} (inputs: {shapes})")
 
 
 # ---- going back -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
     """
     if workers != "auto" and not (isinstance(workers, int | np.integer) and workers >= 1):
         raise ValueError(f"trainer: workers={workers!r} must be a number of processes, 1 or more, or \"auto\"")
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"trainer: clip_norm={clip_norm!r} must be > 0")
+    if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
+        raise ValueError(f"trainer: clip_norm={clip_norm!r} must be a number > 0")
     if not isinstance(model, Module) or not isinstance(optimizer, Optimizer):
         raise TypeError(f"trainer: wants a Module and an Optimizer, got {model!r:.60} and {optimizer!r:.60}")
     check_moves("trainer", optimizer, model)

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import backends
 from .backends.contract import Backend
+from .habits import missing
 
 if TYPE_CHECKING:
     from .autograd import Node
@@ -120,6 +121,11 @@ class Tensor:
             copied.grad = Tensor(self.backend.copy(self.grad.data), self.backend)
         return copied
 
+    def __reduce__(self) -> tuple:
+        if self.node is not None and not self.node.is_leaf:
+            raise ValueError("pickle: only leaf tensors can be pickled; use .detach() for an intermediate one")
+        return _unpickled, (type(self), self.numpy(), self.backend.name, self.node is not None)
+
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100, precision=4)
         extras = [f"dtype={self.dtype}"] if self.dtype != np.float32 else []
@@ -127,6 +133,10 @@ class Tensor:
         if self.node is not None:
             extras.append("requires_grad=True" if self.node.is_leaf else f"op={self.node.name}")
         return ", ".join([f"tensor({values}", *extras]) + ")"
+
+    if not TYPE_CHECKING:   # which would take it for any attribute's
+        def __getattr__(self, name: str) -> Any:
+            raise missing("Tensor", name, self)
 
     if TYPE_CHECKING:   # attached elsewhere; tests/test_tensor.py keeps this list true
         _Operator = Callable[..., "Tensor"]
@@ -187,6 +197,12 @@ class Tensor:
         # ops/matmul.py
         __matmul__: _Operator
         __rmatmul__: _Operator
+
+
+def _unpickled(kind: type[Tensor], values: np.ndarray, backend: str, requires_grad: bool) -> Tensor:
+    be = backends.get(backend)
+    x: Any = kind(be.asarray(values), be)
+    return x.requires_grad_(requires_grad)
 
 
 def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None,

@@ -26,7 +26,8 @@ from .tensor import Tensor
 
 __all__ = ["STOP", "EarlyStopping", "NonFiniteError", "evaluate", "fit", "outputs"]
 
-def fit(model: Module, train: Any, *, validation: Any = None, epochs: int = 1, batch_size: int = 64,
+
+def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: int = 1, batch_size: int = 64,
         optimizer: Any = "adam", lr: float | None = None, loss: Callable = softmax_cross_entropy,
         workers: int | str = 1, callbacks: Iterable[Any] = (), seed: int | None = None,
         early_stopping: int | EarlyStopping | None = None, checkpoint: str | os.PathLike[str] | None = None,
@@ -59,16 +60,24 @@ def fit(model: Module, train: Any, *, validation: Any = None, epochs: int = 1, b
         checkpoint is damaged or was made under other settings; KeyboardInterrupt at Ctrl-C, after the step and the
         checkpoint (a second Ctrl-C does not wait).
     """
+    _check("fit", model, extra)
+    if not callable(loss):
+        raise TypeError(f"fit: loss={loss!r:.60} must be a function (outputs, y) -> 0-d Tensor, such as ops.mse")
+    if schedule is not None and not callable(schedule):
+        raise TypeError(f"fit: schedule={schedule!r:.60} must be a function of the step's number; see optim.schedules")
     loader = _loader("fit: train", train, batch_size, random.state.seed % 2**64 if seed is None else seed)
     held_out = None if validation is None else _loader("fit: validation", validation, 256, None)
-    if epochs < 0 or (checkpoint_every is not None and checkpoint_every < 1):
-        raise ValueError(f"fit: epochs={epochs} must be >= 0, and checkpoint_every={checkpoint_every} >= 1 or None")
+    if not _count(epochs, 0) or not (checkpoint_every is None or _count(checkpoint_every, 1)):
+        raise ValueError(f"fit: epochs={epochs!r} must be an int >= 0, and checkpoint_every={checkpoint_every!r} one "
+                         ">= 1 or None")
     if checkpoint is None and (resume or checkpoint_every):
         raise ValueError("fit: resume and checkpoint_every need checkpoint=, the file to go on from")
     stopping = _early_stopping(early_stopping, held_out)
     hooks = _hooks(callbacks)
     if model.built is None:
         model.build(loader.x.shape[1:])
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("fit: there is nothing to train: every parameter is frozen; see model.unfreeze()")
     chosen, ours = _optimizer(optimizer, lr, model)
     modes = {m: m.training for m in model.modules()}
     display = Display(epochs, loader.samples, verbose=verbose)
@@ -98,13 +107,14 @@ def fit(model: Module, train: Any, *, validation: Any = None, epochs: int = 1, b
                 p.owner = None
 
 
-def evaluate(model: Module, data: Any, *, batch_size: int = 256, loss: Callable = softmax_cross_entropy
+def evaluate(model: Module, data: Any, *extra: Any, batch_size: int = 256, loss: Callable = softmax_cross_entropy
              ) -> dict[str, Any]:
     """The mean loss and the accuracy of a model, dropout off.
 
     Args: data: arrays (x, y), or a Loader. loss: function (outputs, y) -> the batch's mean.
     Returns: {"loss": float, "accuracy": float}; accuracy is None where y holds no class numbers.
     """
+    _check("evaluate", model, extra)
     total, right, seen = 0.0, 0, 0
     classes = True
     for out, y in outputs(model, data, batch_size=batch_size):
@@ -135,6 +145,18 @@ def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tupl
 
 
 # ---- what fit is given ------------------------------------------------------------------------------------
+
+def _check(name: str, model: Any, extra: tuple) -> None:
+    """Raise TypeError for what is no model, and for x and y that are no pair."""
+    if not isinstance(model, Module):
+        hint = "; call what makes the model first" if callable(model) else ""
+        raise TypeError(f"{name}: the model is a {type(model).__name__}, not a Module{hint}")
+    if extra:
+        raise TypeError(f"{name}: the data are one argument, as in tn.{name}(model, (x, y)); all else is named")
+
+
+def _count(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and int(value) >= least
 
 
 def _loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader:
@@ -180,6 +202,8 @@ def _hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:
     """The functions to call after each epoch, and those after each step."""
     epoch: list[Callable] = []
     step: list[Callable] = []
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"fit: callbacks={callbacks!r:.60} must be a list of them")
     for callback in callbacks:
         at_epoch, at_step = getattr(callback, "on_epoch_end", None), getattr(callback, "on_step_end", None)
         if at_epoch is None and at_step is None:

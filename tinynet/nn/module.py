@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backends
 from ..autograd import no_grad, requires_grad_
 from ..backends.contract import Backend
+from ..habits import missing
 from ..ops import random
 from ..tensor import Tensor, tensor
 
@@ -193,6 +194,12 @@ class Module:
         never fused with its neighbours."""
         self._hooks.append(hook)
         return lambda: self._hooks.remove(hook)
+
+    if not TYPE_CHECKING:   # which would take it for any attribute's
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):   # a property that raised AttributeError: say what it said
+                return object.__getattribute__(self, name)
+            raise missing(type(self).__name__, name, self)
 
     # ---- state ---------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:

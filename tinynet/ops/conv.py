@@ -95,9 +95,11 @@ def _arguments(name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, p
     if groups < 1 or channels % groups or filters % groups:
         raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} "
                          "filters")
-    if channels != w.shape[2] * groups:
+    expected = w.shape[2] * groups
+    if channels != expected:
+        hint = "; images are (N, H, W, C): x.transpose(0, 2, 3, 1) turns PyTorch's" if x.shape[1] == expected else ""
         raise ValueError(f"{name}: input has {channels} channels, the weight {w.shape}"
-                         f"{f' with groups={groups}' if groups > 1 else ''} expects {w.shape[2] * groups}")
+                         f"{f' with groups={groups}' if groups > 1 else ''} expects {expected}{hint}")
     if b is not None and b.shape != (filters,):
         raise ValueError(f"{name}: bias {b.shape} must be ({filters},), one value a filter")
     stride, dilation = pair(name, "stride", stride), pair(name, "dilation", dilation)

@@ -40,8 +40,10 @@ def _transpose(be, x, axes):
     return be.transpose(x, axes), lambda g, need: (be.transpose(g, tuple(int(i) for i in np.argsort(axes))),)
 
 
-def transpose(x: Tensor, axes: Any = None) -> Tensor:
-    """x with its axes permuted; by default reversed."""
+def transpose(x: Tensor, axes: Any = None, *more: int) -> Tensor:
+    """x with its axes permuted; by default reversed. `transpose(x, (0, 2, 1))` or `transpose(x, 0, 2, 1)`."""
+    if isinstance(axes, int | np.integer):
+        axes = (axes, *more)
     axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
     if sorted(a % x.ndim if -x.ndim <= a < x.ndim else -1 for a in axes) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are no permutation of the {x.ndim} axes of shape {x.shape}")

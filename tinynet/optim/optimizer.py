@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -120,8 +121,9 @@ class Optimizer:
                 raise ValueError(f"{name}: unknown setting {', '.join(sorted(unknown))}; it has {', '.join(defaults)}")
             self._check(members, seen)
             options = {**defaults, **spec}
-            if not options["lr"] >= 0:
-                raise ValueError(f"{name}: lr={options['lr']!r} must be >= 0")
+            for setting, value in options.items():
+                if setting != "betas" and not (isinstance(value, Real) and float(value) >= 0):
+                    raise ValueError(f"{name}: {setting}={value!r} must be a number >= 0")
             groups.append((members, options))
         self.groups = [Group(self, members, options) for members, options in groups]
 
@@ -180,6 +182,10 @@ class Optimizer:
                 group.be.copyto(counts[:1], float(value))
 
     # ---- state -----------------------------------------------------------------------------------------
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__}: an optimiser cannot be copied or pickled, as it owns a model's "
+                        "parameters; make one for the copy, and give it load_state_dict(optimizer.state_dict())")
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies, on the host, of all that a resumed run needs: state vectors, step counts, learning rates."""
         out: dict[str, np.ndarray] = {}

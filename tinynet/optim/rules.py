@@ -38,8 +38,8 @@ class Adam(Optimizer):
 
     def __init__(self, params: Iterable, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0):
-        if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
-            raise ValueError(f"{type(self).__name__}: betas={betas!r} must both be in [0, 1)")
+        if not isinstance(betas, tuple | list) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: betas={betas!r} must be two numbers in [0, 1)")
         super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
 
     def state_names(self, options: dict) -> tuple[str, ...]:
