@@ -18,7 +18,6 @@ of one column parity start at lines 0 … q-1 of the same columns, so these are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -54,7 +53,7 @@ class Layout(NamedTuple):
     output: tuple[int, int]  # after pooling
     images: int  # worked on at one time
     block: int  # pixels in one matrix product
-    keep: bool  # the columns of a small batch, which are not gathered again on the way back
+    keep: bool  # the columns of a small batch, which are not gathered again on the way back; else the planes
 
 
 def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
@@ -77,30 +76,22 @@ def _planes_shape(x: np.ndarray, p: Layout) -> tuple[int, ...]:
     return x.shape[3], p.q, p.q, x.shape[0] * p.lines * p.width + beyond
 
 
-def _deal(x: np.ndarray, planes: np.ndarray, p: Layout) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of views, of x (N, H, W, C) and of its planes, that stand for the same values."""
-    n, q = x.shape[0], p.q
-    (top, _), (left, _) = p.padding
-    for a in range(q):
-        i = (a - top) % q  # the image's first line in this plane, and where in the plane it comes
-        for b in range(q):
-            j = (b - left) % q
-            image = planes[:, a, b, : n * p.lines * p.width].reshape(-1, n, p.lines, p.width)
-            for channel in range(x.shape[3]):
-                part = x[:, i::q, j::q, channel]
-                line, column = (i + top) // q, (j + left) // q
-                yield part, image[channel, :, line : line + part.shape[1], column : column + part.shape[2]]
+def _by_parity(planes: np.ndarray, frame: np.ndarray, p: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """The planes, without what is beyond, and the padded images that they stand for (N, q·H', q·W', C), as views of
+    one shape (C, q, q, N, H', W')."""
+    n, _, _, c = frame.shape
+    inside = planes[..., : n * p.lines * p.width].reshape(c, p.q, p.q, n, p.lines, p.width)
+    return inside, frame.reshape(n, p.lines, p.q, p.width, p.q, c).transpose(5, 2, 4, 0, 1, 3)
 
 
 def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
     """x (N, H, W, C) → its planes, zeros around the images and after the last."""
+    n, h, wide, _ = x.shape
+    (top, _), (left, _) = p.padding
+    frame = pad(x, ((top, p.q * p.lines - top - h), (left, p.q * p.width - left - wide)))
     planes = empty(_planes_shape(x, p), x.dtype)
-    if x.shape[1:3] == (p.q * p.lines, p.q * p.width):
-        planes[..., x.shape[0] * p.lines * p.width :] = 0
-    else:
-        planes[...] = 0
-    for source, place in _deal(x, planes, p):
-        np.copyto(place, source)
+    planes[..., n * p.lines * p.width :] = 0
+    np.copyto(*_by_parity(planes, frame, p))
     return planes
 
 
@@ -164,7 +155,8 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
         for start in starts:
             part = slice(start, min(start + p.images, n))
             pixels = (part.stop - start) * p.lines * p.width
-            columns = _matrices(_planes(x[part], p), p, pixels, b is not None)
+            planes = _planes(x[part], p)
+            columns = _matrices(planes, p, pixels, b is not None)
             result = empty((pixels, f), x.dtype)
             marks = empty((4, pixels, f), np.bool_) if pool else None
             for first in range(0, pixels, p.block):
@@ -179,7 +171,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
                 np.maximum(existing, zeros, out=y[part])
             else:
                 np.copyto(y[part], existing)
-            kept.append((marks, columns if p.keep else None))
+            kept.append((marks, columns if p.keep else planes))
         return kept
 
     kept = list(chain.from_iterable(threads.each(work, threads.shares(range(0, n, p.images)))))
@@ -201,7 +193,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
         z = empty((q * q, p.block, f), x.dtype)
         for start in starts:
-            marks, columns = kept[start // p.images]
+            marks, held = kept[start // p.images]
             part = slice(start, min(start + p.images, n))
             pixels = (part.stop - start) * p.lines * p.width
             spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
@@ -212,8 +204,8 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
             else:
                 np.copyto(image[:, :oh, :ow], g[part])
-            if wanted and columns is None:
-                columns = _matrices(_planes(x[part], p), p, pixels, has_bias)
+            if wanted:
+                columns = held if p.keep else _matrices(held, p, pixels, has_bias)
             dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
             for first in range(0, pixels, p.block):
                 block = slice(first, min(first + p.block, pixels))
@@ -230,8 +222,11 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                     for index, member in enumerate(dz):
                         _add_columns(dplanes, matrix_w @ member.T, p, index, first)
             if dx is not None and dplanes is not None:
-                for place, source in _deal(dx[part], dplanes, p):
-                    np.copyto(place, source)
+                (top, _), (left, _) = p.padding
+                frame = empty((len(dx[part]), q * p.lines, q * p.width, x.shape[3]), x.dtype)
+                source, place = _by_parity(dplanes, frame, p)
+                np.copyto(place, source)
+                dx[part] = frame[:, top : top + x.shape[1], left : left + x.shape[2]]
         return sums
 
     sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
