@@ -26,7 +26,7 @@ UNARY(Sqrt, sqrt(x))
 UNARY(Abs, fabs(x))
 UNARY(Sign, x > T(0) ? T(1) : x < T(0) ? T(-1) : x)                        // x itself: 0, and NaN
 UNARY(Tanh, tanh(x))
-UNARY(Sigmoid, (tanh(x * T(0.5)) + T(1)) * T(0.5))                         // 1/(1+e^-x), without overflow
+UNARY(Sigmoid, T(1) / (T(1) + exp(-x)))                                    // e^-x may overflow: 1 / inf is 0
 UNARY(Relu, x < T(0) ? T(0) : x)                                           // NaN < 0 is false: NaN stays
 UNARY(LeakyRelu, x > T(0) ? x : a * x)
 UNARY(Gelu, x * T(0.5) * erfc(-x * T(0.70710678118654752440)))             // x·Φ(x)
@@ -88,19 +88,6 @@ COMPARE(Less, <)
 COMPARE(LessEqual, <=)
 COMPARE(Greater, >)
 COMPARE(GreaterEqual, >=)
-
-// ---- operands ----------------------------------------------------------------------------------------------
-
-// Where element i of the result finds its operand: i counts through `shape` in C order, and the operand
-// lies at offset + Σ k_d · strides_d. A broadcast axis has stride 0; a transposed or reversed view simply
-// has its own strides.
-__device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, const Ints<8>& strides, i32 axes) {
-    for (int d = axes - 1; d >= 0; d--) {
-        offset += i % shape[d] * strides[d];
-        i /= shape[d];
-    }
-    return offset;
-}
 
 // ---- kernels -------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ __global__ void row_sum(In<T> x, Out<T> y, i64 rows, i64 columns) {
 // Launch: (columns / 32, slices) blocks of (32, 8) threads.
 template <typename T>
 __global__ void column_sum(In<T> x, Out<T> y, i64 rows, i64 columns, i64 slice) {
-    SHARED_2D(Acc<T>, partial, 8, 33);      // 33: a column of it lies in 8 different banks
+    SHARED_2D(Acc<T>, partial, 8, 32);      // a warp writes, and later reads, a line of it: 32 banks
     i64 c = i64(blockIdx.x) * 32 + threadIdx.x;
     i64 first = blockIdx.y * slice, last = first + slice < rows ? first + slice : rows;
     Acc<T> sum = 0;

@@ -5,15 +5,6 @@
 // Launch: a thread an element of the result, grid-stride.
 #include "tinynet.cuh"
 
-// Where element i, counted through `shape` in C order, lies under the given strides.
-__device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, const Ints<8>& strides, i32 axes) {
-    for (int d = axes - 1; d >= 0; d--) {
-        offset += i % shape[d] * strides[d];
-        i /= shape[d];
-    }
-    return offset;
-}
-
 // A copy between any two views of one shape: transpose, slice, reverse, broadcast, concatenate, pad.
 template <typename T>
 __global__ void strided_copy(In<T> x, i64 x_offset, Ints<8> x_strides, InOut<T> y, i64 y_offset, Ints<8> y_strides,

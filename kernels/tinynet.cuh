@@ -70,6 +70,17 @@ template <int N, typename T> __device__ __forceinline__ void store(T* y, i64 i, 
 __device__ __forceinline__ i64 thread_index() { return i64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ i64 thread_count() { return i64(gridDim.x) * blockDim.x; }
 
+// Where element i of the result finds its operand: i counts through `shape` in C order, and the operand
+// lies at offset + Σ k_d · strides_d. A broadcast axis has stride 0; a transposed or reversed view simply
+// has its own strides.
+__device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, const Ints<8>& strides, i32 axes) {
+    for (int d = axes - 1; d >= 0; d--) {
+        offset += i % shape[d] * strides[d];
+        i /= shape[d];
+    }
+    return offset;
+}
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 

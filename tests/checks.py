@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
-from tinynet.autograd import Node
+from tinynet.autograd import Node, overlap
 from tinynet.backends.cpu import conv, memory, taps, threads, winograd
 from tinynet.gradcheck_cases import CASES, Case, normal
 from tinynet.tensor import Tensor
@@ -30,6 +30,11 @@ def as_leaves(arrays: list[np.ndarray], wanted: Any = None) -> list[Tensor]:
         if x.dtype.kind == "f" and (wanted is None or i in wanted):
             x.requires_grad_()
     return leaves
+
+
+def share(be: Any, x: Any, y: Any) -> bool:
+    """Whether two arrays of a backend overlap."""
+    return overlap(be.bounds(x), be.bounds(y))
 
 
 def outputs_of(case: Case, tensors: list[Tensor]) -> list[Tensor]:

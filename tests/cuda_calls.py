@@ -281,7 +281,7 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(*np.zeros(shape)[index].shape), index, shape)
 
 
-@calls("add_at")
+@calls("add_at_inplace")
 def _(d: Dice) -> Call:
     shape, index = _index(d)
     return d.call(d.normal(*shape), index, d.normal(*np.zeros(shape)[index].shape))
@@ -451,7 +451,8 @@ def _(d: Dice) -> Call:
 @st.composite
 def drawn(draw: Callable, name: str) -> Call:
     call = CALLS[name](Dice(draw))
-    if name in ("copyto", "add_at", "setitem_inplace") and call.layouts[0] == "stride 0":      # not to be written to
+    written = name in ("copyto", "add_at_inplace", "setitem_inplace")
+    if written and call.layouts[0] == "stride 0":      # not to be written to
         call.layouts = ("spread", *call.layouts[1:])
     return call
 

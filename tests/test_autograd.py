@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,7 +28,88 @@ def leaf(*values: float) -> Tensor:
     return tn.tensor(np.array(values), requires_grad=True)
 
 
+@pytest.fixture
+def declare():
+    """Declares an operation for one test."""
+    made = []
+
+    def declare(function):
+        made.append(function.__name__)
+        return op(function)
+
+    yield declare
+    for name in made:
+        del autograd.OPS[name]
+
+
 # ---- graphs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("twin", [lambda d: d, lambda d: d[:]], ids=["itself", "a view"])
+def test_one_array_given_to_two_inputs_is_summed_apart(declare, twin):
+    @declare
+    def both(be, a, b):
+        def vjp(g, need):
+            d = be.multiply(g, 2 * (a + b))
+            return d, twin(d)
+
+        return (a + b) ** 2, vjp
+
+    u, v = leaf(1.0, 2.0), leaf(1.0, 2.0)
+    a, b = u * 1.0, v * 1.0
+    (both(a, b) + 5 * a * a).sum().backward()
+    assert v.grad.numpy().tolist() == [4, 8]
+    assert u.grad.numpy().tolist() == [14, 28]
+
+
+def test_a_product_that_loses_a_gradient_is_refused(declare):
+    @declare
+    def half(be, a, b):
+        return be.multiply(a, b), lambda g, need: (be.multiply(g, b),)
+
+    @declare
+    def three(be, a):
+        return be.multiply(a, 2.0), lambda g, need: (g, g, g)
+
+    @declare
+    def bare(be, a):
+        return be.multiply(a, 2.0), lambda g, need: be.multiply(g, 2.0)
+
+    @declare
+    def crooked(be, a):
+        return be.multiply(a, 2.0), lambda g, need: (be.full((3,), 1, a.dtype),)
+
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    half(x, 2.0).sum().backward()                   # the rest may be left out where nobody wants it
+    for call, error, message in (
+            (lambda: half(x, y), TypeError, "half gave 1 gradients for 2 inputs"),
+            (lambda: three(x), TypeError, "three gave 3 gradients for 1 inputs"),
+            (lambda: bare(x), TypeError, "bare must give a tuple, a gradient for each input; it gave a ndarray"),
+            (lambda: crooked(x), ValueError, r"crooked gave a gradient of shape \(3,\) for an input of shape \(2,\)"),
+            (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu gave 1 gradients for 2 inputs; where")):
+        with pytest.raises(error, match=message):
+            call().sum().backward()
+
+
+def test_a_product_may_be_any_callable(declare):
+    @declare
+    def twice(be, a):
+        return be.multiply(a, 2.0), partial(lambda factor, g, need: (be.multiply(g, factor),), 2.0)
+
+    @declare
+    def thrice(be, a):
+        if be is None:
+            never = 0
+        return be.multiply(a, 3.0), lambda g, need: (be.multiply(g, 3.0) if need[0] else never,)
+
+    for operation, slope in ((twice, 2), (thrice, 3)):
+        x, other = leaf(1.0), leaf(2.0)
+        y = operation(x)
+        with tn.no_grad():
+            other += 1
+        y.backward()
+        assert x.grad.item() == slope
+
 
 
 def test_one_tensor_as_two_inputs():
@@ -263,6 +345,41 @@ def test_a_change_through_a_view_is_noticed():
     with tn.no_grad():
         view = x[:1]
         view += 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_a_change_is_noticed_when_what_it_was_made_through_is_gone():
+    w = leaf(1.0, 2.0)
+    y = (w * w).sum()
+    w.detach()[:] = 100.0
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+    def change_a_row(w):
+        with tn.no_grad():
+            row = w[1]
+            row *= 5
+
+    w = tn.tensor(np.ones((3, 2)), requires_grad=True)
+    first, second, third = ((w[i] * w[i]).sum() for i in range(3))
+    change_a_row(w)
+    first.backward()        # another row
+    with pytest.raises(RuntimeError, match="changed in place"):
+        second.backward()
+    third.backward()
+    del w
+    assert not any(owner() is None for owner, _ in autograd.changed.times.values())
+
+
+def test_changes_of_many_parts_are_remembered_in_bounded_space():
+    w = tn.tensor(np.ones(3 * autograd.MOST_SPANS), requires_grad=True)
+    y = (w[:1] * w[:1]).sum()
+    with tn.no_grad():
+        for i in range(w.size):
+            part = w[i : i + 1]
+            part *= 2
+    assert len(autograd.changed.times[id(w.data.base if w.data.base is not None else w.data)][1]) <= autograd.MOST_SPANS
     with pytest.raises(RuntimeError, match="changed in place"):
         y.backward()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests import cuda_calls, cuda_parity
+from tests import checks, cuda_calls, cuda_parity
 from tinynet.backends.cuda import Cuda, conv, sources
 from tinynet.backends.cuda.table import TABLE
 
@@ -38,7 +38,7 @@ def be(request):
 
 # ---- every name of the contract ------------------------------------------------------------------------------
 
-OTHERWISE = {"empty": "test_arrays", "owns": "test_views_and_owners", "may_share_memory": "test_views_and_owners"}
+OTHERWISE = {"empty": "test_arrays", "owns": "test_views_and_owners", "bounds": "test_views_and_owners"}
 EXAMPLES = {"conv2d": 15, "conv2d_grad": 15, "conv_relu_pool": 8, "conv_relu_pool_grad": 12, "dense": 12}
 
 
@@ -75,9 +75,9 @@ def test_views_and_owners(be):
              be.broadcast_to(x, (2, 3, 4)), be.broadcast_to(x[1:2, :1], (5, 4)), be.getitem(x, (1, 2))]
     assert be.owns(x) and be.owns(be.copy(x[1:]))
     for view in views:
-        assert not be.owns(view) and be.may_share_memory(x, view) and be.may_share_memory(view, view)
-        assert not be.may_share_memory(view, other) and not be.may_share_memory(other, view)
-    assert not be.may_share_memory(x[:1], x[2:]) and not be.may_share_memory(x, x[:0])
+        assert not be.owns(view) and checks.share(be, x, view) and checks.share(be, view, view)
+        assert not checks.share(be, view, other) and not checks.share(be, other, view)
+    assert not checks.share(be, x[:1], x[2:]) and not checks.share(be, x, x[:0])
 
 
 def test_views_are_views(be):

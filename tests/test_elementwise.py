@@ -15,6 +15,7 @@ import tinynet as tn
 from tests import strategies as draw
 from tests.references import REFERENCES
 from tinynet import ops
+from tinynet.backends.cpu import elementwise
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
@@ -181,3 +182,25 @@ def test_messages_name_the_operation_and_the_shapes():
         tn.tensor([1.0]) * "text"
     with pytest.raises(TypeError, match="add: the argument 'y' is missing"):
         ops.add(x=tn.tensor(1.0))
+
+
+@pytest.mark.parametrize("be", ["numpy", "simulator"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_keeps_its_digits_where_it_is_small(be, dtype):
+    if reason := tn.backends.why_not(be):
+        pytest.skip(reason)
+    x = np.array([-1000, -80, -20, -5, 0, 5, 40, 1000, -np.inf, np.inf], dtype)
+    y = tn.tensor(x, backend=be).sigmoid().numpy()
+    exact = 1 / (1 + np.exp(-np.clip(x.astype(np.longdouble), -4000, 4000)))
+    assert_allclose(y.astype(np.longdouble), exact, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+
+
+def test_rectify():
+    rng = np.random.default_rng(8)
+    for shape in ((5,), (3, 9000), (elementwise._ZEROS,)):
+        x = rng.standard_normal(shape)
+        x.flat[0] = np.nan
+        for source in (x, x[..., ::-1]):
+            out = np.empty(shape)
+            assert elementwise.rectify(source, out) is out
+            assert_array_equal(out, np.maximum(source, 0))

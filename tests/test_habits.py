@@ -23,6 +23,7 @@ def test_remedies_exist_and_names_do_not(name):
 
 
 @pytest.mark.parametrize(("owner", "name", "remedy"), [
+    (data, "DataLoader", "data.Loader(x, y)"),
     (nn, "Linear", "nn.Dense(out_features)"), (nn, "Conv2D", "nn.Conv2d"), (nn, "relu", "ops.relu"),
     (tn, "relu", "ops.relu"), (tn, "Adam", "optim.Adam"), (ops, "cat", "ops.concatenate(tensors, axis)"),
     (optim, "lr_scheduler", "optim.schedules, and tn.fit(schedule=…)"), (tn, "manual_seed", "tn.seed(n)"),

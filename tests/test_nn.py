@@ -349,3 +349,62 @@ def test_layouts_round_trip():
     assert nn.from_torch(state)["0.weight"].shape == (2, 2, 3, 8)
     with pytest.raises(ValueError, match="kind"):
         nn.from_torch(x, "dense")
+
+
+def test_after_a_wrong_shape_the_right_one_works():
+    def made():
+        return nn.Sequential(nn.Flatten(), nn.Dense(4), nn.Sequential(nn.Dense(3)), ForTwelve())
+
+    class ForTwelve(nn.Module):
+        def create(self, shape):
+            self.scale = self.parameter((3,), lambda shape, rng: np.ones(shape))
+
+        def forward(self, x):
+            if len(x.numpy()) == 2:
+                raise ValueError("not two")
+            return x * self.scale
+
+    model, other = made(), made()
+    tn.seed(3)
+    with pytest.raises(ValueError, match="not two"):
+        model(np.ones((2, 5, 5, 1)))
+    assert all(m.built is None for m in model.modules())
+    with pytest.raises(RuntimeError, match="no parameters yet"):
+        model.parameters()
+    x = np.ones((1, 6, 6, 1))
+    y = model(x).numpy()
+    tn.seed(3)
+    assert np.array_equal(y, other(x).numpy())      # nothing was drawn for the wrong shape
+
+
+def test_an_unbuilt_layers_weight_says_why_it_is_not_there():
+    layer = nn.Dense(3)
+    with pytest.raises(AttributeError, match=r"Dense has no weight yet, as its sizes are inferred .* call model.build"):
+        _ = layer.weight
+    assert layer.build(4).weight.shape == (4, 3)
+
+
+def test_load_state_dict_refuses_other_kinds_of_numbers():
+    model = nn.Sequential(nn.Dense(2), input_shape=3)
+    before = model.state_dict()
+    for bad in (np.array(["a", "b"]), np.array([1, 2])):
+        with pytest.raises(ValueError, match=r"0.bias has dtype .*, the model's is float32"):
+            model.load_state_dict({"0.weight": np.ones((3, 2)), "0.bias": bad})
+    assert all(np.array_equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_containers_own_parameters_are_in_the_summary(capsys):
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.inner = (nn.Dense(2),)
+            self.factors = (nn.Parameter(np.ones(5, np.float32)), nn.Parameter(np.ones(2, np.float32)))
+
+        def forward(self, x):
+            return self.inner[0](x) * self.factors[1]
+
+    model = Scaled().build(3)
+    names = [name for name, _ in model.named_parameters()]
+    assert names == ["factors.0", "factors.1", "inner.0.weight", "inner.0.bias"]
+    text = model.summary()
+    assert [line.split()[-1] for line in text.splitlines() if line.split()[-1:][0].isdigit()] == ["7", "8"]
+    assert "15 parameters" in text

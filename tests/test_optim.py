@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 import tinynet as tn
 from tinynet import nn, optim
@@ -321,3 +322,57 @@ def test_schedules():
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[10] == rates[11] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[2:]))
+
+
+def test_settings_of_groups_are_checked_too():
+    first, second = parameters()[:2]
+    for spec, message in (({"betas": (0.9,)}, "betas=.* two numbers"), ({"lr": -1}, "lr=-1 must be a number >= 0"),
+                          ({"eps": "small"}, "eps='small'")):
+        with pytest.raises(ValueError, match=f"Adam: {message}"):
+            optim.Adam([{"params": [first]}, {"params": [second], **spec}])
+    with pytest.raises(ValueError, match="SGD: nesterov=True needs momentum"):
+        optim.SGD([{"params": [first], "nesterov": True}], 0.1)
+    for bad in ([{"params": []}], [{"lr": 1}]):
+        with pytest.raises(ValueError, match=r"a group is .* with one parameter at least"):
+            optim.SGD(bad, 0.1)
+    optimizer = optim.SGD([first], 0.1)
+    with pytest.raises(ValueError, match="lr=-1"):
+        optimizer.lr = -1
+    assert optimizer.lr == 0.1
+
+
+def test_a_state_without_vectors_is_held_to_the_parameters():
+    state = optim.SGD(parameters()[:2], 0.1).state_dict()
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"runs is of 2 parameters, this optimiser has {count}"):
+            optim.SGD(parameters()[:count], 0.1).load_state_dict(state)
+    optim.SGD(parameters()[:2], 0.1).load_state_dict(state)
+    state["0.runs"] = np.array([[0, 1], [0, 2]])
+    with pytest.raises(ValueError, match="runs"):
+        optim.SGD(parameters()[:2], 0.1).load_state_dict(state)
+
+
+def test_the_rate_of_one_group_is_set_in_its_options():
+    first, second = parameters()[:2]
+    optimizer = optim.SGD([{"params": first}, {"params": [second]}], 0.1)       # one parameter is a group, too
+    optimizer.groups[1].options["lr"] = 0.5
+    before = [p.numpy().copy() for p in (first, second)]
+    for p in (first, second):
+        p.grad = tn.tensor(np.ones(p.shape, p.dtype))
+    optimizer.step()
+    for p, old, lr in zip((first, second), before, (0.1, 0.5), strict=True):
+        assert_allclose(p.numpy(), old - lr, rtol=1e-6)
+    state = optimizer.state_dict()
+    optimizer.lr = 0.2
+    optimizer.load_state_dict(state)
+    assert [group.options["lr"] for group in optimizer.groups] == [0.1, 0.5]
+
+
+def test_what_is_no_gradient_and_no_group_is_refused():
+    first, second = parameters()[:2]
+    with pytest.raises(TypeError, match=r"SGD: pass parameters, or groups of them .*, not both"):
+        optim.SGD([{"params": [first]}, second], 0.1)
+    optimizer = optim.SGD(first, 0.1)
+    first.grad = np.ones(first.shape)
+    with pytest.raises(TypeError, match="a gradient is a ndarray; it must be a Tensor"):
+        optimizer.step()

@@ -295,6 +295,19 @@ def test_parameters_that_the_optimiser_does_not_know_follow_too():
     np.testing.assert_allclose(run(2), run(1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_to_clip_is_no_mistake_and_a_loss_is_a_tensor(workers):
+    model = nn.Sequential(nn.Dense(3), nn.Dense(2), input_shape=4)
+    optimizer = optim.SGD(model.layers[0].parameters(), 0.1)
+    model.layers[0].freeze()
+    x, y = np.ones((4, 4), np.float32), np.zeros(4, int)
+    with parallel.trainer(model, optimizer, workers=workers, clip_norm=1.0) as step:
+        assert np.isfinite(step(x, y).item())
+    with (parallel.trainer(model, optimizer, lambda out, y: 1.0, workers=workers) as step,
+          pytest.raises(TypeError, match="the loss is a float; it must be a Tensor")):
+        step(x, y)
+
+
 def test_a_loss_that_is_not_finite_voids_the_update_in_all_replicas():
     def run(workers):
         tn.seed(2)

@@ -101,3 +101,16 @@ def test_integers_and_bools():
     assert x.sum().item() == 11 and x.sum().dtype == np.int64
     assert x.mean().item() == 2.75 and x.max(0).numpy().tolist() == [3, 5]
     assert (x > 1).mean().item() == 0.75
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint32, bool])
+def test_small_integers_do_not_overflow(dtype):
+    x = np.full((40, 40), 127 if dtype is not bool else 1).astype(dtype)
+    assert tn.tensor(x).sum().item() == int(x.sum()) and tn.tensor(x).sum(1).dtype == np.int64
+    assert tn.tensor(x).mean().item() == x.mean() and tn.tensor(x).var().item() == 0
+
+
+@pytest.mark.parametrize("operation", ["softmax", "log_softmax", "logsumexp"])
+def test_exponentials_of_integers_are_refused(operation):
+    with pytest.raises(TypeError, match=f"{operation}: the input has dtype int64; it must be floating"):
+        getattr(ops, operation)(tn.tensor([1, 2]))

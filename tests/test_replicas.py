@@ -22,6 +22,7 @@ import tinynet as tn
 from tests.replica_runs import adam, assert_same_run, small_net, train, trainer
 from tinynet import nn, parallel
 from tinynet.backends.cpu import team as team_module
+from tinynet.backends.cpu import threads
 from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas
 from tinynet.backends.cpu.threads import usable_cores
 
@@ -260,6 +261,28 @@ def blas_threads():
         counts = [count for _, count in cell.cell_contents]
     restore()
     return counts
+
+
+def test_threads_come_back_when_the_last_trainer_is_closed():
+    """In whatever order trainers end; a notebook makes the next before the last is forgotten."""
+    before, blas = threads.count(), blas_threads()
+    first, second = trainer()[1], trainer()[1]
+    first.close()
+    assert threads.count() == 1
+    first.close()
+    assert threads.count() == 1
+    second.close()
+    assert threads.count() == before and blas_threads() == blas
+
+
+def test_batches_of_every_size_reach_the_replicas():
+    """Also where the labels end beyond the memory that was mapped for an earlier batch."""
+    model = nn.Sequential(nn.Dense(24), input_shape=24)
+    with parallel.trainer(model, adam(model.parameters()), lambda out, y: tn.ops.mse(out, y), workers=2) as step:
+        for n in (64, 128, 2, 65, 300, 301, 1000):
+            x = np.random.default_rng(n).standard_normal((n, 24)).astype(np.float32)
+            expected = float(((model(x).numpy() - x) ** 2).mean())
+            assert step(x, x).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_forgotten_trainer_ends_its_replicas():

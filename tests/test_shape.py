@@ -146,3 +146,22 @@ def test_messages(mistake, message):
 def test_index_out_of_range():
     with pytest.raises(IndexError, match=r"getitem: .*out of bounds.*\(2, 3\)"):
         tn.tensor(np.ones((2, 3)))[5]
+
+
+def test_indices_in_tuples_and_lists_add_up():
+    for index in (((0, 0),), ([0, 0],), (slice(0, 2), (1, 1)), (Ellipsis, [])):
+        x = tn.tensor(np.zeros((4, 3)), requires_grad=True)
+        y = x[index]
+        expected = np.zeros((4, 3))
+        np.add.at(expected, tuple(np.array(i, int) if isinstance(i, tuple | list) else i for i in index), 1)
+        y.sum().backward()
+        assert_array_equal(x.grad.numpy(), expected)
+    assert tn.tensor([1.0, 2.0])[[]].shape == (0,)
+
+
+def test_sizes_as_numpy_gives_them():
+    x = tn.tensor(np.arange(6.0))
+    assert x.reshape(np.array([2, 3])).shape == (2, 3)
+    assert [part.shape for part in ops.split(x, np.int64(3))] == [(2,)] * 3
+    with pytest.raises(ValueError, match="flatten: the input is 0-d"):
+        tn.tensor(1.0).flatten()

@@ -114,3 +114,9 @@ def test_methods_are_the_operations():
 def test_everything_public_in_tensor_is_documented():
     for name in ("Tensor", "tensor"):
         assert inspect.getdoc(getattr(tensor_module, name))
+
+
+def test_arrays_in_the_other_byte_order_become_native():
+    for kind in (">f4", ">f8", ">i4"):
+        x = tn.tensor(np.arange(6).reshape(2, 3).astype(kind))
+        assert x.dtype.isnative and x.sum().item() == 15 and x.mean().item() == 2.5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import nn, optim
+from tinynet import nn, ops, optim
 from tinynet.data import Loader
 from tinynet.loop import STOP, EarlyStopping
 from tinynet.progress import Display
@@ -72,6 +72,12 @@ def test_two_workers_train_as_one_up_to_rounding():
         np.testing.assert_allclose(results[1][0][name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_whole_dataset_is_not_a_pair_of_arrays():
+    pair = (np.zeros((4, 2), np.float32), np.zeros(4, int))
+    with pytest.raises(TypeError, match=r"fit: train is a Dataset; .* take one part"):
+        quiet(network(), tn.data.datasets.Dataset(pair, pair, "ab"))
+
+
 def test_loaders_bring_batch_size_and_epoch():
     loader = Loader(*data(), batch_size=50, seed=1)
     steps = []
@@ -127,6 +133,39 @@ def test_schedule_scales_the_rate_at_each_step():
     quiet(network(), data(), batch_size=100, epochs=2, lr=0.5, optimizer="sgd", callbacks=[Rates()],
           schedule=lambda step: 0.5**step)
     assert rates == [0.5, 0.25, 0.125, 0.0625]
+
+
+def test_a_schedule_leaves_the_optimisers_rate_as_it_was():
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    quiet(model, data(), optimizer=optimizer, schedule=lambda step: 0.1)
+    assert optimizer.lr == 0.5
+    with pytest.raises(ZeroDivisionError):
+        quiet(model, data(), optimizer=optimizer, schedule=lambda step: 0.1 / (step < 1))
+    assert optimizer.lr == 0.5 and optimizer.state_dict()["0.counts"][0, 0] == 0.5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_accuracy_is_of_class_numbers_and_of_nothing_else(workers):
+    """Labels (N, 1), one-hot rows, and a class for each of several places have none, in training and validation."""
+    x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+
+    def squares(out, y):
+        return ops.mse(out, tn.tensor(np.asarray(y, np.float32)))
+
+    class Places(nn.Module):
+        def __init__(self):
+            self.dense = nn.Dense(6)
+
+        def forward(self, x):
+            return self.dense(x).reshape(len(x), 3, 2)
+
+    for model, y, loss in (
+            (nn.Sequential(nn.Dense(1), input_shape=6), (x[:, :1] > 0).astype(int), squares),
+            (nn.Sequential(nn.Dense(3), input_shape=6), np.eye(3, dtype=int)[np.arange(40) % 3], squares),
+            (Places(), (x[:, :3] > 0).astype(int), lambda out, y: (out[:, :, 0] - np.asarray(y, np.float32)).var())):
+        row = quiet(model, (x, y), validation=(x, y), loss=loss, workers=workers)[0]
+        assert row["accuracy"] is None and row["val_accuracy"] is None and np.isfinite(row["val_loss"])
 
 
 def test_clip_norm_bounds_the_update():

@@ -25,7 +25,7 @@ from .report import report
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
 
-for _module in (nn, ops, optim, _sys.modules[__name__]):
+for _module in (nn, ops, optim, data, _sys.modules[__name__]):
     _explain_missing(_module)
 
 __version__ = "0.1.0"

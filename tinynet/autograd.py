@@ -24,6 +24,7 @@ from .habits import keyword
 from .tensor import Tensor, tensor
 
 clock = itertools.count(1)             # orders nodes and in-place changes
+MOST_SPANS = 64                        # parts of one array whose changes are told apart
 OPS: dict[str, Callable] = {}          # every operation by name; the tests and `tinynet gradcheck` walk it
 
 
@@ -178,8 +179,10 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
         if changed.latest > node.time:
             _refuse_changed(node)
         vjp, parents, node.vjp, node.parents = node.vjp, node.parents, _consumed, ()
-        be = node.be
-        for parent, p in zip(parents, vjp(g, parents)):   # type: ignore[misc]  # noqa: B905
+        be, given = node.be, vjp(g, parents)    # type: ignore[misc]
+        if type(given) is not tuple or len(given) != len(parents):
+            _refuse_lost(node, given, parents)
+        for parent, p in zip(parents, given, strict=False):
             if parent is None or p is None:
                 continue
             if isinstance(p, generic):
@@ -187,24 +190,48 @@ def sweep(root: Node, g: Any) -> Iterator[tuple[Node, Any, bool]]:
             elif type(p) is Part:
                 total, made = grads.get(parent, (None, False))
                 if made and be.owns(total):
-                    be.add_at(total, p.index, p.g)
+                    be.add_at_inplace(total, p.index, p.g)
                     continue
                 p = be.getitem_grad(p.g, p.index, parent.shape)
             if p.shape != parent.shape:
+                if not _fits(p.shape, parent.shape):
+                    raise ValueError(f"backward: {node.name} gave a gradient of shape {p.shape} for an input of shape "
+                                     f"{parent.shape}")
                 p = be.sum_to(p, parent.shape)          # the one place where broadcasting is undone
             if p.dtype is not parent.dtype and p.dtype != parent.dtype:
                 p = be.astype(p, parent.dtype)
             if parent not in grads:
-                grads[parent] = p, p is not g
+                grads[parent] = p, p is not g and (len(given) == 1 or _for_one(p, given))
                 heapq.heappush(queue, (-parent.time, parent))
             else:
                 total, made = grads[parent]
                 grads[parent] = _sum(be, total, p, out=total if made and be.owns(total) else None), True
 
 
+def _refuse_lost(node: Node, given: Any, parents: tuple) -> None:
+    """Raise where a product gave something else than gradients, one for each input that wants one."""
+    if not isinstance(given, tuple | list):
+        raise TypeError(f"backward: {node.name} must give a tuple, a gradient for each input; it gave a "
+                        f"{type(given).__name__}")
+    if len(given) > len(parents) or any(parents[len(given):]):
+        raise TypeError(f"backward: {node.name} gave {len(given)} gradients for {len(parents)} inputs; where an input "
+                        "has no derivative, pass a number, an array or x.detach()")
+
+
+def _for_one(p: Any, given: tuple) -> bool:
+    """Whether p is given to one input, and no other is given a view of it."""
+    return sum(q is p or getattr(q, "base", None) is p for q in given) == 1
+
+
+def _fits(shape: tuple, smaller: tuple) -> bool:
+    """Whether an array of the smaller shape can be broadcast to `shape`."""
+    return len(shape) >= len(smaller) and all(
+        a == b or b == 1 for a, b in zip(reversed(shape), reversed(smaller), strict=False))
+
+
 class Part:
-    """The gradient of x[index]: g there, zero elsewhere. `sweep` adds it to what it has, and only the first of many
-    slices of a tensor costs an array of the whole one's size."""
+    """The gradient of x[index]: g there, zero elsewhere. `sweep` adds it to what it has; on the numpy backend only the
+    first of many slices of a tensor then costs an array of the whole one's size."""
 
     __slots__ = ("g", "index")
 
@@ -307,17 +334,26 @@ def requires_grad_(x: Tensor, flag: bool = True) -> Tensor:
 
 
 class _Changes:
-    """Which tensors were changed in place, and when: what `backward` holds its saved arrays against."""
+    """Which memory was changed in place, and when: what `backward` holds its saved arrays against."""
 
     def __init__(self) -> None:
         self.latest = 0
-        self.times: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
+        # By the array that the memory belongs to: times by (first byte, last byte + 1).
+        self.times: dict[int, tuple[weakref.ref, dict[tuple[int, int], int]]] = {}
 
     def note(self, x: Tensor) -> None:
-        key = id(x)
-        ref = self.times[key][1] if key in self.times else weakref.ref(x, lambda _: self.times.pop(key, None))
-        self.latest = next(clock)
-        self.times[key] = self.latest, ref
+        owner = x.data
+        while hasattr(base := getattr(owner, "base", None), "strides"):
+            owner = base
+        key = id(owner)
+        if key not in self.times:
+            self.times[key] = weakref.ref(owner, lambda _: self.times.pop(key, None)), {}
+        spans = self.times[key][1]
+        if len(spans) == MOST_SPANS:
+            low, high = min(a for a, _ in spans), max(b for _, b in spans)
+            spans.clear()
+            spans[low, high] = self.latest
+        self.latest = spans[x.backend.bounds(x.data)] = next(clock)
 
 
 changed = _Changes()
@@ -325,16 +361,27 @@ changed = _Changes()
 
 def _refuse_changed(node: Node) -> None:
     """Raise where an array that node's product still needs was changed in place after node was made."""
-    function = node.vjp
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):   # type: ignore[union-attr]
-        for array in _arrays(cell.cell_contents):
-            for time, ref in list(changed.times.values()):
-                x = ref()
-                if (time > node.time and x is not None and x.backend is node.be
-                        and node.be.may_share_memory(array, x.data)):
-                    raise RuntimeError(
-                        f"backward: {node.name} saved an array of shape {array.shape} (as {name!r}) that was changed "
-                        "in place since; go back before you change it, or work on a copy")
+    function: Any = node.vjp
+    spans = [span for _, times in list(changed.times.values()) for span, time in list(times.items())
+             if time > node.time]
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())      # a functools.partial has none
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=True):
+        for array in _arrays(_contents(cell)):
+            if any(overlap(node.be.bounds(array), span) for span in spans):
+                raise RuntimeError(
+                    f"backward: {node.name} saved an array of shape {array.shape} (as {name!r}) that was changed "
+                    "in place since; go back before you change it, or work on a copy")
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:      # a variable that was never assigned
+        return None
+
+
+def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
 
 
 def _arrays(saved: Any) -> Iterator[Any]:

@@ -104,15 +104,9 @@ def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> M
 def restore(path: PathLike, model: Module, weights: Arrays) -> None:
     """Copy weights into a model in place. CheckpointError, and nothing changed, where they do not fit."""
     try:
-        own = model.state_dict()
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: cannot be loaded: {error}") from None
-    for name in own.keys() & weights.keys():
-        if own[name].dtype.kind != weights[name].dtype.kind:
-            raise CheckpointError(f"{path}: does not fit the model: {name} has dtype {weights[name].dtype}, the "
-                                  f"model's is {own[name].dtype}")
-    try:
-        model.load_state_dict(weights)
     except ValueError as error:
         reason = str(error).removeprefix("load_state_dict: ")
         raise CheckpointError(f"{path}: does not fit the model: {reason}") from None

@@ -178,7 +178,9 @@ class Run:
     def _step(self, x: np.ndarray, y: np.ndarray) -> None:
         p, draws = self.progress, dict(random.state.steps)
         if self.schedule is not None:
-            _set_rates(self.optimizer, self.rates, self.schedule(p.step))
+            factor = self.schedule(p.step)
+            for group, rate in zip(self.optimizer.groups, self.rates, strict=True):
+                group.set_lr(rate * factor)
         y = _like_model(self.model, y)
         loss = self.step(x, y)
         p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
@@ -331,14 +333,6 @@ class Interrupts:
     def _notice(self, number: int, frame: Any) -> None:
         self.noticed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _set_rates(optimizer: optim.Optimizer, rates: list[float], factor: float) -> None:
-    """Each group's learning rate times a factor."""
-    for group, rate in zip(optimizer.groups, rates, strict=True):
-        group.options["lr"] = rate * factor
-        for _, _, counts in group.runs:
-            group.be.copyto(counts[:1], rate * factor)
 
 
 def _like_model(model: Module, y: np.ndarray) -> np.ndarray:

@@ -122,7 +122,8 @@ class Trainer:
         out, loss = self._forward(x, y)
         loss.backward()
         if self.clip_norm is not None:
-            clip_grad_norm([p for group in self.optimizer.groups for p in group.params], self.clip_norm)
+            if have := [p for group in self.optimizer.groups for p in group.params if p.grad is not None]:
+                clip_grad_norm(have, self.clip_norm)
         self.optimizer.step(loss)
         self.optimizer.zero_grad()
         self._last = out, kept(y)
@@ -168,6 +169,8 @@ class Trainer:
         self.optimizer.zero_grad()
         out = self.model(x)
         loss = self.loss(out, y)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"trainer: the loss is a {type(loss).__name__}; it must be a Tensor, made by operations")
         if loss.shape != ():
             raise ValueError(f"trainer: the loss has shape {loss.shape}; it must be one value, the mean of all samples")
         return out, loss
@@ -179,8 +182,10 @@ def kept(y: Any) -> Any:
 
 
 def correct_of(out: Any, y: Any) -> int | None:
-    """How often the largest logit is the label's, None where y holds no class numbers of `out`."""
+    """How often the largest logit of out (N, K) is the label's, None where y is no vector of N class numbers."""
     kind = y.dtype.kind if hasattr(y, "dtype") else np.asarray(y).dtype.kind
-    if not isinstance(out, Tensor) or kind not in "iu" or out.shape[:-1] != np.shape(y) or out.shape[-1:] in ((), (1,)):
+    if kind not in "iu" or not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] == 1:
         return None
-    return int((out.numpy().argmax(-1) == np.asarray(y)).sum())
+    if np.shape(y) != out.shape[:1]:
+        return None
+    return int((out.numpy().argmax(1) == np.asarray(y)).sum())

@@ -44,7 +44,9 @@ class Display:
     def due(self) -> bool:
         """Whether `step` would show something now."""
         now = time.monotonic()
-        return now - self.shown >= REFRESH if self.bar is not None else now - self.began - self.last >= PAUSE
+        if self.bar is not None:
+            return now - self.shown >= REFRESH
+        return self.verbose and now - self.began - self.last >= PAUSE
 
     def step(self, seen: int, loss: float, accuracy: float | None) -> None:
         """After a step: samples of this epoch so far, and their mean loss and accuracy."""

@@ -273,7 +273,8 @@ class Replicas(Trainer):
 
     def _handed_over(self, batch: list[tuple[bool, str, tuple, int]], start: int, stop: int) -> list:
         """x and y of samples [start, stop) of those handed over."""
-        memory = self.team.buffer(batch[1][3] + 1)
+        _, dtype, shape, place = batch[1]
+        memory = self.team.buffer(place + math.prod(shape) * np.dtype(dtype).itemsize + 1)
         parts = [(whole, np.ndarray(shape, dtype, memory, place)[start:stop]) for whole, dtype, shape, place in batch]
         return [Tensor(part, self.groups[0].be) if is_tensor else part for is_tensor, part in parts]
 

@@ -79,6 +79,7 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("fit: there is nothing to train: every parameter is frozen; see model.unfreeze()")
     chosen, ours = _optimizer(optimizer, lr, model)
+    rates = [group.options["lr"] for group in chosen.groups]      # that a schedule scales
     modes = {m: m.training for m in model.modules()}
     display = Display(epochs, loader.samples, verbose=verbose)
 
@@ -100,6 +101,9 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         return run.progress.history
     finally:
         display.close()
+        if schedule is not None:
+            for group, rate in zip(chosen.groups, rates, strict=True):
+                group.set_lr(rate)
         for module, mode in modes.items():
             module.training = mode
         if ours:
@@ -115,17 +119,14 @@ def evaluate(model: Module, data: Any, *extra: Any, batch_size: int = 256, loss:
     Returns: {"loss": float, "accuracy": float}; accuracy is None where y holds no class numbers.
     """
     _check("evaluate", model, extra)
-    total, right, seen = 0.0, 0, 0
-    classes = True
+    total, seen, right = 0.0, 0, []
     for out, y in outputs(model, data, batch_size=batch_size):
         with no_grad():
             total += loss(out, y).item() * len(y)
         seen += len(y)
-        if y.dtype.kind in "iu" and out.ndim == 2:
-            right += int((out.numpy().argmax(1) == y).sum())
-        else:
-            classes = False
-    return {"loss": total / seen, "accuracy": right / seen if classes else None}
+        right.append(parallel.correct_of(out, y))
+    counts = [n for n in right if n is not None]
+    return {"loss": total / seen, "accuracy": sum(counts) / seen if len(counts) == len(right) else None}
 
 
 def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -163,7 +164,7 @@ def _loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader:
     """The data as a Loader: arrays (x, y) are shuffled where there is a seed."""
     if isinstance(data, Loader):
         return data
-    if not isinstance(data, tuple | list) or len(data) != 2:
+    if not isinstance(data, tuple | list) or len(data) != 2 or hasattr(data, "train"):
         hint = "; take one part, as in (x_train, y_train), _ = mnist()" if isinstance(data, tuple | list) else ""
         raise TypeError(f"{what} is a {type(data).__name__}; it must be a pair of arrays (x, y), or a Loader{hint}")
     x, y = (part.numpy() if isinstance(part, Tensor) else part for part in data)

@@ -8,7 +8,9 @@ Words used throughout:
 
 - *array*: the backend's own array (`numpy.ndarray`, `cupy.ndarray`, …). Kernels take and give arrays;
   where an operand may also be a Python number it is called *x or number*. No kernel changes an input,
-  except those whose name ends in `_step` or `_inplace`.
+  except `copyto` and those whose name ends in `_step` or `_inplace`.
+- dtypes: float32, float64 and int64 are the same everywhere. Others (small integers, bools, float16) are NumPy's on
+  the host, where they may overflow; a device computes them in the next wider of the three.
 - `out`: an array of the right shape and dtype to write into; without it the kernel makes one.
 - `axes`: a tuple of distinct non-negative ints, already normalised; `()` means no axis at all.
 - `g`: a gradient with the shape of the forward result; it may have any strides.
@@ -28,7 +30,8 @@ Pads = tuple[Pair, Pair]
 
 
 class Backend(Protocol):
-    """See the module's text. `name` is what `tn.use` takes; `key` adds what results depend on."""
+    """See the module's text. `name` is what `tn.use` takes. A device may have `ahead(batches)` besides, which copies
+    host batches to it while it computes."""
 
     name: str
 
@@ -57,8 +60,9 @@ class Backend(Protocol):
     def owns(self, x: Array) -> bool:
         """True where x has its memory for itself, that is, x is not a view of another array."""
 
-    def may_share_memory(self, x: Array, y: Array) -> bool:
-        """False only where x and y certainly do not overlap."""
+    def bounds(self, x: Array) -> tuple[int, int]:
+        """The addresses of the first byte of x's elements and of the one after the last; equal where there are none.
+        What shares memory overlaps there."""
 
     # ---- elementwise: one input ------------------------------------------------------------------
     def negative(self, x: Array, *, out: Array | None = None) -> Array: ...
@@ -138,7 +142,7 @@ class Backend(Protocol):
 
     # ---- reduce -------------------------------------------------------------------------------------
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
-        """The sum over axes; of bools, how many hold (int64)."""
+        """The sum over axes; int64 for integers, and for bools, of which it counts those that hold."""
 
     def sum_to(self, x: Array, shape: tuple, *, out: Array | None = None) -> Array:
         """Sums x down to a shape that broadcasts to x.shape: the transpose of broadcasting."""
@@ -194,7 +198,7 @@ class Backend(Protocol):
     def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
         """Zeros of `shape` with g added at [index]; repeated indices add up, in a fixed order."""
 
-    def add_at(self, x: Array, index: Any, g: Array) -> None:
+    def add_at_inplace(self, x: Array, index: Any, g: Array) -> None:
         """x[index] += g; repeated indices add up, in a fixed order."""
 
     def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from ..backends.contract import Backend
 from ..habits import missing
 from ..ops import random
 from ..tensor import Tensor, tensor
+
+_INFERRED = ("its sizes are inferred from the input: call model.build((28, 28, 1)) with your input's shape, pass "
+             "input_shape= to Sequential, or call the model once")
 
 
 class Parameter(Tensor):
@@ -61,15 +65,27 @@ class Module:
     def __call__(self, x: Any, *rest: Any) -> Tensor:
         if not isinstance(x, Tensor):
             x = _input(x, self)
-        if self.built is None:
-            self.create(x.shape[1:])
-            self.built = x.shape[1:]
-        y = self.forward(x, *rest)
+        y = self._first_call(x, *rest) if self.built is None else self.forward(x, *rest)
         if self.output_shape is None and isinstance(y, Tensor):
             self.output_shape = y.shape[1:]
         for hook in self._hooks:
             hook(self, x, y)
         return y
+
+    def _first_call(self, x: Tensor, *rest: Any) -> Tensor:
+        """Create the parameters, then forward. When that fails nothing is built, here and inside: a second call may
+        bring another shape."""
+        before, steps = [(vars(m), dict(vars(m))) for m in self.modules()], dict(random.state.steps)
+        try:
+            self.create(x.shape[1:])
+            self.built = x.shape[1:]
+            return self.forward(x, *rest)
+        except BaseException:
+            for attributes, then in before:
+                attributes.clear()
+                attributes.update(then)
+            random.state.steps = steps
+            raise
 
     def build(self, shape: int | tuple) -> Module:
         """Create all parameters for inputs of `shape` (without the batch axis) and give the module back.
@@ -86,14 +102,10 @@ class Module:
                                  f"now {shape}; make a new model for another shape")
             return self
         be, modes = backends.current(), {m: m.training for m in self.modules()}
-        before = dict(random.state.steps)
         try:
             self.eval()
             with no_grad():
                 self(Tensor(be.full((1, *shape), 0, np.float32), be))
-        except Exception:
-            random.state.steps = before
-            raise
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -128,7 +140,7 @@ class Module:
             for name, value in vars(module).items():
                 if type(value) is kind:
                     found = [(name, value)]
-                elif kind is Parameter and isinstance(value, list | dict):      # lists of tensors are no buffers
+                elif kind is Parameter and isinstance(value, list | tuple | dict) and name != "_arguments":
                     found = [(inner, p) for inner, p in _inside(name, value) if type(p) is kind]
                 else:
                     continue
@@ -140,9 +152,7 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter), frozen ones too, each once."""
         if any(m.built is None and type(m).create is not Module.create for m in self.modules()):
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as its sizes are inferred from the "
-                               "input: call model.build((28, 28, 1)) with your input's shape, pass input_shape= to "
-                               "Sequential, or call the model once")
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as {_INFERRED}")
         yield from self._tensors(Parameter)
 
     def parameters(self) -> list[Parameter]:
@@ -199,6 +209,8 @@ class Module:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):   # a property that raised AttributeError: say what it said
                 return object.__getattribute__(self, name)
+            if self.built is None and any(name in inspect.get_annotations(c) for c in type(self).__mro__):
+                raise AttributeError(f"{type(self).__name__} has no {name} yet, as {_INFERRED}", name=name, obj=self)
             raise missing(type(self).__name__, name, self)
 
     # ---- state ---------------------------------------------------------------------------------------
@@ -214,8 +226,13 @@ class Module:
         own = {name: t for kind in (Parameter, Tensor) for name, t in self._tensors(kind)}
         problems = [f"{name} is missing" for name in own if name not in state]
         problems += [f"{name} is unknown" for name in state if name not in own]
-        problems += [f"{name} has shape {np.shape(state[name])}, the model's is {t.shape}"
-                     for name, t in own.items() if name in state and np.shape(state[name]) != t.shape]
+        for name, t in own.items():
+            value = state.get(name, t)
+            host = value if isinstance(value, Tensor) else np.asarray(value)
+            if host.shape != t.shape:
+                problems.append(f"{name} has shape {host.shape}, the model's is {t.shape}")
+            elif host.dtype.kind != t.dtype.kind:
+                problems.append(f"{name} has dtype {host.dtype}, the model's is {t.dtype}")
         if problems:
             more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
             raise ValueError(f"load_state_dict: {'; '.join(problems[:5])}{more}")
@@ -228,8 +245,8 @@ class Module:
     # ---- showing -------------------------------------------------------------------------------------
     def summary(self) -> str:
         """Print, and return, a table of layers with output shapes and parameter counts."""
-        counts = {name: sum(p.size for _, p in module._tensors(Parameter)) for name, module in self.named_modules()
-                  if not any(True for _ in module.children())}
+        counts = {name: module._own_size() for name, module in self.named_modules()
+                  if not any(True for _ in module.children()) or module._own_size()}
         rows = [(name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
                 for name, module in self.named_modules() if name in counts]
         head = ("name", "layer", "output", "parameters")
@@ -242,6 +259,11 @@ class Module:
                           f"{total:,} parameters, {trained:,} trainable"])
         print(text)
         return text
+
+    def _own_size(self) -> int:
+        """The size of the parameters that are of no module inside."""
+        inside = {id(p) for _, child in self.children() for _, p in child._tensors(Parameter)}
+        return sum(p.size for _, p in self._tensors(Parameter) if id(p) not in inside)
 
     def __repr__(self) -> str:
         args, kwargs = self._arguments

@@ -69,11 +69,12 @@ def _same_shape(name: str, x: Tensor, y: Any) -> None:
 
 
 def _checked_labels(name: str, logits: Tensor, labels: Labels) -> Labels:
-    """Labels fit for the kernels; host ones are checked and made int64."""
+    """Labels fit for the kernels; those on the host are checked."""
     if not isinstance(labels, Tensor):
         labels = np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        hint = "; labels are class numbers, not one-hot rows: use labels.argmax(1)" if labels.ndim == 2 else ""
+        hint = "" if labels.ndim != 2 else "; labels are class numbers, not " + (
+            "one-hot rows: use labels.argmax(1)" if labels.shape[1] > 1 else "rows of one: use labels[:, 0]")
         raise ValueError(f"{name}: logits {logits.shape} must be (N, K) and labels {labels.shape} (N,){hint}")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels have dtype {labels.dtype}; they must be integers, as in labels.astype(int)")

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..autograd import op
-from ..tensor import Tensor
+from ..tensor import Tensor, tensor
 from .shape import reshape
 
 
@@ -28,7 +28,6 @@ def _matmul(be, x, y):
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy."""
-    from ..tensor import tensor
     x, y = (a if isinstance(a, Tensor) else tensor(a, backend=b.backend if isinstance(b, Tensor) else None)
             for a, b in ((x, y), (y, x)))
     if not x.ndim or not y.ndim:

@@ -37,6 +37,11 @@ def _count(name: str, shape: tuple, axes: tuple) -> int:
     return count
 
 
+def _floating(name: str, x: Any) -> None:
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name}: the input has dtype {x.dtype}; it must be floating, as in x.astype(np.float32)")
+
+
 @op
 def sum(be, x, axis=None, keepdims=False):
     """The sum over `axis`."""
@@ -85,6 +90,7 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
 @op
 def logsumexp(be, x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow."""
+    _floating("logsumexp", x)
     axes = axes_of("logsumexp", axis, x.ndim)
     _count("logsumexp", x.shape, axes)
 
@@ -97,6 +103,7 @@ def logsumexp(be, x, axis=None, keepdims=False):
 @op
 def softmax(be, x, axis=-1):
     """exp(x) / Σ exp(x) over `axis`, without overflow."""
+    _floating("softmax", x)
     axes = axes_of("softmax", axis, x.ndim)
     y = be.softmax(x, axes)
     return y, lambda g, need: (be.softmax_grad(g, y, axes),)
@@ -105,6 +112,7 @@ def softmax(be, x, axis=-1):
 @op
 def log_softmax(be, x, axis=-1):
     """x - logsumexp(x) over `axis`."""
+    _floating("log_softmax", x)
     axes = axes_of("log_softmax", axis, x.ndim)
     y = be.log_softmax(x, axes)
     return y, lambda g, need: (be.log_softmax_grad(g, y, axes),)

@@ -21,7 +21,7 @@ def _reshape(be, x, shape):
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """x in another shape, values in C order; one size may be -1. `reshape(x, 2, 3)` or `reshape(x, (2, 3))`."""
-    new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list | np.ndarray) else shape
     known = math.prod(n for n in new if n != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
         new = tuple(x.size // known if n == -1 else n for n in new)
@@ -32,6 +32,8 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
 
 def flatten(x: Tensor) -> Tensor:
     """(N, …) → (N, the product of the rest)."""
+    if not x.ndim:
+        raise ValueError("flatten: the input is 0-d; it must have a first axis, the samples")
     return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
@@ -107,7 +109,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
     """x cut along `axis` into `sections` equal parts, or before each of the given places, as np.split."""
     axis = axes_of("split", axis, x.ndim)[0]
     n = x.shape[axis]
-    if isinstance(sections, int):
+    if isinstance(sections, int | np.integer):
         if sections < 1 or n % sections:
             raise ValueError(f"split: axis {axis} of shape {x.shape} has size {n}, not divisible into {sections} parts")
         places = list(range(0, n, n // sections or 1))[1:] if n else [0] * (sections - 1)
@@ -148,8 +150,8 @@ def _getitem(be, x, index):
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] with ints, slices, …, None, bool and integer arrays; repeated integers add up their gradients."""
     parts = index if isinstance(index, tuple) else (index,)
-    parts = tuple(part.numpy() if isinstance(part, Tensor) else np.asarray(part) if isinstance(part, list) else part
-                  for part in parts)
+    parts = tuple(part.numpy() if isinstance(part, Tensor) else np.asarray(part, None if part else int)
+                  if isinstance(part, list | tuple) else part for part in parts)
     return _getitem(x, parts)
 
 

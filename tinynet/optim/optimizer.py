@@ -39,6 +39,7 @@ class Group:
         self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
         counts = self.be.asarray(np.array([options["lr"], 0.0]))
         self.runs: list[tuple[int, int, Any]] = [(0, len(params), counts)]
+        self.lr = options["lr"]      # that is in the counts
         self.w_tensor = Tensor(self.w, self.be)     # stands for all parameters where changes are noted
         self.adopt(self.w)
         for p in params:
@@ -53,7 +54,10 @@ class Group:
             p.data = view
 
     def reclaim(self) -> None:
-        """Copy parameters whose `data` was replaced by another array to the flat vector, and make them views again."""
+        """Follow what was set from outside: a learning rate in `options`, and the `data` of parameters, which is copied
+        to the flat vector where it was replaced by another array."""
+        if self.options["lr"] != self.lr:
+            self.set_lr(self.options["lr"])
         for p, view in zip(self.params, self.homes, strict=True):
             if p.data is not view:
                 if tuple(p.data.shape) != tuple(view.shape):
@@ -61,6 +65,12 @@ class Group:
                                      f"{p.data.shape}; make a new model, or write into it: p.data[...] = values")
                 self.be.copyto(view, p.data)
                 p.data = view
+
+    def set_lr(self, lr: float) -> None:
+        """Write the learning rate beside the step counts, where the kernels read it."""
+        self.lr = self.options["lr"] = float(lr)
+        for _, _, counts in self.runs:
+            self.be.copyto(counts[:1], self.lr)
 
     def views(self, flat: Any) -> list:
         """The parts of a flat vector, in the parameters' shapes."""
@@ -75,6 +85,8 @@ class Group:
         """Copy the gradients into views of a flat vector, but for those that are there; which parameters have one."""
         for p, view in zip(self.params, views, strict=True):
             if p.grad is not None and p.grad.data is not view:
+                if not isinstance(p.grad, Tensor):
+                    raise TypeError(f"optimiser: a gradient is a {type(p.grad).__name__}; it must be a Tensor or None")
                 if p.grad.shape != p.shape or p.grad.backend is not self.be:
                     raise ValueError(f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
                                      f"shape {p.grad.shape} on {p.grad.backend.name!r}")
@@ -107,23 +119,26 @@ class Optimizer:
 
     def __init__(self, params: Iterable, **defaults: Any):
         name = type(self).__name__
-        given = list(params)
+        given = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise ValueError(f"{name}: there are no parameters to optimise; build the model first")
         specs = given if isinstance(given[0], dict) else [{"params": given}]
+        if not all(isinstance(spec, dict) for spec in specs):
+            raise TypeError(f"{name}: pass parameters, or groups of them ({{\"params\": [...], ...}}), not both")
         seen: set[int] = set()
         self.groups: list[Group] = []
         groups = []
         for spec in specs:
             spec = dict(spec)
-            members = list(spec.pop("params"))
+            members: Any = spec.pop("params", ())
+            members = [members] if isinstance(members, Tensor) else list(members)
+            if not members:
+                raise ValueError(f"{name}: a group is {{\"params\": [...], \"lr\": ...}}, with one parameter at least")
             if unknown := set(spec) - set(defaults):
                 raise ValueError(f"{name}: unknown setting {', '.join(sorted(unknown))}; it has {', '.join(defaults)}")
             self._check(members, seen)
             options = {**defaults, **spec}
-            for setting, value in options.items():
-                if setting != "betas" and not (isinstance(value, Real) and float(value) >= 0):
-                    raise ValueError(f"{name}: {setting}={value!r} must be a number >= 0")
+            self.check_options(options)
             groups.append((members, options))
         self.groups = [Group(self, members, options) for members, options in groups]
 
@@ -140,6 +155,12 @@ class Optimizer:
                                  f"({type(p.owner()).__name__}) already; delete that one first (del optimizer)")
 
     # ---- what subclasses define ----------------------------------------------------------------------
+    def check_options(self, options: dict) -> None:
+        """ValueError for a setting of a group that makes no sense: all must be numbers of 0 or more."""
+        for name, value in options.items():
+            if not (isinstance(value, Real) and float(value) >= 0):
+                raise ValueError(f"{type(self).__name__}: {name}={value!r} must be a number >= 0")
+
     def state_names(self, options: dict) -> tuple[str, ...]:
         """The names of the flat state vectors that these settings need."""
         return ()
@@ -171,15 +192,14 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the first group; setting it sets all groups'."""
+        """The learning rate of the first group; setting it sets all groups'. One group's: `groups[i].options["lr"]`."""
         return self.groups[0].options["lr"]
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self.check_options({"lr": value})
         for group in self.groups:
-            group.options["lr"] = float(value)
-            for _, _, counts in group.runs:
-                group.be.copyto(counts[:1], float(value))
+            group.set_lr(value)
 
     # ---- state -----------------------------------------------------------------------------------------
     def __reduce__(self) -> Any:
@@ -207,10 +227,16 @@ class Optimizer:
                 if np.shape(state[f"{i}.{name}"]) != own[f"{i}.{name}"].shape:
                     raise ValueError(f"load_state_dict: {i}.{name} holds {np.size(state[f'{i}.{name}'])} values, this "
                                      f"optimiser has {own[f'{i}.{name}'].size}")
+            runs = np.asarray(state[f"{i}.runs"]).tolist()
+            stops = [0, *(b for _, b in runs)]
+            if (runs != [[a, b] for a, b in itertools.pairwise(stops)] or stops[-1] != len(group.params)
+                    or np.shape(state[f"{i}.counts"]) != (len(runs), 2)):
+                raise ValueError(f"load_state_dict: {i}.runs is of {stops[-1]} parameters, this optimiser has "
+                                 f"{len(group.params)}")
         for i, group in enumerate(self.groups):
             for name, flat in group.state.items():
                 group.be.copyto(flat, group.be.asarray(np.ascontiguousarray(state[f"{i}.{name}"])))
             counts = np.asarray(state[f"{i}.counts"], np.float64)
             group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(counts[k])))
                           for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())]
-            group.options["lr"] = float(counts[0, 0])
+            group.lr = group.options["lr"] = float(counts[0, 0])

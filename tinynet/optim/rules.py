@@ -16,9 +16,12 @@ class SGD(Optimizer):
 
     def __init__(self, params: Iterable, lr: float = 1e-3, *, momentum: float = 0, nesterov: bool = False,
                  weight_decay: float = 0):
-        if nesterov and not momentum:
-            raise ValueError("SGD: nesterov=True needs momentum > 0")
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+
+    def check_options(self, options: dict) -> None:
+        super().check_options(options)
+        if options.get("nesterov") and not options["momentum"]:
+            raise ValueError("SGD: nesterov=True needs momentum > 0")
 
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("velocity",) if options["momentum"] else ()
@@ -38,9 +41,13 @@ class Adam(Optimizer):
 
     def __init__(self, params: Iterable, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def check_options(self, options: dict) -> None:
+        betas = options.get("betas", (0, 0))
         if not isinstance(betas, tuple | list) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"{type(self).__name__}: betas={betas!r} must be two numbers in [0, 1)")
-        super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+        super().check_options({name: value for name, value in options.items() if name != "betas"})
 
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("m", "v")

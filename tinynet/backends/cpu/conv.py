@@ -23,8 +23,9 @@ four draws):
     5×5       6.4e-6   4.7e-6   8.4e-6   2.6e-7     4×4
 
 Winograd's rounding errors do not vanish where the true value is an exact zero, and an optimiser that divides
-by a gradient's size (Adam) moves a weight for a gradient of 1e-9 as for one of 1. "exact" (no Winograd) is
-for those who need zeros to be zeros. In float64 "auto" is exact: that is what gradient checks use.
+by a gradient's size (Adam) moves a weight for a gradient of 1e-9 as for one of 1; and a NaN or an infinity
+spreads over its tile. "exact" (no Winograd) is for those who need zeros to be zeros. In float64 "auto" is exact:
+that is what gradient checks use.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from . import taps, winograd
+from .elementwise import rectify, relu_grad
 from .matmul import product
 from .memory import empty
 from .pool import (
@@ -51,8 +53,6 @@ from .pool import (
     output_size,
     pad,
     quadrants,
-    rectify,
-    relu_grad,
     strided,
     window_slice,
 )

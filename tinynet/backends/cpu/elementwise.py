@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .memory import like
+from .memory import empty, like
 
 
 def _unary(ufunc: np.ufunc) -> Callable:
@@ -72,11 +72,11 @@ def tanh_grad(g, y, *, out=None):
 
 
 def sigmoid(x, *, out=None):
-    # 1/(1+e^-x) = (1 + tanh(x/2)) / 2: no overflow on either side
-    y = np.multiply(x, 0.5, out=like(x) if out is None else out)
-    y = np.tanh(y, out=_same(y))
+    # e^-x may overflow: 1 / inf is 0, as it should be. (1 + tanh(x/2)) / 2 would lose all digits of small values.
+    y = np.multiply(x, -1.0, out=like(x) if out is None else out)
+    y = exp(y, out=_same(y))
     y = np.add(y, 1, out=_same(y))
-    return np.multiply(y, 0.5, out=_same(y))
+    return np.divide(1, y, out=_same(y))
 
 
 def sigmoid_grad(g, y, *, out=None):
@@ -85,13 +85,35 @@ def sigmoid_grad(g, y, *, out=None):
     return np.multiply(slope, g, out=_same(slope))
 
 
+_ZEROS = 1 << 13
+_zeros: dict[np.dtype, np.ndarray] = {}
+
+
+def rectify(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """out = max(x, 0). NumPy's maximum is two to four times as fast with an array of zeros as with the number."""
+    whole = x.size // _ZEROS * _ZEROS
+    if whole == 0 or not (x.flags.c_contiguous and out.flags.c_contiguous and x.dtype is out.dtype):
+        return np.maximum(x, 0, out=out)
+    zeros = _zeros.get(x.dtype)
+    if zeros is None:
+        zeros = _zeros[x.dtype] = np.zeros(_ZEROS, x.dtype)
+    flat, result = x.reshape(-1), out.reshape(-1)
+    np.maximum(flat[:whole].reshape(-1, _ZEROS), zeros, out=result[:whole].reshape(-1, _ZEROS))
+    np.maximum(flat[whole:], zeros[: x.size - whole], out=result[whole:])
+    return out
+
+
 def relu(x, *, out=None):
-    return np.maximum(x, 0, out=like(x) if out is None else out)
+    out = like(x) if out is None else out
+    return np.maximum(x, 0) if out is None else rectify(x, out)
 
 
 def relu_grad(g, y, *, out=None):
-    # multiplying by the mask is many times faster than np.where
-    return np.multiply(g, np.greater(y, 0), out=like(g, y) if out is None else out)
+    # In two steps, because NumPy converts bools slowly in the midst of a product; np.where is slower still.
+    if out is None:
+        out = empty(g.shape, g.dtype)
+    np.copyto(out, np.greater(y, 0, out=empty(g.shape, np.bool_)))
+    return np.multiply(out, g, out=out)
 
 
 def leaky_relu(x, slope, *, out=None):

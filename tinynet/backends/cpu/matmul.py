@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .elementwise import rectify
 from .memory import empty
 from .pool import SMALL_PRODUCT
 
@@ -70,5 +71,5 @@ def dense(x, w, b, relu=False, *, out=None):
     if b is not None:
         y += b
     if relu:
-        np.maximum(y, 0, out=y)
+        rectify(y, y)
     return y

@@ -176,7 +176,8 @@ def _miss(size: int) -> tuple[_SizeClass, int]:
 
 
 def _give_back_idle(size: int) -> None:
-    """Half of the free blocks, before another is made, where the pool holds twice what was ever leased at a miss."""
+    """Half of the free blocks, before another is made, where the pool holds twice the most that was leased at a miss in
+    the last `KEEP_SECONDS`."""
     global _most
     held, free = 0, 0
     for kept in list(_classes.values()):

@@ -196,31 +196,6 @@ def _max_pool_2x2_grad(g: np.ndarray, marks: np.ndarray, shape: tuple, out: np.n
 
 # ---- the maximum of four arrays, for the fused convolutions too ------------------------------------------
 
-_ZEROS = 1 << 13
-_zeros: dict[np.dtype, np.ndarray] = {}
-
-
-def rectify(x: np.ndarray, out: np.ndarray) -> None:
-    """out = max(x, 0). NumPy's maximum is four times faster with an array of zeros than with the number."""
-    whole = x.size // _ZEROS * _ZEROS
-    if whole == 0 or not (x.flags.c_contiguous and out.flags.c_contiguous and x.dtype is out.dtype):
-        np.maximum(x, 0, out=out)
-        return
-    zeros = _zeros.get(x.dtype)
-    if zeros is None:
-        zeros = _zeros[x.dtype] = np.zeros(_ZEROS, x.dtype)
-    x, out = x.reshape(-1), out.reshape(-1)
-    np.maximum(x[:whole].reshape(-1, _ZEROS), zeros, out=out[:whole].reshape(-1, _ZEROS))
-    np.maximum(x[whole:], zeros[: x.size - whole], out=out[whole:])
-
-
-def relu_grad(g: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """g where y > 0, else 0. Two steps, because NumPy converts bools slowly in the midst of a product."""
-    result, positive = empty(g.shape, g.dtype), empty(g.shape, np.bool_)
-    np.copyto(result, np.greater(y, 0, out=positive))
-    return np.multiply(result, g, out=result)
-
-
 def four_maximum(z: Sequence[np.ndarray] | np.ndarray, marks: np.ndarray, out: np.ndarray,
                  bias: np.ndarray | None = None) -> None:
     """out = max(z[0], …, z[3]) + bias, overwriting z; marks (4, …) bool are for `four_masks`: who won, and

@@ -10,7 +10,7 @@ from .memory import empty, like
 
 
 def sum(x, axes, keepdims=False, *, out=None):
-    dtype = np.int64 if x.dtype == bool else x.dtype   # bools are counted
+    dtype = np.int64 if x.dtype.kind in "biu" else x.dtype   # bools are counted, and small integers would overflow
     return np.sum(x, axis=axes, keepdims=keepdims, dtype=dtype, out=out)
 
 

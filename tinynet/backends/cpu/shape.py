@@ -66,11 +66,11 @@ def getitem_grad(g, index, shape, *, out=None):
     if out is None:
         out = empty(shape, g.dtype)
     out.fill(0)
-    add_at(out, index, g)
+    add_at_inplace(out, index, g)
     return out
 
 
-def add_at(x, index, g):
+def add_at_inplace(x, index, g):
     parts = index if isinstance(index, tuple) else (index,)
     if any(np.asarray(part).dtype.kind in "iu" for part in parts if isinstance(part, np.ndarray | list)):
         np.add.at(x, index, g)   # repeated indices add up

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import threads
+from .elementwise import rectify, relu_grad
 from .memory import empty
 from .pool import (
     SMALL_PRODUCT,
@@ -34,8 +35,6 @@ from .pool import (
     four_masks,
     four_maximum,
     pad,
-    rectify,
-    relu_grad,
     window_slice,
 )
 

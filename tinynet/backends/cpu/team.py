@@ -44,6 +44,12 @@ SPINS = 4000               # reads of a counter before sleeping: some 0.2 ms
 NAP = 0.25                 # seconds between two looks whether the others live
 READY = 10.0               # seconds that a new member may take to say so
 
+_running: set[int] = set()                # the teams that run: a member has one core, so
+_one_thread = contextlib.ExitStack()      # the process has one thread until the last of them has ended
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)
+
 
 class ReplicaError(RuntimeError):
     """A replica died or could not start; or, as the cause of another error, what happened in it, with its traceback."""
@@ -85,7 +91,6 @@ class Team:
         self._stage = self._turn = 0
         self._pids: dict[int, int] = {}
         self._parent = os.getpid()
-        self._alone = contextlib.ExitStack()      # one thread a member, while there are members
         self._batch: mmap | None = None
         self._file = _nameless_file()
 
@@ -99,8 +104,10 @@ class Team:
         self._counters[:] = array("Q", bytes(self._counters.nbytes))
         self._asleep[:] = self._nobody
         threads.stop()
-        self._alone.enter_context(threads.limited(1))
-        self._alone.callback(single_threaded_blas())
+        if not _running:
+            _one_thread.enter_context(threads.limited(1))
+            _one_thread.callback(single_threaded_blas())
+        _running.add(id(self))
         for stream in (sys.stdout, sys.stderr):     # else what waits there would be written twice
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.flush()
@@ -147,7 +154,7 @@ class Team:
 
     def dismiss(self) -> None:
         """End the members. They hold nothing that must be put away, so they are killed, wherever they are."""
-        if os.getpid() != self._parent:              # in a process that someone else forked: not ours to end
+        if os.getpid() != self._parent or id(self) not in _running:     # not this process's to end, or ended
             return
         for pid in self._pids.values():
             with contextlib.suppress(ProcessLookupError):
@@ -156,7 +163,9 @@ class Team:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         self._pids.clear()
-        self._alone.close()
+        _running.discard(id(self))
+        if not _running:
+            _one_thread.close()
 
     # ---- talking -----------------------------------------------------------------------------------------
     def broadcast(self, message: Any = None) -> Any:

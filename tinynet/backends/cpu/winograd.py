@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import threads
+from .elementwise import rectify, relu_grad
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, bands, crop, four_masks, four_maximum, rectify, relu_grad, strided
+from .pool import SMALL_PRODUCT, Pads, bands, crop, four_masks, four_maximum, strided
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes

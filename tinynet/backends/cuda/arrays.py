@@ -66,9 +66,11 @@ class Arrays:
     def owns(self, x: Array) -> bool:
         return not isinstance(x.base, self.launcher.arraytype)
 
-    def may_share_memory(self, x: Array, y: Array) -> bool:
-        (a, b), (c, d) = (_bounds(z) for z in (x, y))
-        return a < d and c < b
+    def bounds(self, x: Array) -> tuple[int, int]:
+        low = high = _address(x)
+        for n, stride in zip(x.shape, x.strides, strict=True):
+            low, high = low + min((n - 1) * stride, 0), high + max((n - 1) * stride, 0)
+        return low, high + x.dtype.itemsize if math.prod(x.shape) else low
 
     # ---- copying ---------------------------------------------------------------------------------------
     def copy(self, x: Array, *, out: Array | None = None) -> Array:
@@ -124,11 +126,3 @@ class Arrays:
 
 def _address(x: Array) -> int:
     return x.data.ptr if hasattr(x.data, "ptr") else x.__array_interface__["data"][0]
-
-
-def _bounds(x: Array) -> tuple[int, int]:
-    """The addresses between which x's elements lie."""
-    low = high = _address(x)
-    for n, stride in zip(x.shape, x.strides, strict=True):
-        low, high = low + min((n - 1) * stride, 0), high + max((n - 1) * stride, 0)
-    return low, high + x.dtype.itemsize if math.prod(x.shape) else low

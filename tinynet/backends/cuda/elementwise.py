@@ -60,7 +60,7 @@ class Elementwise(Arrays):
         return self.multiply(g, self.binary("PowerLog", x, y), out=out)
 
     def where(self, condition: Array, x: Any, y: Any, *, out: Array | None = None) -> Array:
-        dtype, (x, y) = self.operands("where", x, y)
+        dtype, (x, y) = self.operands(x, y)
         shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
         x, y, condition = (self.spread(z, shape) for z in (x, y, self.asarray(condition, BOOL)))
         return self.into(out, shape, dtype, lambda z: self.launch(
@@ -69,13 +69,13 @@ class Elementwise(Arrays):
     # ---- the shapes of launch ---------------------------------------------------------------------------
     def unary(self, op: str, x: Array, a: float = 0, b: float = 0, *, out: Array | None = None) -> Array:
         """Op(x, a, b) for each element."""
-        dtype, (x,) = self.operands(op, x, floating=op not in ("Negative", "Sign", "Relu"))
+        dtype, (x,) = self.operands(x, floating=op not in ("Negative", "Sign", "Relu"))
         x = self.contiguous(x)
         return self.into(out, x.shape, dtype, lambda y: self.launch("unary", x, y, a, b, y.size, Op=op))
 
     def binary(self, op: str, x: Any, y: Any, a: float = 0, *, out: Array | None = None) -> Array:
         """Op(x, y, a) for each element of the broadcast operands, either of which may be a number."""
-        dtype, (x, y) = self.operands(op, x, y, floating=op == "Divide")
+        dtype, (x, y) = self.operands(x, y, floating=op == "Divide")
         shape = np.broadcast_shapes(np.shape(x), np.shape(y))
         arrays = [z for z in (x, y) if isinstance(z, self.launcher.arraytype)]
 
@@ -90,12 +90,12 @@ class Elementwise(Arrays):
 
     def compare(self, op: str, x: Any, y: Any, *, out: Array | None = None) -> Array:
         """Op(x, y) for each element, as bools."""
-        _, (x, y) = self.operands(op, x, y)
+        _, (x, y) = self.operands(x, y)
         shape = np.broadcast_shapes(np.shape(x), np.shape(y))
         x, y = self.spread(x, shape), self.spread(y, shape)
         return self.into(out, shape, BOOL, lambda z: self.launch("compare", *_pair(x), *_pair(y), z, z.size, Op=op))
 
-    def operands(self, op: str, *values: Any, floating: bool = False) -> tuple[np.dtype, list]:
+    def operands(self, *values: Any, floating: bool = False) -> tuple[np.dtype, list]:
         """(the type to compute in, the operands in it); numbers stay numbers and do not promote."""
         dtype = np.result_type(*(getattr(v, "dtype", v) for v in values))
         if floating and dtype.kind != "f":
@@ -121,5 +121,4 @@ class Elementwise(Arrays):
 
 def _pair(x: Any) -> tuple[Any, Any]:
     """(array, number) as the kernels take an operand that may be either."""
-    return (x, 0) if hasattr(x, "dtype") and hasattr(x, "flags") and np.ndim(x) >= 0 and not isinstance(
-        x, np.generic) else (None, x)
+    return (x, 0) if hasattr(x, "dtype") and hasattr(x, "flags") and not isinstance(x, np.generic) else (None, x)

@@ -81,7 +81,7 @@ class Shape(Reduce):
 
         return self.into(out, shape, g.dtype, run)
 
-    def add_at(self, x: Array, index: Any, g: Array) -> None:
+    def add_at_inplace(self, x: Array, index: Any, g: Array) -> None:
         self.add(x, self.getitem_grad(g, index, x.shape), out=x)
 
     def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:

@@ -97,7 +97,7 @@ class SimulatorLauncher(Launcher):
     # ---- kernels ---------------------------------------------------------------------------------
 
     def compile(self, file: str, kernel: sources.Kernel, name: str) -> Callable[..., None]:
-        library, index = self._library(file, kernel, name)
+        library, index = self._library(file, name)
         function = library[f"tinynet_kernel_{index}"]
         function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_char_p], ctypes.c_char_p
         orders = ORDERS if self.check else 1
@@ -125,7 +125,7 @@ class SimulatorLauncher(Launcher):
         data = value.tobytes()
         return data + bytes(-len(data) % 16)
 
-    def _library(self, file: str, kernel: sources.Kernel, name: str) -> tuple[ctypes.CDLL, int]:
+    def _library(self, file: str, name: str) -> tuple[ctypes.CDLL, int]:
         """The library that has `name`, and its number there."""
         declared, batch = self._batch(file)
         if name not in batch:
