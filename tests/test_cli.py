@@ -180,3 +180,48 @@ def test_gradcheck_tells_a_wrong_derivative(capsys, monkeypatch):
     monkeypatch.setattr(cpu, "relu_grad", lambda g, y, out=None: 1.001 * g * (y > 0))
     assert cli.main(["gradcheck", "relu"]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_pictures_of_a_folder_are_read_as_they_were_learnt(tmp_path, monkeypatch, capsys):
+    """Dark on white in training, dark on white in predict; without a folder, dark ink is turned into light."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "white" / name).mkdir(parents=True)
+        for i in range(60):
+            page = 0.9 + 0.1 * rng.random((28, 28), dtype=np.float32)
+            column = 8 if name == "left" else 18
+            page[6:22, column : column + 3] = 0.1 * rng.random((16, 3), dtype=np.float32)
+            np.save(tmp_path / "white" / name / f"{i:02}.npy", page)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--data", "white", "--model", "mlp", "--epochs", "8", "--batch-size", "8", "--workers",
+                     "1"]) == 0
+    capsys.readouterr()
+    assert cli.main(["predict", *(f"white/{name}/{i:02}.npy" for name in ("left", "right") for i in range(10))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(Path(line.split(": ")[0]).parent.name == line.split(": ")[1].split()[0] for line in lines) >= 18
+    (tmp_path / "runs" / "mlp-white-1" / "settings.json").write_text("{")
+    assert cli.main(["predict", "--run", "runs/mlp-white-1", "white/left/00.npy"]) == 0
+    assert "settings.json: cannot be read" in (shown := capsys.readouterr().err) and "going on without it" in shown
+
+
+def test_a_wrong_backend_in_the_environment_is_named(here, monkeypatch, capsys):
+    monkeypatch.setenv("TINYNET_BACKEND", "foo")
+    for arguments in (["evaluate"], ["predict", "x.png"], ["train"]):
+        assert cli.main(arguments) == 2
+        assert "'foo' is unknown. There are: numpy, cupy, simulator" in capsys.readouterr().err
+
+
+def test_ctrl_c_after_the_last_epoch_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    import tinynet.report  # noqa: F401  # the module; tinynet.report is the function in it
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["tinynet.report"], "report", interrupted)
+    assert cli.main(["train", *QUICK, "--epochs", "1"]) == 130
+    assert "go on with: tinynet train --resume runs/mlp-digits-1" in capsys.readouterr().err
+    assert json.loads(Path("runs/mlp-digits-1/settings.json").read_text())["status"] == "interrupted"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--resume"]) == 0

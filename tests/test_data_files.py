@@ -322,3 +322,26 @@ def test_bad_shape(tmp_path, shape):
 def test_cifar_records_of_nothing():
     with pytest.raises(DataError, match="0 bytes"):
         cifar_records(b"")
+
+
+def test_a_camera_notes_which_side_is_up(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    upright = (255 * np.linspace(0, 1, 24).reshape(4, 6)).astype(np.uint8)
+    turned = Image.fromarray(np.rot90(upright))         # 6: turn it by 90° clockwise to see it upright
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "photo.png", exif=exif)
+    np.testing.assert_allclose(read_image(tmp_path / "photo.png")[..., 0], upright / np.float32(255), atol=1e-6)
+
+
+def test_pictures_of_floats_and_folders_with_a_pictures_name(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    page = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+    Image.fromarray(page).save(tmp_path / "page.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "page.tif")[..., 0], page)
+    Image.fromarray(200 * page).save(tmp_path / "bright.tif")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.npy").mkdir()
+    for name, message in (("bright.tif", "floats outside"), ("folder.png", "a folder"), ("folder.npy", "a folder")):
+        with pytest.raises(DataError, match=message):
+            read_image(tmp_path / name)

@@ -249,9 +249,61 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     before = threading.active_count()
     fit(network(), data(200), batch_size=1, epochs=1)
     shown = terminal.getvalue()
-    assert "\r" in shown and "epoch 1/1" in shown and "images/s" in shown and "/200" in shown and "left" in shown
+    assert "\r" in shown and "epoch 1/1" in shown and "images/s" in shown and "100% |" in shown and "left" in shown
     assert shown.splitlines()[-1].startswith("epoch 1/1  loss")
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal of its own")
+def test_eighty_columns_show_loss_and_accuracy():
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(slave, "w") as terminal:
+        display = Display(10, 60_000, stream=terminal)
+        display.start(0, 0)
+        display.bar.mininterval = 0
+        display.began -= 10
+        display.step(30_000, 1.98304, 0.8691)
+        line = os.read(master, 4096).decode().split("\r")[-1]
+        display.close()
+    os.close(master)
+    assert len(line) <= 80 and "loss 1.9830  accuracy 86.91%" in line and "left" in line and "images/s" in line
+
+
+def test_no_standard_output_is_no_mistake(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert len(fit(network(), data(50))) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "csv"])
+def test_bad_places_for_files_are_found_before_the_training(tmp_path, name):
+    model = network()
+    before = model.state_dict()
+    with pytest.raises(IsADirectoryError, match=f"fit: {name}=.* is a folder; name a file in it"):
+        quiet(model, data(), **{name: tmp_path})
+    assert all((before[k] == v).all() for k, v in model.state_dict().items())
+    quiet(model, data(), **{name: tmp_path / "new" / "folder" / "file"})
+    assert (tmp_path / "new" / "folder" / "file").is_file()
+
+
+def test_reports_take_arrays_of_names_bytes_and_refuse_what_is_no_image(tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Dense(2), input_shape=(4, 4, 1))
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype(np.uint8), np.arange(20) % 2
+    measured = report(model, (x, y), classes=np.array(["even", "odd"]))
+    assert measured.classes == ("even", "odd")
+    with pytest.raises(ValueError, match=r"report: wants .* labels \(20, 1\)"):
+        report(model, (x, y[:, None]))
+    if can_plot():
+        plot_mistakes(measured, x, tmp_path / "bytes.png")
+        plot_mistakes(measured, x / np.float32(255), tmp_path / "floats.png")
+        assert (tmp_path / "bytes.png").read_bytes() == (tmp_path / "floats.png").read_bytes()
+        with pytest.raises(ValueError, match=r"plot_mistakes: images must be .* got \(20, 16\)"):
+            plot_mistakes(measured, x.reshape(20, 16), tmp_path / "rows.png")
 
 
 def test_long_epochs_say_something_in_a_log(monkeypatch):

@@ -34,12 +34,11 @@ exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. TINYNET_DEBUG=1 s
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's). Returns the exit status."""
-    parser = _parser()
     for stream in sys.stdout, sys.stderr:       # in a log with another encoding, × may look odd but must not fail
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        arguments = parser.parse_args(argv)
+        arguments = _parser().parse_args(argv)
         return arguments.run(arguments)
     except SystemExit as stop:                  # argparse: --help, or a wrong usage that it has explained
         return stop.code if isinstance(stop.code, int) else 1
@@ -67,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable, text: str, examples: str) -> argparse.ArgumentParser:
-        shown = "\n".join(f"  tinynet {name} {example}" for example in examples.split("\n"))
+        shown = "\n".join(f"  tinynet {name} {example}".rstrip() for example in examples.split("\n"))
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
                                     epilog=f"examples:\n{shown}", formatter_class=plain)
         added.set_defaults(run=run)
@@ -107,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = command("predict", _predict, "say what is to be seen in pictures", "three.png\nscan1.png scan2.npy --run "
                       "runs/mnist_cnn-digits-1")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG and others (with Pillow), or .npy")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG and others (with Pillow), or .npy. Dark ink on white "
+                         "is turned into light on black, but for networks that learnt the pictures of a folder")
     predict.add_argument("--run", dest="trained", metavar="RUN",
                          help="a run's folder, or a checkpoint (default: the newest run)")
     predict.add_argument("--backend", metavar="NAME", help=", ".join(backends.NAMES))
@@ -147,13 +147,13 @@ def _train(arguments: argparse.Namespace) -> int:
         history = fit(model, train, validation=task.validation, epochs=settings["epochs"], lr=settings["lr"],
                       optimizer=settings["optimizer"], workers=_recorded_workers(checkpoint, settings["workers"]),
                       checkpoint=checkpoint, checkpoint_every=500, resume=True, csv=folder / runs.HISTORY)
+        seconds = sum(row["seconds"] for row in history)
+        print(f"trained {len(history)} epoch{'s' * (len(history) != 1)} in {seconds:.1f} s", flush=True)
+        measured = report(model, task.test, classes=task.classes)
+        pictures = _pictures(folder, settings, history, measured, task)
     except KeyboardInterrupt:
         runs.write_settings(folder, settings | {"status": "interrupted"})
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
-    seconds = sum(row["seconds"] for row in history)
-    print(f"trained {len(history)} epochs in {seconds:.1f} s", flush=True)
-    measured = report(model, task.test, classes=task.classes)
-    pictures = _pictures(folder, settings, history, measured, task)
     runs.write_settings(folder, settings | {"status": "finished", "train_seconds": round(seconds, 3),
                                             "test_loss": float(measured.loss.mean()),
                                             "test_accuracy": measured.accuracy})
@@ -253,13 +253,15 @@ def _predict(arguments: argparse.Namespace) -> int:
     from .ops import softmax
 
     _, settings, model = _trained(arguments)
+    # Dark ink on white becomes light on black, as digits are learnt; the pictures of a folder are learnt as they are.
+    invert = None if settings.get("data") in (None, *runs.DATA) else False
     model.eval()
     shape, failed = model.built or (), False
     if len(shape) != 3:
         raise UsageError(f"this network takes inputs of shape {shape}, not images")
     for name in arguments.images:
         try:
-            image = read_image(name, shape)
+            image = read_image(name, shape, invert=invert)
         except (DataError, OSError) as error:
             print(f"tinynet: error: {error}", file=sys.stderr)
             failed = True
@@ -297,7 +299,7 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     lacking = [] if arguments.operations else missing()
     if lacking:
         print(f"without any case: {', '.join(lacking)}")
-    print(f"{len(chosen)} operations, {sum(c.name in chosen for c in CASES)} cases: "
+    print(f"{len(chosen)} operation{'s' * (len(chosen) != 1)}, {sum(c.name in chosen for c in CASES)} cases: "
           f"{f'{len(wrong)} wrong' if wrong else 'all derivatives are right'}")
     return int(bool(wrong or lacking))
 
@@ -310,8 +312,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _trained(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
     """The checkpoint that was asked for, its run's settings, and the model."""
-    if arguments.backend:
-        _use(runs.choose("--backend", arguments.backend, backends.NAMES))
+    if name := arguments.backend or os.environ.get("TINYNET_BACKEND"):
+        _use(runs.choose("--backend" if arguments.backend else "TINYNET_BACKEND", name, backends.NAMES))
     path, settings = runs.find_checkpoint(arguments.trained)
     if not path.is_file():
         raise CheckpointError(f"{path}: is no file")
@@ -334,7 +336,7 @@ def _count(text: str) -> int:
 
 
 def _seed(text: str) -> int:
-    return _number(text, int, lambda n: 0 <= n < 2**62, "a whole number, 0 or more")
+    return _number(text, int, lambda n: 0 <= n < 2**62, "a whole number from 0 to 2**62 - 1")
 
 
 def _rate(text: str) -> float:

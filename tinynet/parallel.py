@@ -121,9 +121,9 @@ class Trainer:
         self._begin(x, y)
         out, loss = self._forward(x, y)
         loss.backward()
-        if self.clip_norm is not None:
-            if have := [p for group in self.optimizer.groups for p in group.params if p.grad is not None]:
-                clip_grad_norm(have, self.clip_norm)
+        have = [p for group in self.optimizer.groups for p in group.params if p.grad is not None]
+        if self.clip_norm is not None and have:
+            clip_grad_norm(have, self.clip_norm)
         self.optimizer.step(loss)
         self.optimizer.zero_grad()
         self._last = out, kept(y)

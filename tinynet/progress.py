@@ -26,9 +26,10 @@ class Display:
     """
 
     def __init__(self, epochs: int, samples: int, *, verbose: bool = True, stream: TextIO | None = None):
-        self.epochs, self.samples, self.verbose = epochs, samples, verbose
-        self.stream = sys.stdout if stream is None else stream
-        self.terminal = verbose and self.stream.isatty()
+        self.epochs, self.samples = epochs, samples
+        self.stream: Any = sys.stdout if stream is None else stream
+        self.verbose = verbose and self.stream is not None       # a process may have no standard output
+        self.terminal = self.verbose and self.stream.isatty()
         self.bar: _Bar | None = None
 
     def start(self, epoch: int, seen: int) -> None:
@@ -37,9 +38,7 @@ class Display:
         self.shown = self.began
         if self.terminal:
             self.bar = _Bar(total=self.samples, initial=seen, desc=self.title, leave=False, dynamic_ncols=True,
-                            unit=" images", file=self.stream, bar_format=(
-                                "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} "
-                                "[{elapsed}, {remaining} left, {rate_fmt}{postfix}]"))
+                            file=self.stream, bar_format="{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}")
 
     def due(self) -> bool:
         """Whether `step` would show something now."""
@@ -52,7 +51,9 @@ class Display:
         """After a step: samples of this epoch so far, and their mean loss and accuracy."""
         if self.bar is not None:
             self.shown = time.monotonic()
-            self.bar.set_postfix_str(metrics({"loss": loss, "accuracy": accuracy}), refresh=False)
+            rate = (seen - self.first) / max(time.monotonic() - self.began, 1e-9)
+            self.bar.set_postfix_str(f"{metrics({'loss': loss, 'accuracy': accuracy})}, {rate:,.0f} images/s",
+                                     refresh=False)
             self.bar.update(seen - self.bar.n)
         elif self.verbose and (spent := time.monotonic() - self.began) - self.last >= PAUSE:
             self.last, rate = spent, (seen - self.first) / spent

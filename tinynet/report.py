@@ -86,7 +86,8 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     count = 0
     for out, y in outputs(model, data, batch_size=batch_size):
         logits = out.numpy()
-        if logits.ndim != 2 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < logits.shape[1]):
+        if logits.ndim != 2 or y.shape != logits.shape[:1] or y.dtype.kind not in "iu" or (
+                y.size and not 0 <= y.min() <= y.max() < logits.shape[1]):
             raise ValueError(f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
                              f"{logits.shape} and labels {y.shape} of dtype {y.dtype}")
         shifted = logits - logits.max(1, keepdims=True)
@@ -97,7 +98,7 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
         probability.append(np.exp(log_p[rows, predictions[-1]]))
         losses.append(-log_p[rows, y])
     truth, guess = np.concatenate(labels), np.concatenate(predictions)
-    names = tuple(map(str, classes or range(count)))
+    names = tuple(map(str, range(count) if classes is None else classes))
     names = names[:count] + tuple(map(str, range(len(names), 1 + max(truth.max(), guess.max()))))
     used = len(names)
     confusion = np.bincount(truth * used + guess, minlength=used * used).reshape(used, used)
@@ -170,6 +171,8 @@ def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> No
 def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5,
                   columns: int = 8) -> None:
     """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"plot_mistakes: images must be (N, H, W, 1 or 3), got {images.shape}")
     worst = measured.worst[: rows * columns]
     rows = max(1, -(-len(worst) // columns))
     long = max(map(len, measured.classes)) > 2              # names in two lines
@@ -181,7 +184,7 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
     for place, i in enumerate(worst):
         axes = figure.add_subplot(rows, columns, place + 1)
-        image = np.clip(images[i], 0, 1)
+        image = np.clip(images[i] / (255 if images.dtype == np.uint8 else 1), 0, 1)
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
         true, seen = measured.classes[measured.labels[i]], measured.classes[measured.predictions[i]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def choose(what: str, name: str, names: Iterable[str]) -> str:
     if name in names:
         return name
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1, 0.5)
-    raise UsageError(f"{what} {name!r} is unknown{f'; did you mean {near[0]!r}?' if near else ';'} "
+    raise UsageError(f"{what} {name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} "
                      f"There are: {', '.join(names)}")
 
 
@@ -206,9 +207,12 @@ def find_checkpoint(given: str | None) -> tuple[Path, dict[str, Any]]:
         path = path / CHECKPOINT
     elif not path.exists():
         raise UsageError(f"{path}: no such run or checkpoint")
+    if not (path.parent / SETTINGS).exists():
+        return path, {}
     try:
         return path, read_settings(path.parent)
-    except UsageError:
+    except UsageError as error:
+        print(f"tinynet: {error}; going on without it", file=sys.stderr)
         return path, {}
 
 

@@ -72,9 +72,10 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
                          ">= 1 or None")
     if checkpoint is None and (resume or checkpoint_every):
         raise ValueError("fit: resume and checkpoint_every need checkpoint=, the file to go on from")
+    checkpoint, csv = _file("checkpoint", checkpoint), _file("csv", csv)
     stopping = _early_stopping(early_stopping, held_out)
     hooks = _hooks(callbacks)
-    if model.built is None:
+    if model.built is None or model.unbuilt():
         model.build(loader.x.shape[1:])
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("fit: there is nothing to train: every parameter is frozen; see model.unfreeze()")
@@ -92,8 +93,7 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
             if step.note:
                 display.line(step.note)
             run = Run(model, chosen, loss, loader, measure, epochs, hooks, stopping, display, schedule, step,
-                      interrupts, None if checkpoint is None else Path(checkpoint),
-                      checkpoint_every, None if csv is None else Path(csv))
+                      interrupts, checkpoint, checkpoint_every, csv)
             if resume:
                 run.resume()
             run.train()
@@ -154,6 +154,16 @@ def _check(name: str, model: Any, extra: tuple) -> None:
         raise TypeError(f"{name}: the model is a {type(model).__name__}, not a Module{hint}")
     if extra:
         raise TypeError(f"{name}: the data are one argument, as in tn.{name}(model, (x, y)); all else is named")
+
+
+def _file(name: str, path: str | os.PathLike[str] | None) -> Path | None:
+    """The path of a file that will be written; its folder is made now, as an epoch later would be too late to fail."""
+    if path is None:
+        return None
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"fit: {name}={os.fspath(path)!r} is a folder; name a file in it")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)
 
 
 def _count(value: Any, least: int) -> bool:

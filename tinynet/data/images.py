@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -51,11 +52,15 @@ def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *,
     return np.ascontiguousarray(1 - image if invert else image, np.float32)
 
 
+def _refuse_no_file(path: PathLike) -> None:
+    if not Path(path).is_file():
+        raise DataError("is a folder" if Path(path).is_dir() else "no such file")
+
+
 def _load_npy(path: PathLike) -> NDArray[np.generic]:
     """The array of a .npy file, never of Python objects; its size is checked before it is read."""
     form = np.lib.format
-    if not Path(path).is_file():
-        raise DataError("no such file")
+    _refuse_no_file(path)
     if os.path.getsize(path) > LIMIT:
         raise DataError(f"has more than {LIMIT:,} bytes")
     try:
@@ -77,11 +82,10 @@ def _load_npy(path: PathLike) -> NDArray[np.generic]:
 
 
 def _load_pillow(path: PathLike) -> NDArray[np.generic]:
-    """The pixels of a picture that Pillow can read: uint8 (H, W) or (H, W, 4), or uint16 (H, W)."""
-    if not Path(path).is_file():
-        raise DataError("no such file")
+    """The pixels of a picture that Pillow can read: uint8 (H, W) or (H, W, 4), uint16 or float32 (H, W)."""
+    _refuse_no_file(path)
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         raise DataError("reading this needs Pillow: pip install pillow (or save it as .npy)") from None
     try:
@@ -92,8 +96,12 @@ def _load_pillow(path: PathLike) -> NDArray[np.generic]:
                 if size > min(PIXELS, max(1 << 16, 2000 * os.path.getsize(path))):
                     raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}, "
                                     f"or than {os.path.getsize(path):,} bytes can hold")
+                with contextlib.suppress(Exception):     # damaged notes are no reason to refuse the pixels
+                    ImageOps.exif_transpose(picture, in_place=True)      # a camera may note which side is up
                 if picture.mode.startswith("I"):     # 16 bits of grey
                     return np.clip(np.asarray(picture), 0, 65535).astype(np.uint16)
+                if picture.mode == "F":
+                    return np.asarray(picture)
                 grey = picture.mode in ("1", "L") and "transparency" not in picture.info
                 return np.asarray(picture.convert("L" if grey else "RGBA"))
     except DataError:

@@ -20,10 +20,12 @@ KINDS = ("images", "conv", "dense", "plain")
 
 
 def _kind(x: np.ndarray, kind: str | None, weights: bool) -> str:
+    if x.dtype.hasobject:
+        raise TypeError("from_torch, to_torch: want one array or tensor, or a state dict; of a model, its state_dict()")
     if kind is None:
         kind = {4: "conv" if weights else "images", 2: "dense"}.get(x.ndim, "plain")
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind={kind!r:.60} is unknown; choose one of {', '.join(KINDS)}")
     if kind != "plain" and x.ndim != (2 if kind == "dense" else 4):
         raise ValueError(f"kind={kind!r} does not fit an array of shape {x.shape}")
     return kind

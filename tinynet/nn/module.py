@@ -66,6 +66,8 @@ class Module:
         if not isinstance(x, Tensor):
             x = _input(x, self)
         y = self._first_call(x, *rest) if self.built is None else self.forward(x, *rest)
+        if y is None:
+            raise TypeError(f"{type(self).__name__}.forward gave None; it must return its output")
         if self.output_shape is None and isinstance(y, Tensor):
             self.output_shape = y.shape[1:]
         for hook in self._hooks:
@@ -90,7 +92,7 @@ class Module:
     def build(self, shape: int | tuple) -> Module:
         """Create all parameters for inputs of `shape` (without the batch axis) and give the module back.
 
-        Again with the same shape: nothing. With another: a ValueError.
+        Again with the same shape: nothing, but for layers that were put in since. With another: a ValueError.
         """
         shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
         if not all(isinstance(n, int | np.integer) and n > 0 for n in shape):
@@ -100,7 +102,10 @@ class Module:
             if self.built != shape:
                 raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, "
                                  f"now {shape}; make a new model for another shape")
-            return self
+            if not self.unbuilt():
+                return self
+            for module in self.modules():       # a layer was put in since
+                module.output_shape = None
         be, modes = backends.current(), {m: m.training for m in self.modules()}
         try:
             self.eval()
@@ -151,9 +156,17 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter), frozen ones too, each once."""
-        if any(m.built is None and type(m).create is not Module.create for m in self.modules()):
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet, as {_INFERRED}")
+        if lacking := self.unbuilt():
+            some = self.built is not None
+            raise RuntimeError((f"{type(self).__name__}: {lacking[0]}" if some else type(self).__name__)
+                               + f" has no parameters yet, as {_INFERRED}"
+                               + "; if that does not help, forward never calls it" * some)
         yield from self._tensors(Parameter)
+
+    def unbuilt(self) -> list[str]:
+        """The layers, as "name, layer", that have yet to see an input before they have parameters."""
+        return [f"{name}, {module!r}," for name, module in self.named_modules()
+                if module.built is None and type(module).create is not Module.create]
 
     def parameters(self) -> list[Parameter]:
         """All parameters, frozen ones too."""
@@ -243,8 +256,8 @@ class Module:
         return self
 
     # ---- showing -------------------------------------------------------------------------------------
-    def summary(self) -> str:
-        """Print, and return, a table of layers with output shapes and parameter counts."""
+    def summary(self) -> None:
+        """Print a table of layers with output shapes and parameter counts."""
         counts = {name: module._own_size() for name, module in self.named_modules()
                   if not any(True for _ in module.children()) or module._own_size()}
         rows = [(name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
@@ -255,10 +268,8 @@ class Module:
                  for row in [head, *rows]]
         total = sum(p.size for p in self.parameters())
         trained = sum(p.size for p in self.parameters() if p.requires_grad)
-        text = "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "-" * len(lines[0]),
-                          f"{total:,} parameters, {trained:,} trainable"])
-        print(text)
-        return text
+        print(lines[0], "-" * len(lines[0]), *lines[1:], "-" * len(lines[0]),
+              f"{total:,} parameters, {trained:,} trainable", sep="\n")
 
     def _own_size(self) -> int:
         """The size of the parameters that are of no module inside."""

@@ -69,6 +69,9 @@ class Sequential(Module):
     def __getitem__(self, i: int) -> Module:
         return self.layers[i]
 
+    def __setitem__(self, i: int, layer: Module) -> None:
+        self.layers[i] = layer
+
     def __iter__(self) -> Any:
         return iter(self.layers)
 
