@@ -106,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = command("predict", _predict, "say what is to be seen in pictures", "three.png\nscan1.png scan2.npy --run "
                       "runs/mnist_cnn-digits-1")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG and others (with Pillow), or .npy. Dark ink on white "
-                         "is turned into light on black, but for networks that learnt the pictures of a folder")
+    predict.add_argument("images", nargs="+", metavar="IMAGE",
+                         help="PNG, JPEG and others (with Pillow), or .npy. Dark ink on white is turned into light on "
+                         "black, but for networks that learnt the pictures of a folder")
     predict.add_argument("--run", dest="trained", metavar="RUN",
                          help="a run's folder, or a checkpoint (default: the newest run)")
     predict.add_argument("--backend", metavar="NAME", help=", ".join(backends.NAMES))
