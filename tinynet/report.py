@@ -138,7 +138,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, titl
         if len(epochs) == 1:
             axes.set_xlim(0.5, 1.5)
         if name == "loss":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(axes.dataLim.y1, 1e-9))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)

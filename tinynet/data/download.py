@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -37,6 +38,8 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30
     part = target.with_name(target.name + ".part")
     failures = []
     for url in urls:
+        if sys.stderr.isatty():       # a server that does not answer takes its time
+            print(f"{target.name}: asking {url}", file=sys.stderr)
         if not re.match(r"https?://[^/]", url):
             raise DataError(f"a mirror's address must start with http:// or https://, got {url!r}")
         for attempt in range(attempts):
