@@ -131,7 +131,7 @@ class Replicas(Trainer):
         try:
             for attributes, name, there in self._buffers:
                 np.copyto(there, attributes[name].data)
-            settings = [(g.options, [(a, b, counts.tolist()) for a, b, counts in g.runs]) for g in self.groups]
+            settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
             self.team.broadcast((bounds, self._hand_over((x, y), bounds[1]), bytes(m.training for m in self.modules),
                                  settings, random.state.seed, random.state.steps, random.state.first))
             loss, failure = self._step(x[:bounds[1]], y[:bounds[1]], bounds)
@@ -154,7 +154,7 @@ class Replicas(Trainer):
                 module.training = bool(flag)
             for group, (options, runs) in zip(self.groups, settings, strict=True):
                 group.options.update(options)
-                group.runs = [(a, b, np.array(counts)) for a, b, counts in runs]
+                group.runs = [(a, b, np.array(lr_step)) for a, b, lr_step in runs]
             for attributes, name, there in self._buffers:
                 np.copyto(attributes[name].data, there)
             x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
@@ -225,17 +225,17 @@ class Replicas(Trainer):
         parts, first = [], 0
         for k, group in enumerate(self.groups):
             group.g = self.team.gradients[k][0]      # where the sums will be
-            for start, stop, counts in group.stretches(have[first:first + len(group.params)]):
-                parts.append((k, group, *self.team.part(start, stop), counts))
+            for start, stop, lr_step in group.stretches(have[first:first + len(group.params)]):
+                parts.append((k, group, *self.team.part(start, stop), lr_step))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
-        for k, group, start, stop, counts in parts:
+        for k, group, start, stop, lr_step in parts:
             for a in range(start, stop, CHUNK) or [start]:      # summed and used while they are in the cache
                 b = min(a + CHUNK, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
-                self.optimizer.apply(group, a, b, counts if b == stop else counts.copy(), loss)
+                self.optimizer.apply(group, a, b, lr_step if b == stop else lr_step.copy(), loss)
 
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""

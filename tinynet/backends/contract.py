@@ -274,22 +274,22 @@ class Backend(Protocol):
         """g under the same mask and scale."""
 
     # ---- optim: in place, over flat vectors ---------------------------------------------------------------
-    # `state` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
+    # `lr_step` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
     # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count first.
-    def sgd_step(self, w: Array, g: Array, velocity: Array | None, state: Array, loss: Array | None,
+    def sgd_step(self, w: Array, g: Array, velocity: Array | None, lr_step: Array, loss: Array | None,
                  momentum: float, nesterov: bool, weight_decay: float) -> None:
         """g += weight_decay w; velocity = momentum · velocity + g (g itself at the first step);
         w -= lr (g + momentum · velocity if nesterov else velocity). Neither w's nor g's owner sees g change."""
 
-    def adam_step(self, w: Array, g: Array, m: Array, v: Array, state: Array, loss: Array | None,
+    def adam_step(self, w: Array, g: Array, m: Array, v: Array, lr_step: Array, loss: Array | None,
                   beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
         """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019)."""
 
-    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, state: Array,
+    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, lr_step: Array,
                      loss: Array | None, alpha: float, eps: float, momentum: float,
                      weight_decay: float) -> None:
         """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum."""
 
-    def adagrad_step(self, w: Array, g: Array, v: Array, state: Array, loss: Array | None,
+    def adagrad_step(self, w: Array, g: Array, v: Array, lr_step: Array, loss: Array | None,
                      eps: float, lr_decay: float, weight_decay: float) -> None:
         """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)"""

@@ -37,9 +37,9 @@ class Group:
         size, dtype = self.starts[-1], first.dtype
         self.w, self.g = self.be.empty((size,), dtype), self.be.full((size,), 0, dtype)
         self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
-        counts = self.be.asarray(np.array([options["lr"], 0.0]))
-        self.runs: list[tuple[int, int, Any]] = [(0, len(params), counts)]
-        self.lr = options["lr"]      # that is in the counts
+        lr_step = self.be.asarray(np.array([options["lr"], 0.0]))
+        self.runs: list[tuple[int, int, Any]] = [(0, len(params), lr_step)]
+        self.lr = options["lr"]      # that is in lr_step
         self.w_tensor = Tensor(self.w, self.be)     # stands for all parameters where changes are noted
         self.adopt(self.w)
         for p in params:
@@ -67,10 +67,10 @@ class Group:
                 p.data = view
 
     def set_lr(self, lr: float) -> None:
-        """Write the learning rate beside the step counts, where the kernels read it."""
+        """Write the learning rate to where the kernels read it, beside the step count."""
         self.lr = self.options["lr"] = float(lr)
-        for _, _, counts in self.runs:
-            self.be.copyto(counts[:1], self.lr)
+        for _, _, lr_step in self.runs:
+            self.be.copyto(lr_step[:1], self.lr)
 
     def views(self, flat: Any) -> list:
         """The parts of a flat vector, in the parameters' shapes."""
@@ -78,7 +78,7 @@ class Group:
                 for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)]
 
     def collect(self) -> list[tuple[int, int, Any]]:
-        """Copy the gradients into `g`; gives (start, stop, counts) of the stretches of elements that have one."""
+        """Copy the gradients into `g`; gives (start, stop, lr_step) of the stretches of elements that have one."""
         return self.stretches(self.gather(self.views(self.g)))
 
     def gather(self, views: list) -> list[bool]:
@@ -94,18 +94,18 @@ class Group:
         return [p.grad is not None for p in self.params]
 
     def stretches(self, have: list[bool]) -> list[tuple[int, int, Any]]:
-        """(start, stop, counts) of the elements whose parameters `have` a gradient, equal counts together."""
+        """(start, stop, lr_step) of the elements whose parameters `have` a gradient, equal step counts together."""
         if not all(have):
             self._split(have)
-        return [(self.starts[a], self.starts[b], counts) for a, b, counts in self.runs if have[a]]
+        return [(self.starts[a], self.starts[b], lr_step) for a, b, lr_step in self.runs if have[a]]
 
     def _split(self, have: list[bool]) -> None:
         """Cut the runs where a parameter with a gradient meets one without."""
         runs = []
-        for a, b, counts in self.runs:
+        for a, b, lr_step in self.runs:
             cuts = [a, *(i for i in range(a + 1, b) if have[i] != have[i - 1]), b]
             for i, j in itertools.pairwise(cuts):
-                runs.append((i, j, counts if i == a else self.be.copy(counts)))
+                runs.append((i, j, lr_step if i == a else self.be.copy(lr_step)))
         self.runs = runs
 
 
@@ -165,8 +165,8 @@ class Optimizer:
         """The names of the flat state vectors that these settings need."""
         return ()
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
-        """Change w, and the vectors in `state`, in place, by one kernel; counts is [lr, steps made]."""
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+        """Change w, and the vectors in `state`, in place, by one kernel; lr_step is [lr, steps made]."""
         raise TypeError(f"{type(self).__name__} has no update(); an optimiser must define it")
 
     # ---- using it --------------------------------------------------------------------------------------
@@ -175,13 +175,13 @@ class Optimizer:
         value = None if loss is None else loss.data
         for group in self.groups:
             group.reclaim()
-            for start, stop, counts in group.collect():
-                self.apply(group, start, stop, counts, value)
+            for start, stop, lr_step in group.collect():
+                self.apply(group, start, stop, lr_step, value)
 
-    def apply(self, group: Group, start: int, stop: int, counts: Any, loss: Any) -> None:
+    def apply(self, group: Group, start: int, stop: int, lr_step: Any, loss: Any) -> None:
         """Run the kernel on elements [start, stop) of a group whose `g` is filled."""
         state = {name: flat[start:stop] for name, flat in group.state.items()}
-        self.update(group.be, group.w[start:stop], group.g[start:stop], state, counts, loss, group.options)
+        self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_step, loss, group.options)
         changed.note(group.w_tensor)
 
     def zero_grad(self) -> None:
@@ -213,7 +213,7 @@ class Optimizer:
             for name, flat in group.state.items():
                 out[f"{i}.{name}"] = np.array(group.be.numpy(flat))
             out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.runs])
-            out[f"{i}.counts"] = np.stack([np.array(group.be.numpy(counts)) for _, _, counts in group.runs])
+            out[f"{i}.counts"] = np.stack([np.array(group.be.numpy(lr_step)) for _, _, lr_step in group.runs])
         return out
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
@@ -236,7 +236,7 @@ class Optimizer:
         for i, group in enumerate(self.groups):
             for name, flat in group.state.items():
                 group.be.copyto(flat, group.be.asarray(np.ascontiguousarray(state[f"{i}.{name}"])))
-            counts = np.asarray(state[f"{i}.counts"], np.float64)
-            group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(counts[k])))
+            lr_step = np.asarray(state[f"{i}.counts"], np.float64)
+            group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(lr_step[k])))
                           for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())]
-            group.lr = group.options["lr"] = float(counts[0, 0])
+            group.lr = group.options["lr"] = float(lr_step[0, 0])

@@ -26,8 +26,8 @@ class SGD(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("velocity",) if options["momentum"] else ()
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
-        be.sgd_step(w, g, state.get("velocity"), counts, loss, options["momentum"], options["nesterov"],
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+        be.sgd_step(w, g, state.get("velocity"), lr_step, loss, options["momentum"], options["nesterov"],
                     options["weight_decay"])
 
 
@@ -52,8 +52,8 @@ class Adam(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("m", "v")
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
-        be.adam_step(w, g, state["m"], state["v"], counts, loss, *options["betas"], options["eps"],
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+        be.adam_step(w, g, state["m"], state["v"], lr_step, loss, *options["betas"], options["eps"],
                      options["weight_decay"], self.decoupled)
 
 
@@ -77,8 +77,8 @@ class RMSprop(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("v", "velocity") if options["momentum"] else ("v",)
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
-        be.rmsprop_step(w, g, state["v"], state.get("velocity"), counts, loss, options["alpha"], options["eps"],
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+        be.rmsprop_step(w, g, state["v"], state.get("velocity"), lr_step, loss, options["alpha"], options["eps"],
                         options["momentum"], options["weight_decay"])
 
 
@@ -92,5 +92,5 @@ class Adagrad(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("v",)
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, counts: Any, loss: Any, options: dict) -> None:
-        be.adagrad_step(w, g, state["v"], counts, loss, options["eps"], options["lr_decay"], options["weight_decay"])
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+        be.adagrad_step(w, g, state["v"], lr_step, loss, options["eps"], options["lr_decay"], options["weight_decay"])

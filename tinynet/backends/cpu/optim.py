@@ -11,12 +11,12 @@ CHUNK = 1 << 15
 FLUSH_EVERY = 64  # steps
 
 
-def _begin(state, loss) -> tuple[float, float] | None:
+def _begin(lr_step, loss) -> tuple[float, float] | None:
     """(learning rate, step count) of this step, or None where the loss voids it."""
     if loss is not None and not np.isfinite(loss):
         return None
-    state[1] += 1
-    return float(state[0]), float(state[1])
+    lr_step[1] += 1
+    return float(lr_step[0]), float(lr_step[1])
 
 
 def _chunks(w, g, *states, weight_decay) -> Iterator[list]:
@@ -40,8 +40,8 @@ def _flush(state: np.ndarray, step: float) -> None:
         state[np.abs(state) < np.finfo(state.dtype).tiny] = 0
 
 
-def sgd_step(w, g, velocity, state, loss, momentum, nesterov, weight_decay):
-    if (begun := _begin(state, loss)) is None:
+def sgd_step(w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay):
+    if (begun := _begin(lr_step, loss)) is None:
         return
     lr, t = begun
     if velocity is not None:
@@ -54,8 +54,8 @@ def sgd_step(w, g, velocity, state, loss, momentum, nesterov, weight_decay):
         w -= lr * d
 
 
-def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decoupled):
-    if (begun := _begin(state, loss)) is None:
+def adam_step(w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoupled):
+    if (begun := _begin(lr_step, loss)) is None:
         return
     lr, t = begun
     root = math.sqrt(1 - beta2**t)      # the bias correction, moved outside: rate·m / (√v + eps·root)
@@ -87,8 +87,8 @@ def adam_step(w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decouple
         x -= s
 
 
-def rmsprop_step(w, g, v, velocity, state, loss, alpha, eps, momentum, weight_decay):
-    if (begun := _begin(state, loss)) is None:
+def rmsprop_step(w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_decay):
+    if (begun := _begin(lr_step, loss)) is None:
         return
     lr, _ = begun
     for w, d, v, velocity in _chunks(w, g, v, velocity, weight_decay=weight_decay):
@@ -102,8 +102,8 @@ def rmsprop_step(w, g, v, velocity, state, loss, alpha, eps, momentum, weight_de
         w -= lr * d
 
 
-def adagrad_step(w, g, v, state, loss, eps, lr_decay, weight_decay):
-    if (begun := _begin(state, loss)) is None:
+def adagrad_step(w, g, v, lr_step, loss, eps, lr_decay, weight_decay):
+    if (begun := _begin(lr_step, loss)) is None:
         return
     lr, t = begun
     for w, d, v in _chunks(w, g, v, weight_decay=weight_decay):

@@ -7,29 +7,29 @@ from .random import Random
 
 
 class Optim(Random):
-    def _advance(self, state: Array, loss: Array | None, w: Array) -> Array | None:
+    def _advance(self, lr_step: Array, loss: Array | None, w: Array) -> Array | None:
         """Count the step unless the loss voids it; gives the loss in w's dtype."""
         loss = None if loss is None else self.asarray(loss, w.dtype)
         T = {"float32": "float", "float64": "double"}[str(w.dtype)]
-        self.launch("advance", state, loss, grid=1, block=1, T=T)
+        self.launch("advance", lr_step, loss, grid=1, block=1, T=T)
         return loss
 
-    def sgd_step(self, w: Array, g: Array, velocity: Array | None, state: Array, loss: Array | None, momentum: float,
+    def sgd_step(self, w: Array, g: Array, velocity: Array | None, lr_step: Array, loss: Array | None, momentum: float,
                  nesterov: bool, weight_decay: float) -> None:
-        loss = self._advance(state, loss, w)
-        self.launch("sgd", w, g, velocity, state, loss, momentum, nesterov, weight_decay, w.size)
+        loss = self._advance(lr_step, loss, w)
+        self.launch("sgd", w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay, w.size)
 
-    def adam_step(self, w: Array, g: Array, m: Array, v: Array, state: Array, loss: Array | None, beta1: float,
+    def adam_step(self, w: Array, g: Array, m: Array, v: Array, lr_step: Array, loss: Array | None, beta1: float,
                   beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
-        loss = self._advance(state, loss, w)
-        self.launch("adam", w, g, m, v, state, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
+        loss = self._advance(lr_step, loss, w)
+        self.launch("adam", w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
 
-    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, state: Array, loss: Array | None,
+    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, lr_step: Array, loss: Array | None,
                      alpha: float, eps: float, momentum: float, weight_decay: float) -> None:
-        loss = self._advance(state, loss, w)
-        self.launch("rmsprop", w, g, v, velocity, state, loss, alpha, eps, momentum, weight_decay, w.size)
+        loss = self._advance(lr_step, loss, w)
+        self.launch("rmsprop", w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_decay, w.size)
 
-    def adagrad_step(self, w: Array, g: Array, v: Array, state: Array, loss: Array | None, eps: float, lr_decay: float,
-                     weight_decay: float) -> None:
-        loss = self._advance(state, loss, w)
-        self.launch("adagrad", w, g, v, state, loss, eps, lr_decay, weight_decay, w.size)
+    def adagrad_step(self, w: Array, g: Array, v: Array, lr_step: Array, loss: Array | None, eps: float,
+                     lr_decay: float, weight_decay: float) -> None:
+        loss = self._advance(lr_step, loss, w)
+        self.launch("adagrad", w, g, v, lr_step, loss, eps, lr_decay, weight_decay, w.size)
