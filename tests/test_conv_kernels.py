@@ -263,8 +263,7 @@ def test_columns_are_kept_of_small_batches_only(n, size, kept):
     x, w = np.ones((n, size, size, 1), np.float32), np.ones((3, 3, 1, 2), np.float32)
     with conv.set_conv_algorithm("taps"):
         _, (_, saved) = conv.conv2d(x, w, None, (1, 1), NO_PADS, (1, 1), 1)
-    assert all(isinstance(held, list) == kept for _, held in saved[-1])
-    assert kept or sum(planes.nbytes for _, planes in saved[-1]) < 1.1 * x.nbytes
+    assert all((columns is not None) == kept for _, columns in saved[-1])
 
 
 @pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps"])

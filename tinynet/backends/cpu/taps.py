@@ -52,7 +52,7 @@ class Layout(NamedTuple):
     output: tuple[int, int]  # after pooling
     images: int  # worked on at one time
     block: int  # pixels in one matrix product
-    keep: bool  # the columns of a small batch, which are not gathered again on the way back; else the planes
+    keep: bool  # the columns of a small batch, which are not gathered again on the way back
 
 
 def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
@@ -154,8 +154,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
         for start in starts:
             part = slice(start, min(start + p.images, n))
             pixels = (part.stop - start) * p.lines * p.width
-            planes = _planes(x[part], p)
-            columns = _matrices(planes, p, pixels, b is not None)
+            columns = _matrices(_planes(x[part], p), p, pixels, b is not None)
             result = empty((pixels, f), x.dtype)
             marks = empty((4, pixels, f), np.bool_) if pool else None
             for first in range(0, pixels, p.block):
@@ -170,7 +169,7 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
                 np.maximum(existing, zeros, out=y[part])
             else:
                 np.copyto(y[part], existing)
-            kept.append((marks, columns if p.keep else planes))
+            kept.append((marks, columns if p.keep else None))
         return kept
 
     kept = list(chain.from_iterable(threads.each(work, threads.shares(range(0, n, p.images)))))
@@ -192,7 +191,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
         z = empty((q * q, p.block, f), x.dtype)
         for start in starts:
-            marks, held = kept[start // p.images]
+            marks, columns = kept[start // p.images]
             part = slice(start, min(start + p.images, n))
             pixels = (part.stop - start) * p.lines * p.width
             spread = empty((pixels, f), x.dtype)  # g where an output exists, 0 elsewhere
@@ -203,8 +202,8 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 np.copyto(image[:, :oh, :ow], relu_grad(g[part], y[part]))
             else:
                 np.copyto(image[:, :oh, :ow], g[part])
-            if wanted:
-                columns = held if p.keep else _matrices(held, p, pixels, has_bias)
+            if wanted and columns is None:
+                columns = _matrices(_planes(x[part], p), p, pixels, has_bias)
             dplanes = np.zeros(_planes_shape(x[part], p), x.dtype) if dx is not None else None
             for first in range(0, pixels, p.block):
                 block = slice(first, min(first + p.block, pixels))
