@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -245,3 +246,23 @@ def test_out_of_memory_gives_the_free_memory_back_first(monkeypatch):
     monkeypatch.setattr(memory._SizeClass, "grow", failing)
     x = filled(2, (500, 500))
     assert (x == 2).all() and calls[0] > 0 and calls[1] == 0
+
+
+@pytest.mark.skipif(memory._malloc_trim is None, reason="not glibc")
+def test_trim_gives_back_what_the_c_library_keeps():
+    """In a process of its own: the heap, whose top is still in use."""
+    code = """
+import numpy as np
+from tinynet.backends.cpu import memory
+
+def anonymous():
+    return sum(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Anonymous:"))
+
+arrays = [np.ones(4000, np.float32) for _ in range(6000)]      # 96 MB
+last = arrays[-1]
+del arrays
+memory.trim()
+print(anonymous() // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60, "megabytes are still held"

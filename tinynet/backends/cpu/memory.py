@@ -23,6 +23,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ IDLE = 1 << 26  # bytes; less may lie idle in any case
 CHECK_EVERY = 256  # leases between two looks at the clock
 
 enabled = True
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class _Ref(weakref.ref):
@@ -134,7 +136,13 @@ def like(x: Any, y: Any = None) -> np.ndarray | None:
 
 
 def trim() -> None:
-    """Gives all free memory back to the system; leased memory stays."""
+    """Gives all free memory back to the system, also what glibc keeps of it; leased memory stays."""
+    _drop()
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def _drop() -> None:
     for kept in list(_classes.values()):
         kept.shrink(len(kept.free))
 
@@ -202,4 +210,4 @@ def _look_at_the_clock() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # a child would otherwise copy every free page that it writes to
-    os.register_at_fork(after_in_child=trim)
+    os.register_at_fork(after_in_child=_drop)
