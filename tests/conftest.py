@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 import tinynet as tn
+from tinynet import autograd
+from tinynet.autograd import op
 
 # The same examples in every run, so that a failure is a change of the code and not of the dice.
 # `HYPOTHESIS_PROFILE=explore python -m pytest` looks further afield.
@@ -30,3 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fresh_seed():
     """Every test starts from the same random state, whatever ran before it."""
     tn.ops.random.seed(0)
+
+
+@pytest.fixture
+def declare():
+    """Declares an operation for one test."""
+    made = []
+
+    def declare(function):
+        made.append(function.__name__)
+        return op(function)
+
+    yield declare
+    for name in made:
+        del autograd.OPS[name]

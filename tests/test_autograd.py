@@ -28,20 +28,6 @@ def leaf(*values: float) -> Tensor:
     return tn.tensor(np.array(values), requires_grad=True)
 
 
-@pytest.fixture
-def declare():
-    """Declares an operation for one test."""
-    made = []
-
-    def declare(function):
-        made.append(function.__name__)
-        return op(function)
-
-    yield declare
-    for name in made:
-        del autograd.OPS[name]
-
-
 # ---- graphs --------------------------------------------------------------------------------------------------
 
 

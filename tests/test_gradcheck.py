@@ -6,25 +6,10 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import autograd, ops
-from tinynet.autograd import op
+from tinynet import ops
 from tinynet.gradcheck import GradientError
 
 X = np.random.default_rng(0).standard_normal((2, 3))
-
-
-@pytest.fixture
-def declare():
-    """Declares an operation for one test."""
-    made = []
-
-    def declare(function):
-        made.append(function.__name__)
-        return op(function)
-
-    yield declare
-    for name in made:
-        del autograd.OPS[name]
 
 
 def test_it_takes_what_users_have():

@@ -134,9 +134,13 @@ class Run:
 
     def train(self) -> None:
         """All epochs that are left."""
-        while self.progress.epoch < self.epochs and not self.progress.stopped:
-            self._epoch()
-            self.save()
+        try:
+            while self.progress.epoch < self.epochs and not self.progress.stopped:
+                self._epoch()
+                self.save()
+        finally:
+            if self.schedule is not None:       # else the rates are the caller's, who may change them as he goes
+                self._scale_rates(1.0)
 
     def finish(self) -> None:
         """The best weights, where they were asked for, and the files."""
@@ -178,9 +182,7 @@ class Run:
     def _step(self, x: np.ndarray, y: np.ndarray) -> None:
         p, draws = self.progress, dict(random.state.steps)
         if self.schedule is not None:
-            factor = self.schedule(p.step)
-            for group, rate in zip(self.optimizer.groups, self.rates, strict=True):
-                group.set_lr(rate * factor)
+            self._scale_rates(self.schedule(p.step))
         y = _like_model(self.model, y)
         loss = self.step(x, y)
         p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
@@ -189,6 +191,11 @@ class Run:
             self._read()
         if self.every and p.step % self.every == 0:
             self.save()
+
+    def _scale_rates(self, factor: float) -> None:
+        """Set the learning rates to those that the run began with, times a factor."""
+        for group, rate in zip(self.optimizer.groups, self.rates, strict=True):
+            group.set_lr(rate * factor)
 
     def _read(self) -> None:
         """Read the losses of the steps since the last time, show them, call the hooks (with them, it is one step).

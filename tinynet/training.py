@@ -80,7 +80,6 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("fit: there is nothing to train: every parameter is frozen; see model.unfreeze()")
     chosen, ours = _optimizer(optimizer, lr, model)
-    rates = [group.options["lr"] for group in chosen.groups]      # that a schedule scales
     modes = {m: m.training for m in model.modules()}
     display = Display(epochs, loader.samples, verbose=verbose)
 
@@ -101,9 +100,6 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         return run.progress.history
     finally:
         display.close()
-        if schedule is not None:
-            for group, rate in zip(chosen.groups, rates, strict=True):
-                group.set_lr(rate)
         for module, mode in modes.items():
             module.training = mode
         if ours:
