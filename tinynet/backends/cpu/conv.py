@@ -57,7 +57,7 @@ from .pool import (
     window_slice,
 )
 
-COLUMNS_BYTES = 4 << 20
+COLUMNS_BYTES = 6 << 20
 KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) are kept for the way back
 
 

@@ -38,7 +38,9 @@ from .pool import (
     window_slice,
 )
 
-COLUMNS_BYTES = 2 << 20
+COLUMNS_BYTES = 3 << 20  # of the columns worked on at one time
+KEPT_BYTES = 8 << 20  # columns up to so large are kept for the way back
+MEMBERS_BYTES = 800 << 10  # of the products for a pool's members at one time: they stay in the cache
 
 
 class Layout(NamedTuple):
@@ -65,8 +67,9 @@ def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
     columns = q * (kh + q - 1) * kw * c * lines * width * x.itemsize
     images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
     pixels = images * lines * width
-    parts = max(1, -(-2 * pixels * (kh * kw * c + 1) * f // SMALL_PRODUCT))  # half: the members then stay in the cache
-    return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts), n * columns <= COLUMNS_BYTES)
+    product, members = pixels * (kh * kw * c + 1) * f, q * q * pixels * f * x.itemsize
+    parts = max(1, -(-product // SMALL_PRODUCT), -(-members // MEMBERS_BYTES))
+    return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts), n * columns <= KEPT_BYTES)
 
 
 def _planes_shape(x: np.ndarray, p: Layout) -> tuple[int, ...]:
