@@ -30,6 +30,7 @@ that is what gradient checks use.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -308,23 +309,26 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
 
 def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:
     """"im2col", "taps" or the Winograd tile to use, from shapes alone."""
-    kh, kw, c, f = w.shape  # c: of one group
-    n = x.shape[0]
     uniform = x.dtype == w.dtype and (b is None or b.dtype == x.dtype) and x.dtype.kind == "f"
-    plain = at.stride == at.dilation == (1, 1) and uniform
-    if uniform and _algorithm != "im2col" and at.groups == f > 1 and c == 1:
+    algorithm = "exact" if _algorithm == "auto" and x.dtype != np.float32 else _algorithm
+    return _fastest(algorithm if uniform else "im2col", x.shape[0], w.shape, at, size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fastest(algorithm: str, n: int, kernel: tuple, at: Geometry, size: Pair) -> Any:
+    kh, kw, c, f = kernel  # c: of one group
+    if algorithm != "im2col" and at.groups == f > 1 and c == 1:
         return "depthwise"
-    if not plain or _algorithm == "im2col":
+    if not at.stride == at.dilation == (1, 1) or algorithm == "im2col":
         return "im2col"
-    if at.groups == 1 and (_algorithm == "taps" or (_algorithm != "winograd" and kw * c < 16)):
+    if at.groups == 1 and (algorithm == "taps" or (algorithm != "winograd" and kw * c < 16)):
         return "taps"
-    exact = _algorithm in ("exact", "taps") or (_algorithm == "auto" and x.dtype != np.float32)
-    if (kh, kw) not in winograd.TILES or exact:
+    if (kh, kw) not in winograd.TILES or algorithm in ("exact", "taps"):
         return "im2col"
     work = n, *size, c * at.groups, f, at.groups
     seconds = {tile: _winograd_seconds(tile, *work) for tile in winograd.TILES[kh, kw]}
     tile = min(seconds, key=lambda tile: seconds[tile])
-    if _algorithm == "auto" and _im2col_seconds(kh * kw, *work) <= seconds[tile]:
+    if algorithm == "auto" and _im2col_seconds(kh * kw, *work) <= seconds[tile]:
         return "im2col"
     return tile
 

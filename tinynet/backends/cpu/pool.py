@@ -41,10 +41,12 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation:
     return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
 
 
-def strided(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-    """A view of x with any shape and strides, only to be read. (NumPy's as_strided takes ten times as long.)"""
+def strided(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """A view of x, from byte `first` on, with any shape and strides, only to be read. (NumPy's as_strided takes ten
+    times as long.)"""
     if x.flags.c_contiguous:
-        return np.ndarray(shape, x.dtype, x, 0, strides)
+        return np.ndarray(shape, x.dtype, x, first, strides)
+    assert first == 0
     return as_strided(x, shape, strides, writeable=False)
 
 

@@ -35,6 +35,7 @@ from .pool import (
     four_masks,
     four_maximum,
     pad,
+    strided,
     window_slice,
 )
 
@@ -99,14 +100,18 @@ def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
 
 def _columns(planes: np.ndarray, p: Layout, pixels: int, parity: int) -> np.ndarray:
     """(1 + (KH + q - 1)·KW·C + 1, pixels): the planes, shifted, between two rows of ones."""
-    (kh, kw), q = p.kernel, p.q
-    rows = empty(((kh + q - 1) * kw * len(planes) + 2, pixels), planes.dtype)
+    (kh, kw), q, c = p.kernel, p.q, len(planes)
+    height = kh + q - 1
+    rows = empty((height * kw * c + 2, pixels), planes.dtype)
     rows[0] = rows[-1] = 1
-    columns = rows[1:-1].reshape(kh + q - 1, kw, len(planes), pixels)
-    for i in range(kh + q - 1):
+    columns = rows[1:-1].reshape(height, kw, c, pixels)
+    sc, si, sj, sp = planes.strides
+    for i in range(q):  # taps of every q-th line come from the same plane, each a line of it further on
         for j in range(kw):
-            shift = i // q * p.width + (parity + j) // q
-            np.copyto(columns[i, j], planes[:, i % q, (parity + j) % q, shift : shift + pixels])
+            shift, plane = divmod(parity + j, q)
+            shape = len(range(i, height, q)), c, pixels
+            shifted = strided(planes, shape, (p.width * sp, sc, sp), i * si + plane * sj + shift * sp)
+            np.copyto(columns[i::q, j], shifted)
     return rows
 
 
@@ -134,12 +139,14 @@ def _matrices(planes: np.ndarray, p: Layout, pixels: int, bias: bool) -> list[np
 
 
 def _with_bias(w: np.ndarray, b: np.ndarray | None, q: int) -> list[np.ndarray]:
-    """The weights as matrices (KH·KW·C + bias, F), one for each member of the pool window."""
-    matrix = np.ascontiguousarray(w).reshape(-1, w.shape[3])
+    """The weights as matrices (KH·KW·C + bias, F), one for each member of the pool window: views of one matrix."""
+    f = w.shape[3]
+    matrix = np.empty((w.size // f + 2, f), w.dtype)
+    matrix[1:-1] = w.reshape(-1, f)
     if b is None:
-        return [matrix] * (q * q)
-    first, last = np.vstack([b, matrix]), np.vstack([matrix, b])
-    return [last if a else first for a in range(q) for _ in range(q)]
+        return [matrix[1:-1]] * (q * q)
+    matrix[0] = matrix[-1] = b
+    return [matrix[1:] if a else matrix[:-1] for a in range(q) for _ in range(q)]
 
 
 def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool,
@@ -149,7 +156,6 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
     (oh, ow), members = p.output, p.q * p.q
     y = empty((n, oh, ow, f), x.dtype)
     weights = _with_bias(w, b, p.q)
-    zeros = np.zeros((ow, f), x.dtype)
 
     def work(starts: range) -> list[tuple]:
         z = empty((members, p.block, f), x.dtype)
@@ -167,11 +173,9 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu:
                     np.matmul(matrix[:, block].T, weight, out=member)
                 if marks is not None:
                     four_maximum(zs, marks[:, block], result[block])
-            existing = result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow]
+            np.copyto(y[part], result.reshape(-1, p.lines, p.width, f)[:, :oh, :ow])
             if relu:
-                np.maximum(existing, zeros, out=y[part])
-            else:
-                np.copyto(y[part], existing)
+                rectify(y[part], y[part])
             kept.append((marks, columns if p.keep else None))
         return kept
 

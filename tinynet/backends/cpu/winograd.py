@@ -269,11 +269,11 @@ def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Plan) -> tupl
                 marks = empty((4, *members[0].shape), np.bool_)
                 tiles = empty(members[0].shape, x.dtype)
                 four_maximum(members, marks, tiles)
-            if p.relu:
-                rectify(tiles, tiles)
             result = y[images, lines.start * r : lines.stop * r]
             for values, place in _matched(tiles.reshape(r, r, count, result.shape[0], tw, f), result, r):
                 np.copyto(place, values)
+            if p.relu:
+                rectify(result, result)
             kept.append((marks, v))
         return kept
 
