@@ -359,8 +359,7 @@ def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None
         pooled = pooled.reshape(m // 2, m // 2, *pooled.shape[1:])
         dy = _planes((m * m, *pooled.shape[2:]), g.dtype)
         for place, mask in zip(_pool_members(dy, m), four_masks(marks), strict=True):
-            np.copyto(place, mask)
-            np.multiply(place, pooled, out=place)
+            np.multiply(pooled, mask, out=place)
     dm = _planes((t * t, *dy.shape[1:]), g.dtype)
     tile.output_grad(dy, dm)
     return dm
