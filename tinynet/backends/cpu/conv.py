@@ -41,6 +41,7 @@ from .elementwise import rectify, relu_grad
 from .matmul import product
 from .memory import empty
 from .pool import (
+    KEPT_BYTES,
     NO_PADS,
     Geometry,
     Pads,
@@ -59,7 +60,7 @@ from .pool import (
 )
 
 COLUMNS_BYTES = 6 << 20
-KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) are kept for the way back
+KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) are kept for the way back, too
 
 
 # ---- im2col and its transpose ---------------------------------------------------------------------------
@@ -173,7 +174,8 @@ def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geom
     marks = empty((4, *y.shape), np.bool_) if pool else None
     matrices = np.ascontiguousarray(_weights_by_group(w, at.groups))
     kept: list[np.ndarray] = []
-    keep = kh * kw * oh * ow <= KEPT_COLUMNS * x.shape[1] * x.shape[2]
+    times = kh * kw * oh * ow / max(x.shape[1] * x.shape[2], 1)
+    keep = times <= KEPT_COLUMNS or times * x.nbytes <= KEPT_BYTES
     for images, lines in _parts(x, (kh, kw), (oh, ow), pool):
         columns = _columns(x[images], (kh, kw), lines, at)
         if keep:

@@ -20,6 +20,7 @@ Pads = tuple[Pair, Pair]
 Slices = tuple[slice, slice]
 NO_PADS: Pads = ((0, 0), (0, 0))
 PART_BYTES = 1 << 19  # of the images, what max_pool2d works on at one time: it stays in the cache
+KEPT_BYTES = 10 << 20  # a convolution's columns up to so large are kept for the way back
 SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
 
 

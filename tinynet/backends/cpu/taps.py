@@ -27,6 +27,7 @@ from . import threads
 from .elementwise import rectify, relu_grad
 from .memory import empty
 from .pool import (
+    KEPT_BYTES,
     SMALL_PRODUCT,
     Geometry,
     Pads,
@@ -40,7 +41,6 @@ from .pool import (
 )
 
 COLUMNS_BYTES = 3 << 20  # of the columns worked on at one time
-KEPT_BYTES = 8 << 20  # columns up to so large are kept for the way back
 MEMBERS_BYTES = 800 << 10  # of the products for a pool's members at one time: they stay in the cache
 
 
