@@ -26,7 +26,7 @@ from .optim.optimizer import Optimizer
 from .parallel import Loss, Trainer, correct_of, kept
 from .tensor import Tensor
 
-CHUNK = 1 << 16      # elements of the flat vectors that are summed and updated at a time
+CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
 
 
 class Replicas(Trainer):

@@ -34,9 +34,7 @@ def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
         if m >= LONG * max(k, n):
             return product(x, y, out)
         if m <= THIN and n >= LONG * max(m, k):
-            turned = product(y.T, np.ascontiguousarray(x.T), empty((n, m), x.dtype))
-            np.copyto(out, turned.T)
-            return out
+            return _turned(x, y, out)
         if m <= THIN and k >= LONG * max(m, n):
             return _sum_of_products(x, y, out)
     return np.matmul(x, y, out=out)
@@ -51,6 +49,16 @@ def product(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
         np.matmul(x[:whole].reshape(count, rows, -1), y, out=out[:whole].reshape(count, rows, -1))
     if whole < len(x):
         np.matmul(x[whole:], y, out=out[whole:])
+    return out
+
+
+def _turned(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The same, likewise, as yᵀ @ xᵀ, by parts of N that are turned back while they are in the cache."""
+    columns = np.ascontiguousarray(x.T)
+    part = SMALL_PRODUCT // columns.size
+    for first in range(0, y.shape[1], part):
+        block = slice(first, first + part)
+        np.copyto(out[:, block], np.matmul(y.T[block], columns).T)
     return out
 
 

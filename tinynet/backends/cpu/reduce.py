@@ -11,14 +11,14 @@ from .memory import empty, like
 
 def sum(x, axes, keepdims=False, *, out=None):
     dtype = np.int64 if x.dtype.kind in "biu" else x.dtype   # bools are counted, and small integers would overflow
-    return np.sum(x, axis=axes, keepdims=keepdims, dtype=dtype, out=out)
+    return np.add.reduce(x, axes, dtype, out=out, keepdims=keepdims)     # np.sum takes twice as long to come to this
 
 
 def sum_to(x, shape, *, out=None):
     extra = x.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1)
-    total = np.sum(x, axis=axes, keepdims=True, dtype=x.dtype).reshape(shape)
+    total = np.add.reduce(x, axes, x.dtype, keepdims=True).reshape(shape)
     return total if out is None else _into(out, total)
 
 
