@@ -46,6 +46,7 @@ class Replicas(Trainer):
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
         try:
+            memory.trim()      # what steps without replicas left
             self._share()
             memory.trim()      # what held parameters and state until now
             self._fork()

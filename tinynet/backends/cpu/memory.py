@@ -16,20 +16,14 @@ Memory is kept in size classes, eight to an octave, so that arrays of nearly the
 smaller batch) share it; at most an eighth of a block lies idle. What was not needed for `KEEP_SECONDS`
 goes back to the system at the next request, and half of what is idle does when most of the pool is: batches
 of ever other sizes would fill it with blocks that fit none of the next ones.
-
-Blocks of up to 4 MB are cut from slabs, for which NumPy asks the system for huge pages: a product that reads from
-dozens of planes at a time then finds all of them in the processor's table of pages (3 to 4% of a step). A block that
-goes back leaves a hole without pages; a slab goes when its last block does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-import mmap
 import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -43,11 +37,9 @@ ALIGN = 64  # bytes: a cache line, and the widest vector register
 KEEP_SECONDS = 10.0
 IDLE = 1 << 26  # bytes; less may lie idle in any case
 CHECK_EVERY = 256  # leases between two looks at the clock
-SLAB = 1 << 25  # bytes
 
 enabled = True
-_LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-_DONTNEED = 4  # <linux/mman.h>
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class _Ref(weakref.ref):
@@ -73,19 +65,10 @@ class _SizeClass:
         self.place: Any = (ctypes.c_char * size).from_address
 
     def grow(self) -> int:
-        """The aligned address of a new block: part of a slab, or memory of its own if it is large."""
-        global _slab, _used
-        room = self.size + ALIGN
-        with _lock:
-            if room > SLAB // 8:
-                memory, first = np.empty(room, np.uint8), 0
-            else:
-                if _used + room > _slab.size:
-                    _slab, _used = np.empty(SLAB, np.uint8), 0
-                memory, first = _slab, _used
-                _used += room
-        address = -(-(memory.ctypes.data + first) // ALIGN) * ALIGN
-        self.blocks[address] = memory
+        """The aligned address of a new block."""
+        block = np.empty(self.size + ALIGN, np.uint8)  # NumPy asks for huge pages where they pay
+        address = -(-block.ctypes.data // ALIGN) * ALIGN
+        self.blocks[address] = block
         return address
 
     def shrink(self, count: int) -> None:
@@ -97,15 +80,11 @@ class _SizeClass:
                 break
             address = getattr(ref, "address", 0)
             self.refs.pop(address, None)
-            if (memory := self.blocks.pop(address, None)) is not None and memory.size == SLAB:
-                _give_back(address, self.size)      # the slab itself goes with the last of its blocks
+            self.blocks.pop(address, None)
         self.lowest = len(self.free)
 
 
 _classes: dict[int, _SizeClass] = {}
-_slab = np.empty(0, np.uint8)  # of which `_used` bytes are cut into blocks
-_used = 0
-_lock = threading.Lock()
 _leases = 0
 _misses = 0
 _most = 0  # bytes
@@ -159,15 +138,8 @@ def like(x: Any, y: Any = None) -> np.ndarray | None:
 def trim() -> None:
     """Gives all free memory back to the system, also what glibc keeps of it; leased memory stays."""
     _drop()
-    if hasattr(_LIBC, "malloc_trim"):
-        _LIBC.malloc_trim(0)
-
-
-def _give_back(address: int, size: int) -> None:
-    """Let the system have the pages that lie wholly within a part of a slab."""
-    first, last = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE, (address + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if _LIBC is not None and last > first:
-        _LIBC.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _DONTNEED)
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _drop() -> None:
@@ -237,11 +209,5 @@ def _look_at_the_clock() -> None:
             kept.shrink(kept.lowest)
 
 
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have held it
-    _drop()  # the child would otherwise copy every free page that it writes to
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # a child would otherwise copy every free page that it writes to
+    os.register_at_fork(after_in_child=_drop)
