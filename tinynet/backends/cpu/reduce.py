@@ -18,7 +18,7 @@ def sum_to(x, shape, *, out=None):
     extra = x.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1)
-    total = np.add.reduce(x, axes, x.dtype, keepdims=True).reshape(shape)
+    total = np.asarray(np.add.reduce(x, axes, x.dtype)).reshape(shape)      # the sum of all would be a NumPy scalar
     return total if out is None else _into(out, total)
 
 
