@@ -318,7 +318,8 @@ def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, si
 
 @functools.lru_cache(maxsize=1024)
 def _fastest(algorithm: str, n: int, kernel: tuple, at: Geometry, size: Pair) -> Any:
-    kh, kw, c, f = kernel  # c: of one group
+    """`_choose` for n images and a kernel of shape (KH, KW, C / groups, F); worked out once for each layer."""
+    kh, kw, c, f = kernel
     if algorithm != "im2col" and at.groups == f > 1 and c == 1:
         return "depthwise"
     if not at.stride == at.dilation == (1, 1) or algorithm == "im2col":

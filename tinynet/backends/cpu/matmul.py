@@ -55,7 +55,7 @@ def product(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
 def _turned(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
     """The same, likewise, as yᵀ @ xᵀ, by parts of N that are turned back while they are in the cache."""
     columns = np.ascontiguousarray(x.T)
-    part = SMALL_PRODUCT // columns.size
+    part = max(1, SMALL_PRODUCT // columns.size)
     for first in range(0, y.shape[1], part):
         block = slice(first, first + part)
         np.copyto(out[:, block], np.matmul(y.T[block], columns).T)
