@@ -6,6 +6,7 @@ import gc
 import itertools
 import sys
 import threading
+import time
 import traceback
 
 import numpy as np
@@ -85,6 +86,27 @@ def test_leaving_midway_stops_the_thread():
         assert not threads()
     for _ in Loader(x, x, batch_size=1):
         break
+    assert not threads()
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 3])
+def test_so_many_batches_are_prepared_ahead_and_no_more(prefetch):
+    prepared = []
+
+    def count(x, rng):
+        prepared.append(int(x[0]))
+        return x
+
+    x = np.arange(12)
+    loop = iter(Loader(x, x, batch_size=1, shuffle=False, augment=count, prefetch=prefetch))
+    for number in range(5):
+        assert next(loop)[0].tolist() == [number]
+        end = time.monotonic() + 10
+        while len(prepared) < number + 1 + prefetch and time.monotonic() < end:
+            time.sleep(0.001)
+        time.sleep(0.02)      # time for one too many
+        assert prepared == list(range(number + 1 + prefetch))
+    loop.close()
     assert not threads()
 
 

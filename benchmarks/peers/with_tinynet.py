@@ -76,8 +76,9 @@ class Contender:
             self.trainer = parallel.trainer(self.model, self.optimizer, tn.ops.softmax_cross_entropy, workers="auto")
             self.note = self.trainer.note   # why there is only one process, where there is
         if mode == "fit":
-            self.loader = Loader(*(np.concatenate(parts) for parts in zip(*data, strict=True)),
-                                 batch_size=network.batch, shuffle=False)
+            whole = [np.concatenate(parts) for parts in zip(*data, strict=True)]
+            self.loader = Loader(*whole, batch_size=network.batch, shuffle=False)
+            self.data = list(zip(*(np.split(a, len(data)) for a in whole), strict=True))     # views
             self.turn = self._fit
 
     def step(self, i: int):

@@ -27,7 +27,8 @@ class Loader:
 
     `augment(x_batch, rng)` returns a changed batch; its `rng` depends on (seed, epoch, number of the batch)
     only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the number of batches that a
-    thread prepares ahead; with 0 there is no thread. Batches are the caller's own arrays.
+    thread prepares ahead, and that take memory beside the one in use; with 0 there is no thread. Batches are
+    the caller's own arrays.
 
     Raises DataError where x and y differ in length or there is nothing to go through, ValueError for a bad
     setting. An exception in the thread is raised in the loop that reads it.
@@ -101,9 +102,9 @@ class Loader:
 
 def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     """The same batches, prepared up to `depth` ahead in a thread that ends with this iterator."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
-    thread = threading.Thread(target=_fill, args=(batches, ready, stop), name="tinynet-loader", daemon=True)
+    ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+    room, stop = threading.Semaphore(depth), threading.Event()
+    thread = threading.Thread(target=_fill, args=(batches, ready, room, stop), name="tinynet-loader", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not None:
@@ -112,24 +113,26 @@ def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
                     raise item
                 finally:
                     del item                # else: exception -> traceback -> this frame -> exception
+            room.release()
             yield item
     finally:
         stop.set()
-        while not ready.empty():            # a put that waits goes through; the thread then sees `stop`
-            ready.get()
+        room.release()
         thread.join()
 
 
-def _fill(batches: Iterator[Batch], ready: queue.Queue[Any], stop: threading.Event) -> None:
-    """Put batches until they end or `stop` is set; then None, or the exception that ended them."""
+def _fill(batches: Iterator[Batch], ready: queue.SimpleQueue[Any], room: threading.Semaphore,
+          stop: threading.Event) -> None:
+    """Put a batch whenever there is room, until they end or `stop` is set; then None, or the exception that ended
+    them."""
     last: BaseException | None = None
     try:
-        for batch in batches:
+        while room.acquire() and not stop.is_set():
+            batch = next(batches, None)
+            if batch is None:
+                break
             ready.put(batch)
-            if stop.is_set():
-                return
     except BaseException as error:
         last = error
-    if not stop.is_set():
-        ready.put(last)
+    ready.put(last)
     del last
