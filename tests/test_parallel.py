@@ -11,6 +11,7 @@ import tinynet as tn
 from tests.replica_runs import SIZES, adam, assert_same_run, batches, double, small_net, train, trainer
 from tinynet import nn, optim, parallel, replicas
 from tinynet.backends.cpu import conv
+from tinynet.ops import random
 from tinynet.optim import optimizer as optimizer_module
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
@@ -62,6 +63,51 @@ def test_dropout_masks_do_not_depend_on_the_number_of_workers():
 @pytest.mark.parametrize("sizes", [(1,), (2, 1, 3)])
 def test_batches_smaller_than_the_replicas_work_from_the_start(sizes):
     assert_same_run(train(1, count=4, sizes=sizes), train(3, count=4, sizes=sizes))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_replicas_share_an_evaluation_and_change_nothing(workers):
+    tn.seed(2)
+    model = double(nn.Sequential(nn.Dropout(0.5), nn.Dense(6), nn.Dropout(0.5), nn.Dense(3), input_shape=(4,)))
+    x, y = np.random.default_rng(3).standard_normal((11, 4)), np.arange(11) % 3
+    opt = adam(model.parameters())
+    with parallel.trainer(model, opt, workers=workers) as step:
+        for size in (11, 5, 1):
+            loss = step(x, y).item()
+            before, drawn, correct = model.state_dict(), dict(random.state.steps), step.correct
+            model.layers[0].eval()       # a layer in a mode of its own stays in it
+            measured = step.evaluate(x[:size], y[:size])
+            assert [m.training for m in model.layers] == [False, True, True, True]
+            model.train()
+            assert (step.correct, random.state.steps) == (correct, drawn)
+            for name, value in model.state_dict().items():
+                assert value.tobytes() == before[name].tobytes()
+            expected = tn.evaluate(model, (x[:size], y[:size]))
+            np.testing.assert_allclose(measured, (expected["loss"], round(expected["accuracy"] * size)), rtol=1e-12)
+            assert loss != measured[0]
+    with parallel.trainer(model, opt, tn.ops.mse, workers=workers) as step:
+        targets = np.random.default_rng(4).standard_normal((11, 3))      # no class numbers
+        expected = tn.evaluate(model, (x, targets), loss=tn.ops.mse)
+        assert expected["accuracy"] is step.evaluate(x, targets)[1] is None
+        np.testing.assert_allclose(step.evaluate(x, targets)[0], expected["loss"], rtol=1e-12)
+    with pytest.raises(RuntimeError, match="this one is closed"):
+        step.evaluate(x, y)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fit_has_the_replicas_measure_the_validation(workers, monkeypatch):
+    x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2
+    shapes = []
+
+    def loss(out, labels):
+        shapes.append((len(out), out.requires_grad))
+        return tn.ops.softmax_cross_entropy(out, labels)
+
+    model = nn.Sequential(nn.Dense(2), input_shape=(4,))
+    row, = tn.fit(model, (x, y), validation=(x[:6], y[:6]), loss=loss, workers=workers, batch_size=10, verbose=False)
+    assert shapes == [(10 // workers, True), (6 // workers, False)]
+    expected = tn.evaluate(model, (x[:6], y[:6]))
+    np.testing.assert_allclose((row["val_loss"], row["val_accuracy"]), (expected["loss"], expected["accuracy"]), 1e-6)
 
 
 def test_two_runs_are_equal_to_the_bit():

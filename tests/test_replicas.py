@@ -58,6 +58,9 @@ def test_an_exception_in_a_replica_is_raised_here_with_its_own_traceback(kind):
         with pytest.raises(kind) as caught:      # replica 0's own share: its own exception, with its frames
             step(x, np.array([2, 0, 0, 0, 0, 2]))
         assert caught.traceback[-1].name == "loss_that_fails_on_a_two"
+        with pytest.raises(ValueError if kind is ValueError else ReplicaError) as caught:
+            step.evaluate(x, np.array([0, 0, 0, 0, 0, 2]))
+        assert "loss_that_fails_on_a_two" in str(caught.value.__cause__ if kind is ValueError else caught.value)
         assert all((before[k] == v).all() for k, v in model.state_dict().items())
         assert all(p.grad is None for p in model.parameters())
         assert np.isfinite(step(x, np.zeros(6, int)).item())

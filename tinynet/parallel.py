@@ -12,14 +12,16 @@ and the optimiser's work is divided too.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from . import backends
+from .autograd import no_grad
 from .backends.cpu.team import ReplicaError
 from .backends.cpu.threads import usable_cores
 from .nn import Module, Parameter
@@ -33,7 +35,8 @@ Loss = Callable[[Any, Any], Tensor]
 
 def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entropy, *, workers: int | str = "auto",
             clip_norm: float | None = None) -> Trainer:
-    """A callable that makes one training step: `step(x, y) -> loss`. Also a context manager; `close()` ends it.
+    """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
+    context manager; `close()` ends it.
 
     Results do not depend on `workers` but for the order of summation, and are the same in every run with the same
     number. Dropout is the same for any number. What looks at a whole batch sees a replica's share of it (batch
@@ -129,6 +132,12 @@ class Trainer:
         self._last = out, kept(y)
         return loss.detach()
 
+    def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
+        """(the mean loss of a batch, how many of its samples the model has right), dropout off; it changes nothing. The
+        second is None where labels are not class numbers."""
+        self._check(x, y)
+        return measured(self.model, self.loss, x, y)
+
     @property
     def correct(self) -> int | None:
         """How many samples of the last batch the model (as it was before the step) had right; None where labels
@@ -158,11 +167,14 @@ class Trainer:
         facts = ["closed"] * self.closed + [self.note or f"{self.workers} worker{'s' * (self.workers > 1)}"]
         return f"<tinynet trainer: {', '.join(facts)}>"
 
-    def _begin(self, x: Any, y: Any) -> None:
+    def _check(self, x: Any, y: Any) -> None:
         if self.closed:
             raise RuntimeError("trainer: this one is closed; make another with tn.parallel.trainer(...)")
         if not len(x) or len(x) != len(y):
             raise ValueError(f"trainer: x has {len(x)} samples and y {len(y)}; they must be as many, one at least")
+
+    def _begin(self, x: Any, y: Any) -> None:
+        self._check(x, y)
         self._last, self._others_correct = None, 0
 
     def _forward(self, x: Any, y: Any) -> tuple[Any, Tensor]:
@@ -174,6 +186,26 @@ class Trainer:
         if loss.shape != ():
             raise ValueError(f"trainer: the loss has shape {loss.shape}; it must be one value, the mean of all samples")
         return out, loss
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within this context the model is in eval mode and nothing is recorded; the modes are then what they were."""
+    modes = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def measured(model: Module, loss: Loss, x: Any, y: Any) -> tuple[float, int | None]:
+    """(the mean loss of a batch, how many samples are right or None), in eval mode."""
+    with evaluating(model):
+        out = model(x)
+        return loss(out, y).item(), correct_of(out, y)
 
 
 def kept(y: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
+from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from .nn.fusion import fusing
 from .nn.module import Parameter
 from .ops import random
 from .optim.optimizer import Optimizer
-from .parallel import Loss, Trainer, correct_of, kept
+from .parallel import Loss, Trainer, correct_of, evaluating, kept, measured
 from .tensor import Tensor
 
 CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
@@ -42,7 +43,7 @@ class Replicas(Trainer):
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
-        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=2 + len(self.params))
+        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=3 + len(self.params))
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
         try:
@@ -124,18 +125,28 @@ class Replicas(Trainer):
 
     # ---- one step ------------------------------------------------------------------------------------------
     def __call__(self, x: Any, y: Any) -> Tensor:
+        self._begin(x, y)
+        return self._all("_step", x, y)
+
+    def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
+        self._check(x, y)
+        with evaluating(self.model):
+            return self._all("_evaluate", x, y)
+
+    def _all(self, work: str, x: Any, y: Any) -> Any:
+        """Have all replicas run a method on their shares of a batch; gives what this one's gave."""
         if os.getpid() != self._process:
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
-        self._begin(x, y)
         self._up_to_date()
         bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
         try:
             for attributes, name, there in self._buffers:
                 np.copyto(there, attributes[name].data)
             settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
-            self.team.broadcast((bounds, self._hand_over((x, y), bounds[1]), bytes(m.training for m in self.modules),
-                                 settings, random.state.seed, random.state.steps, random.state.first))
-            loss, failure = self._step(x[:bounds[1]], y[:bounds[1]], bounds)
+            self.team.broadcast((work, bounds, self._hand_over((x, y), bounds[1]),
+                                 bytes(m.training for m in self.modules), settings,
+                                 random.state.seed, random.state.steps, random.state.first))
+            result, failure = getattr(self, work)(x[:bounds[1]], y[:bounds[1]], bounds)
         except BaseException:
             self.team.dismiss()
             raise
@@ -143,14 +154,14 @@ class Replicas(Trainer):
             self._look()      # a module that notes something in each forward is not another one for it
         if failure is not None:
             raise failure
-        return loss
+        return result
 
     def _replica(self) -> None:
-        """The life of replicas 1, 2, …: the same steps."""
+        """The life of replicas 1, 2, …: the same work."""
         rank = self.team.rank
         while True:
-            bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
-            random.state.seed, random.state.steps, random.state.first = seed, steps, first
+            work, bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
+            random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
             for module, flag in zip(self.modules, training, strict=True):
                 module.training = bool(flag)
             for group, (options, runs) in zip(self.groups, settings, strict=True):
@@ -159,7 +170,24 @@ class Replicas(Trainer):
             for attributes, name, there in self._buffers:
                 np.copyto(attributes[name].data, there)
             x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
-            self._step(x, y, bounds)
+            getattr(self, work)(x, y, bounds)
+
+    def _evaluate(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
+        """This replica's part of `evaluate`: the mean loss over the whole batch and how many are right, or what went
+        wrong somewhere."""
+        loss, failure = 0.0, None
+        right: int | None = 0
+        try:
+            if len(x):
+                loss, right = measured(self.model, self.loss, x, y)
+        except Exception as error:
+            failure = error
+            self.team.report(error)
+        self.team.put(failure is not None, loss * len(x), right or 0)
+        failed, losses, rights = zip(*self.team.get(3), strict=True)
+        if any(failed):
+            return None, self._failure(failure, failed, bounds)
+        return (sum(losses) / bounds[-1], None if right is None else int(sum(rights))), None
 
     def _step(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
         """This replica's part of a step: forward and backward on its share of the batch, and the update of its part
@@ -169,7 +197,6 @@ class Replicas(Trainer):
         members = [r for r, size in enumerate(sizes) if size]
         out, loss, failure = None, None, None
         value, have = 0.0, [False] * len(self.params)
-        random.state.first += bounds[rank]
         try:
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
@@ -181,7 +208,6 @@ class Replicas(Trainer):
             failure = error
             team.report(error)
         finally:
-            random.state.first -= bounds[rank]
             self.optimizer.zero_grad()
             for node in self._nodes:
                 if node is not None:
@@ -189,9 +215,9 @@ class Replicas(Trainer):
         team.put(failure is not None, value, *have)
         correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
         rows = team.get(2 + len(self.params))
-        if any(failed for failed, *_ in rows):
-            reported = self._failure([failed for failed, *_ in rows], bounds)
-            return None, failure or reported
+        failed = [row[0] for row in rows]
+        if any(failed):
+            return None, self._failure(failure, failed, bounds)
         total = sum(value for _, value, *_ in rows)
         self._update(members, total, [any(flags) for flags in zip(*(rows[r][2:] for r in members), strict=True)])
         team.put(correct)
@@ -247,15 +273,15 @@ class Replicas(Trainer):
             for part in sums:
                 part *= scale
 
-    def _failure(self, failed: list[float], bounds: list[int]) -> Exception | None:
-        """The exception of the first replica that failed, with its traceback as the cause."""
+    def _failure(self, own: Exception | None, failed: Sequence[float], bounds: list[int]) -> Exception | None:
+        """This replica's own exception, or the first of those that failed, with its traceback as the cause."""
         if self.team.rank:
-            return None
+            return own
         rank = failed.index(1)
         error, text = [self.team.reported(r) for r in range(self.workers)][rank]
         cause = ReplicaError(f"in replica {rank}, samples {bounds[rank]} to {bounds[rank + 1] - 1}:\n{text}")
-        if error is None:
-            return cause
+        if own is not None or error is None:
+            return own or cause
         error.__cause__ = cause
         return error
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from . import optim, parallel
-from .autograd import no_grad
 from .data import Loader
 from .diagnose import NonFiniteError
 from .loop import STOP, EarlyStopping, Interrupts, Run
@@ -39,7 +38,7 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     Args:
         train: arrays (x, y), x (N, …), y (N,) class numbers or what `loss` takes; or a Loader, which brings its own
             batch size and seed.
-        validation: (x, y) or a Loader, measured after each epoch.
+        validation: (x, y) or a Loader, measured after each epoch (by all workers).
         optimizer: "adam", "sgd", "adamw", "rmsprop", "adagrad", a function of the parameters, or an Optimizer.
         lr: the learning rate; by default the optimiser's own.
         loss: function (outputs, y) -> 0-d Tensor, the mean over the batch.
@@ -83,14 +82,14 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     modes = {m: m.training for m in model.modules()}
     display = Display(epochs, loader.samples, verbose=verbose)
 
-    def measure() -> dict[str, Any]:
-        return {} if held_out is None else evaluate(model, held_out, loss=loss)
-
     try:
         with Interrupts() as interrupts, parallel.trainer(model, chosen, loss, workers=workers,
                                                           clip_norm=clip_norm) as step:
             if step.note:
                 display.line(step.note)
+            def measure() -> dict[str, Any]:
+                return {} if held_out is None else _totals(held_out, step.evaluate)
+
             run = Run(model, chosen, loss, loader, measure, epochs, hooks, stopping, display, schedule, step,
                       interrupts, checkpoint, checkpoint_every, csv)
             if resume:
@@ -115,29 +114,30 @@ def evaluate(model: Module, data: Any, *extra: Any, batch_size: int = 256, loss:
     Returns: {"loss": float, "accuracy": float}; accuracy is None where y holds no class numbers.
     """
     _check("evaluate", model, extra)
+    loader = _loader("evaluate: data", data, batch_size, None)
+    return _totals(loader, lambda x, y: parallel.measured(model, loss, x, y))
+
+
+def _totals(loader: Loader, measure: Callable) -> dict[str, Any]:
+    """`evaluate`'s result, from measure(x, y) -> (mean loss, number right or None) of each batch."""
     total, seen, right = 0.0, 0, []
-    for out, y in outputs(model, data, batch_size=batch_size):
-        with no_grad():
-            total += loss(out, y).item() * len(y)
-        seen += len(y)
-        right.append(parallel.correct_of(out, y))
+    with contextlib.closing(loader.iterate(0)) as batches:    # type: ignore[type-var]
+        for x, y in batches:
+            loss, count = measure(x, y)
+            total += loss * len(y)
+            seen += len(y)
+            right.append(count)
     counts = [n for n in right if n is not None]
     return {"loss": total / seen, "accuracy": sum(counts) / seen if len(counts) == len(right) else None}
 
 
 def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tuple[Tensor, np.ndarray]]:
     """(the model's output, y) for each batch of `data`, dropout off; the model's modes are left as they were."""
-    modes = {m: m.training for m in model.modules()}
     loader = _loader("evaluate: data", data, batch_size, None)
     with contextlib.closing(loader.iterate(0)) as batches:    # type: ignore[type-var]
         for x, y in batches:
-            model.eval()
-            try:
-                with no_grad():
-                    out = model(x)
-            finally:
-                for module, mode in modes.items():
-                    module.training = mode
+            with parallel.evaluating(model):
+                out = model(x)
             yield out, y
 
 
