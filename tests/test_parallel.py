@@ -95,7 +95,7 @@ def test_replicas_share_an_evaluation_and_change_nothing(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_fit_has_the_replicas_measure_the_validation(workers, monkeypatch):
+def test_fit_has_the_replicas_measure_the_validation(workers):
     x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2
     shapes = []
 
