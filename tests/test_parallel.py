@@ -94,6 +94,19 @@ def test_replicas_share_an_evaluation_and_change_nothing(workers):
         step.evaluate(x, y)
 
 
+def test_replicas_that_an_evaluation_made_train_too():
+    x, y = np.random.default_rng(3).standard_normal((6, 8, 8, 1)), np.arange(6) % 3
+    model = small_net()
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        for _ in range(2):
+            step.team.dismiss()
+            with tn.no_grad():
+                step.evaluate(x, y)
+            before = model.state_dict()
+            step(x, y)
+            assert all((before[name] != value).any() for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_fit_has_the_replicas_measure_the_validation(workers):
     x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .autograd import mode
 from .backends.cpu import conv, memory
 from .backends.cpu.team import LINE, ReplicaError, Team, shared_array
 from .nn import Module
@@ -24,7 +25,7 @@ from .nn.fusion import fusing
 from .nn.module import Parameter
 from .ops import random
 from .optim.optimizer import Optimizer
-from .parallel import Loss, Trainer, correct_of, evaluating, kept, measured
+from .parallel import Loss, Trainer, correct_of, kept, measured
 from .tensor import Tensor
 
 CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
@@ -130,8 +131,7 @@ class Replicas(Trainer):
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         self._check(x, y)
-        with evaluating(self.model):
-            return self._all("_evaluate", x, y)
+        return self._all("_evaluate", x, y)
 
     def _all(self, work: str, x: Any, y: Any) -> Any:
         """Have all replicas run a method on their shares of a batch; gives what this one's gave."""
@@ -159,6 +159,7 @@ class Replicas(Trainer):
     def _replica(self) -> None:
         """The life of replicas 1, 2, …: the same work."""
         rank = self.team.rank
+        mode.recording = True       # also where the original was forked within no_grad
         while True:
             work, bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
             random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
