@@ -128,6 +128,12 @@ def test_nothing_is_left_to_the_garbage_collector():
             with pytest.raises(RuntimeError) as caught:
                 list(loader)
             del loader, caught
+            loop = iter(Loader(x, x, batch_size=2, shuffle=False, prefetch=prefetch,
+                               augment=lambda x, rng: bad(x, rng) if 2 in x else x))
+            next(loop)
+            time.sleep(0.01)        # time for an exception that nobody will read
+            loop.close()
+            del loop
             assert sys.getrefcount(x) == before
     finally:
         gc.enable()

@@ -107,6 +107,57 @@ def test_replicas_that_an_evaluation_made_train_too():
             assert all((before[name] != value).any() for name, value in model.state_dict().items())
 
 
+class Centre(nn.Module):
+    """Takes off a running mean, which it keeps in one of the ways in which people keep such things."""
+
+    def __init__(self, kind):
+        self.kind, self.built = kind, ((4,), (4,))
+        self.mean = {"array": np.zeros(4), "in place": np.zeros(4), "number": 0.0, "late": None,
+                     "dict": {"mean": np.zeros(4)}, "tensor": tn.tensor(np.zeros(4))}[kind]
+
+    def forward(self, x):
+        batch = x.numpy().mean(0) * 0.1
+        if self.training:
+            if self.kind == "in place":
+                self.mean += batch
+            elif self.kind == "dict":
+                self.mean["mean"] = self.mean["mean"] + batch
+            else:
+                self.mean = {"array": lambda: self.mean + batch, "number": lambda: self.mean + float(batch.mean()),
+                             "late": lambda: tn.tensor(batch), "tensor": lambda: tn.tensor(batch)}[self.kind]()
+        mean = self.mean["mean"] if self.kind == "dict" else 0.0 if self.mean is None else self.mean
+        return x - (tn.tensor(mean) if isinstance(mean, np.ndarray) else mean)
+
+
+@pytest.mark.parametrize("kind", ["array", "in place", "number", "late", "dict", "tensor"])
+def test_an_evaluation_is_of_this_replicas_modules(kind):
+    x, y = np.random.default_rng(3).standard_normal((8, 4)) * np.arange(1, 9)[:, None], np.arange(8) % 3
+    model = double(nn.Sequential(Centre(kind), nn.Dense(3), input_shape=(4,)))
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        for _ in range(3):
+            step.team.dismiss()     # the step makes replicas anew
+            step(x, y)
+            for _ in range(2):
+                np.testing.assert_allclose(step.evaluate(x, y)[0], tn.evaluate(model, (x, y))["loss"], rtol=1e-12)
+
+
+def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():
+    for make in tn.models.MODELS.values():
+        model = make()
+        if model.unbuilt():
+            model.build((5,))
+        with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+            assert not step._opaque, [type(m).__name__ for m in model.modules()]
+    x, y = np.random.default_rng(3).standard_normal((6, 8, 8, 1)), np.arange(6) % 3
+    model = small_net()
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        before = dict(step.team._pids)
+        for _ in range(3):
+            step(x, y)
+            step.evaluate(x, y)
+        assert step.team._pids == before
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_fit_has_the_replicas_measure_the_validation(workers):
     x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2

@@ -192,8 +192,8 @@ class Trainer:
 def evaluating(model: Module) -> Iterator[None]:
     """Within this context the model is in eval mode and nothing is recorded; the modes are then what they were."""
     modes = {m: m.training for m in model.modules()}
-    model.eval()
     try:
+        model.eval()
         with no_grad():
             yield
     finally:

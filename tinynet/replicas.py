@@ -13,6 +13,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,6 @@ class Replicas(Trainer):
         self._fixed = [p for _, p in self.model._tensors(Parameter) if id(p) not in trained]
         for p in self._fixed:       # those that the optimiser does not know; replicas only read them
             p.data = _shared(p.data)
-        self._buffers = [(vars(module), name, shared_array(value.shape, value.dtype))
-                         for module in self.model.modules() for name, value in vars(module).items()
-                         if type(value) is Tensor]
 
     def close(self) -> None:
         """End the replicas and move parameters and state back to this process's own memory."""
@@ -88,16 +86,22 @@ class Replicas(Trainer):
     def _fork(self) -> None:
         self.team.dismiss()
         self.modules = self.model.modules()
+        self._buffers = [(vars(module), name, shared_array(value.shape, value.dtype))
+                         for module in self.modules for name, value in vars(module).items() if type(value) is Tensor]
         self._nodes = [p.node for p in self.params]
         self._globals = _settings()
         self._homes: list[list[np.ndarray]] = []      # each process makes its own
         self._look()
+        self._stepped = self._noted = False      # since then: a step was the last work; a forward left something
         self.team.start(self._replica)
 
     def _look(self) -> None:
         """Remember the modules' attributes; lists are copied, as they change in place."""
         self._seen = [(vars(m), {k: list(v) if type(v) is list else v for k, v in vars(m).items()})
                       for m in self.modules]
+        sent = {(id(attributes), name) for attributes, name, _ in self._buffers}
+        self._opaque = not all((id(attributes), name) in sent or name == "_arguments" or _plain(value)
+                               for attributes, _ in self._seen for name, value in attributes.items())
 
     def _changed(self) -> bool:
         """Whether attributes differ from those seen last, buffers and train or eval mode apart."""
@@ -131,6 +135,8 @@ class Replicas(Trainer):
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         self._check(x, y)
+        if self._stepped and (self._noted or self._opaque):     # steps left something in this replica's modules that
+            self._fork()                                        # the others, who saw other samples, have otherwise
         return self._all("_evaluate", x, y)
 
     def _all(self, work: str, x: Any, y: Any) -> Any:
@@ -138,6 +144,7 @@ class Replicas(Trainer):
         if os.getpid() != self._process:
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         self._up_to_date()
+        self._stepped = work == "_step"
         bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
         try:
             for attributes, name, there in self._buffers:
@@ -152,6 +159,7 @@ class Replicas(Trainer):
             raise
         if self._changed():
             self._look()      # a module that notes something in each forward is not another one for it
+            self._noted = True
         if failure is not None:
             raise failure
         return result
@@ -324,6 +332,13 @@ def _same(now: Any, then: Any) -> bool:
         return bool(now == then)
     except Exception:      # arrays have no truth value
         return False
+
+
+def _plain(value: Any) -> bool:
+    """Whether an attribute is part of the model's structure, or cannot change but by being replaced."""
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, Module | Parameter | bool | int | float | str | type | FunctionType)
 
 
 def _settings() -> tuple:

@@ -119,6 +119,8 @@ def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
         stop.set()
         room.release()
         thread.join()
+        while not ready.empty():            # an exception that nobody read holds the thread's frame, and that the queue
+            ready.get()
 
 
 def _fill(batches: Iterator[Batch], ready: queue.SimpleQueue[Any], room: threading.Semaphore,
