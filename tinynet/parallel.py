@@ -134,7 +134,10 @@ class Trainer:
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         """(the mean loss of a batch, how many of its samples the model has right), dropout off; it changes nothing. The
-        second is None where labels are not class numbers."""
+        second is None where labels are not class numbers.
+
+        Replicas share the batch. What steps left in modules, but for Tensors among their attributes, each replica has
+        from its own samples: they are made anew then, so that this process's is what is measured."""
         self._check(x, y)
         return measured(self.model, self.loss, x, y)
 
