@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -141,13 +143,33 @@ def test_an_evaluation_is_of_this_replicas_modules(kind):
                 np.testing.assert_allclose(step.evaluate(x, y)[0], tn.evaluate(model, (x, y))["loss"], rtol=1e-12)
 
 
+def test_a_copy_of_this_process_is_refused():
+    x, y = np.ones((4, 4)), np.arange(4) % 3
+    model = double(nn.Sequential(Centre("dict"), nn.Dense(3), input_shape=(4,)))
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        before = step(x, y).item()
+        for work in step, step.evaluate:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)     # of threads, in Python 3.12
+                pid = os.fork()
+            if pid == 0:
+                try:
+                    work(x, y)
+                except RuntimeError as error:
+                    os._exit(7 if "not to this copy" in str(error) and not step.team.rank else 8)
+                finally:
+                    os._exit(9)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        assert step(x, y).item() != before
+
+
 def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():
     for make in tn.models.MODELS.values():
         model = make()
         if model.unbuilt():
             model.build((5,))
         with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
-            assert not step._opaque, [type(m).__name__ for m in model.modules()]
+            assert not step._keeps_state(), [type(m).__name__ for m in model.modules()]
     x, y = np.random.default_rng(3).standard_normal((6, 8, 8, 1)), np.arange(6) % 3
     model = small_net()
     with parallel.trainer(model, adam(model.parameters()), workers=2) as step:

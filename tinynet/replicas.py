@@ -45,7 +45,7 @@ class Replicas(Trainer):
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
-        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=3 + len(self.params))
+        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=2 + len(self.params))
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
         try:
@@ -92,16 +92,13 @@ class Replicas(Trainer):
         self._globals = _settings()
         self._homes: list[list[np.ndarray]] = []      # each process makes its own
         self._look()
-        self._stepped = self._noted = False      # since then: a step was the last work; a forward left something
+        self._stepped = self._noted = False      # since then: the last work was a step; a forward left something
         self.team.start(self._replica)
 
     def _look(self) -> None:
         """Remember the modules' attributes; lists are copied, as they change in place."""
         self._seen = [(vars(m), {k: list(v) if type(v) is list else v for k, v in vars(m).items()})
                       for m in self.modules]
-        sent = {(id(attributes), name) for attributes, name, _ in self._buffers}
-        self._opaque = not all((id(attributes), name) in sent or name == "_arguments" or _plain(value)
-                               for attributes, _ in self._seen for name, value in attributes.items())
 
     def _changed(self) -> bool:
         """Whether attributes differ from those seen last, buffers and train or eval mode apart."""
@@ -117,16 +114,25 @@ class Replicas(Trainer):
         self._look()
         return False
 
-    def _up_to_date(self) -> None:
-        """Make the replicas anew where the model is no longer the one that they are copies of."""
+    def _keeps_state(self) -> bool:
+        """Whether a module has attributes, beside the buffers, that may have changed in place, where nobody looks."""
+        sent = {(id(attributes), name) for attributes, name, _ in self._buffers}
+        return not all((id(attributes), name) in sent or name == "_arguments" or _plain(value)
+                       for attributes in map(vars, self.modules) for name, value in attributes.items())
+
+    def _up_to_date(self, work: str) -> None:
+        """Make the replicas anew where the model is no longer the one that they are copies of: it was changed, or is to
+        be evaluated after steps that left something in this process's modules, as others saw other samples."""
         if any(group.w is not flat for group, flat in zip(self.groups, self._flats, strict=True)):
             raise RuntimeError("trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
                                "this trainer before and make another")
         for group in self.groups:
             group.reclaim()
         if (not self.team.running or [p.node for p in self.params] != self._nodes or _settings() != self._globals
-                or self._changed()):
+                or self._changed()
+                or (work == "_evaluate" and self._stepped and (self._noted or self._keeps_state()))):
             self._fork()
+        self._stepped = work == "_step"
 
     # ---- one step ------------------------------------------------------------------------------------------
     def __call__(self, x: Any, y: Any) -> Tensor:
@@ -135,16 +141,13 @@ class Replicas(Trainer):
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         self._check(x, y)
-        if self._stepped and (self._noted or self._opaque):     # steps left something in this replica's modules that
-            self._fork()                                        # the others, who saw other samples, have otherwise
         return self._all("_evaluate", x, y)
 
     def _all(self, work: str, x: Any, y: Any) -> Any:
         """Have all replicas run a method on their shares of a batch; gives what this one's gave."""
         if os.getpid() != self._process:
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
-        self._up_to_date()
-        self._stepped = work == "_step"
+        self._up_to_date(work)
         bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
         try:
             for attributes, name, there in self._buffers:

@@ -87,6 +87,7 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
                                                           clip_norm=clip_norm) as step:
             if step.note:
                 display.line(step.note)
+
             def measure() -> dict[str, Any]:
                 return {} if held_out is None else _totals(held_out, step.evaluate)
 
