@@ -54,7 +54,7 @@ def start(checkpoint: Path, epochs: int) -> subprocess.Popen[str]:
 
 def result(checkpoint: Path) -> tuple[dict[str, bytes], list[tuple]]:
     """All arrays as bytes, and the history without its times."""
-    from tinynet.checkpoint import read
+    from tinynet.saving.checkpoint import read
 
     arrays, description = read(checkpoint)
     history = [tuple(v for k, v in row.items() if k not in ("seconds", "images_per_second"))

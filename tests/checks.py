@@ -18,7 +18,7 @@ import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
 from tinynet.autograd import Node, overlap
 from tinynet.backends.cpu import conv, memory, taps, threads, winograd
-from tinynet.gradcheck_cases import CASES, Case, normal
+from tinynet.ops.cases import CASES, Case, normal
 from tinynet.tensor import Tensor
 
 

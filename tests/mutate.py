@@ -1,6 +1,6 @@
 """Break every derivative, and see whether the suite notices: `python -m tests.mutate [NAME…]`.
 
-Two kinds of mutants, each held against the cases of tinynet/gradcheck_cases.py (and,
+Two kinds of mutants, each held against the cases of tinynet/ops/cases.py (and,
 for the source, against all of checks.PROOFS) until one fails:
 
 - *tape*: the gradient that an operation hands to one of its inputs is changed on its way (sign, a factor of
@@ -32,7 +32,7 @@ import numpy as np
 from tests import checks
 from tinynet import autograd
 from tinynet.backends.cpu import threads
-from tinynet.gradcheck_cases import CASES, Case
+from tinynet.ops.cases import CASES, Case
 
 Proof = Callable[[], None]
 

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 import tinynet as tn
 from tinynet import nn, optim
-from tinynet.checkpoint import FORMAT, CheckpointError, load, read, replacing, save, write
 from tinynet.data import Loader, random_shift
-from tinynet.loop import EarlyStopping
+from tinynet.saving.checkpoint import FORMAT, CheckpointError, load, read, replacing, save, write
 from tinynet.training import fit
+from tinynet.training.run import EarlyStopping
 
 
 def network():

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import cli, doctor, runs
-from tinynet.checkpoint import read
+from tinynet import cli
+from tinynet.cli import doctor, runs
+from tinynet.saving.checkpoint import read
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--model", "mlp", "--samples", "640", "--workers", "1"]
@@ -215,10 +216,10 @@ def test_ctrl_c_after_the_last_epoch_says_how_to_go_on(tmp_path, monkeypatch, ca
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    import tinynet.report  # noqa: F401  # the module; tinynet.report is the function in it
+    import tinynet.insight.report  # noqa: F401  # the module; tinynet.report is the function in it
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["tinynet.report"], "report", interrupted)
+    monkeypatch.setattr(sys.modules["tinynet.insight.report"], "report", interrupted)
     assert cli.main(["train", *QUICK, "--epochs", "1"]) == 130
     assert "go on with: tinynet train --resume runs/mlp-digits-1" in capsys.readouterr().err
     assert json.loads(Path("runs/mlp-digits-1/settings.json").read_text())["status"] == "interrupted"

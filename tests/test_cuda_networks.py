@@ -13,8 +13,9 @@ import pytest
 
 import tinynet as tn
 from tests.test_cuda_backend import BACKENDS
-from tinynet import loop, nn, ops, optim
-from tinynet.diagnose import NonFiniteError
+from tinynet import nn, ops, optim
+from tinynet.training import run as loop
+from tinynet.training.nonfinite import NonFiniteError
 
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 

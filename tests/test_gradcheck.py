@@ -140,5 +140,5 @@ def test_a_lost_gradient_is_found():
 
 
 def test_the_cases_ship_with_the_package():
-    from tinynet.gradcheck_cases import CASES, missing
+    from tinynet.ops.cases import CASES, missing
     assert not missing() and len({str(c) for c in CASES}) == len(CASES), "two cases look the same in a table"

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutate import EQUIVALENT, tape_mutants
 from tinynet import autograd
-from tinynet.gradcheck_cases import CASES
+from tinynet.ops.cases import CASES
 
 NAMES = [name for name in autograd.OPS if any(c.name == name.lstrip("_") and c.smooth for c in CASES)]
 

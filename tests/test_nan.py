@@ -7,9 +7,9 @@ import pytest
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.diagnose import NonFiniteError
 from tinynet.ops import random
 from tinynet.training import fit
+from tinynet.training.nonfinite import NonFiniteError
 
 
 class LogOfNegative(nn.Module):

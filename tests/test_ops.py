@@ -8,13 +8,13 @@ import pytest
 import tinynet as tn
 from tests import checks, references
 from tinynet import autograd
-from tinynet.gradcheck_cases import CASES, missing
+from tinynet.ops.cases import CASES, missing
 
 SMOOTH = [c for c in CASES if c.smooth]
 
 
 def test_every_operation_has_a_case():
-    assert missing() == [], "add a row to tinynet/gradcheck_cases.py"
+    assert missing() == [], "add a row to tinynet/ops/cases.py"
 
 
 def test_every_operation_runs_in_a_case_of_its_name():

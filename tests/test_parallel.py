@@ -11,10 +11,11 @@ import pytest
 
 import tinynet as tn
 from tests.replica_runs import SIZES, adam, assert_same_run, batches, double, small_net, train, trainer
-from tinynet import nn, optim, parallel, replicas
+from tinynet import nn, optim, parallel
 from tinynet.backends.cpu import conv
 from tinynet.ops import random
 from tinynet.optim import optimizer as optimizer_module
+from tinynet.parallel import replicas
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
 

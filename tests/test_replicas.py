@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 import tinynet as tn
 from tests.replica_runs import adam, assert_same_run, small_net, train, trainer
 from tinynet import nn, parallel
-from tinynet.backends.cpu import team as team_module
 from tinynet.backends.cpu import threads
-from tinynet.backends.cpu.team import LINE, ReplicaError, Team, single_threaded_blas
 from tinynet.backends.cpu.threads import usable_cores
+from tinynet.parallel import team as team_module
+from tinynet.parallel.team import LINE, ReplicaError, Team, single_threaded_blas
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
 
@@ -167,7 +167,7 @@ def test_one_process_says_why(monkeypatch):
             return step.note
 
     with monkeypatch.context() as m:
-        m.setattr(parallel, "usable_cores", lambda: 1)
+        m.setattr(sys.modules["tinynet.parallel.trainer"], "usable_cores", lambda: 1)
         assert "one core" in note()
     with monkeypatch.context() as m:
         m.setattr(sys, "platform", "darwin")
@@ -194,7 +194,7 @@ def test_replicas_that_hang_at_their_start_are_given_up(monkeypatch):
 
 
 def test_auto_is_one_a_core(monkeypatch):
-    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
+    monkeypatch.setattr(sys.modules["tinynet.parallel.trainer"], "usable_cores", lambda: 3)
     with trainer("auto")[1] as step:
         assert step.workers == 3
     assert 1 <= usable_cores() <= os.cpu_count()
@@ -316,7 +316,8 @@ SCRIPT = """
 import os, sys, time
 import numpy as np
 import tinynet as tn
-from tinynet import nn, optim, parallel, replicas
+from tinynet import nn, optim, parallel
+from tinynet.parallel import replicas
 
 print("made", flush=True)
 model = nn.Sequential(nn.Dense(8, activation="relu"), nn.Dense(3), input_shape=(5,))

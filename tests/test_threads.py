@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinynet.backends.cpu import conv, taps, threads, winograd
-from tinynet.backends.cpu.team import Team
+from tinynet.parallel.team import Team
 
 
 @pytest.fixture(autouse=True)

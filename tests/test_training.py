@@ -15,10 +15,10 @@ import pytest
 import tinynet as tn
 from tinynet import nn, ops, optim, parallel
 from tinynet.data import Loader
-from tinynet.loop import STOP, EarlyStopping
-from tinynet.progress import Display
-from tinynet.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
+from tinynet.insight.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
 from tinynet.training import evaluate, fit
+from tinynet.training.progress import Display
+from tinynet.training.run import STOP, EarlyStopping
 
 
 def data(n=200, seed=0):
@@ -310,7 +310,7 @@ def test_reports_take_arrays_of_names_bytes_and_refuse_what_is_no_image(tmp_path
 
 
 def test_long_epochs_say_something_in_a_log(monkeypatch):
-    monkeypatch.setattr("tinynet.progress.PAUSE", 0.0)
+    monkeypatch.setattr("tinynet.training.progress.PAUSE", 0.0)
     stream = io.StringIO()
     display = Display(3, 100, stream=stream)
     display.start(0, 0)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy import generic
 
-from .habits import keyword
+from .hints import keyword
 from .tensor import Tensor, tensor
 
 clock = itertools.count(1)             # orders nodes and in-place changes

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import backends
 from .backends.contract import Backend
-from .habits import missing
+from .hints import missing
 
 if TYPE_CHECKING:
     from .autograd import Node

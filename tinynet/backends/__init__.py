@@ -12,14 +12,11 @@ import importlib
 import os
 
 from .contract import Backend
+from .errors import BackendError
 
 NAMES = ("numpy", "cupy", "simulator")
 _loaded: dict[str, Backend] = {}
 _current: Backend | None = None
-
-
-class BackendError(RuntimeError):
-    """A backend cannot run here; the message says what is missing and how to get it."""
 
 
 def get(name: str | Backend) -> Backend:

@@ -5,7 +5,6 @@ from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
-from .layout import from_torch, to_torch
 from .module import Module, Parameter
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
@@ -13,5 +12,5 @@ from .sequential import Sequential
 
 __all__ = [
     "GELU", "AvgPool2d", "Conv2d", "Dense", "Dropout", "Flatten", "GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "Module",
-    "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "from_torch", "init", "set_fusion", "to_torch",
+    "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "init", "set_fusion",
 ]

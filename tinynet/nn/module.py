@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad, requires_grad_
 from ..backends.contract import Backend
-from ..habits import missing
+from ..hints import missing
 from ..ops import random
 from ..tensor import Tensor, tensor
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import BackendError
+from ..errors import BackendError
 from . import sources
 from .launcher import KernelError, Launcher
 from .table import TABLE, Entry

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import BackendError
+from ..errors import BackendError
 from . import sources
 from .devicearray import DeviceArray
 from .launcher import KernelError, Launcher

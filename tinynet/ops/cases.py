@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd, ops
-from .gradcheck import gradcheck
-from .ops.random import state as random_state
+from .. import autograd, ops
+from ..gradcheck import gradcheck
+from .random import state as random_state
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 

@@ -2,7 +2,7 @@
 
 Each replica runs forward and backward on its share of the batch; the gradients, weighted by the shares' sizes, are
 summed; each replica updates its part of the flat parameter vector; then all have all of it. On one machine replicas
-are forked processes and what they share is memory (`backends/cpu/team.py`), so nothing but the batch is ever sent,
+are forked processes and what they share is memory (`parallel/team.py`), so nothing but the batch is ever sent,
 and the optimiser's work is divided too.
 
 >>> with tn.parallel.trainer(model, optim.Adam(model.parameters())) as step:
@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
-from .autograd import no_grad
-from .backends.cpu.team import ReplicaError
-from .backends.cpu.threads import usable_cores
-from .nn import Module, Parameter
-from .ops import softmax_cross_entropy
-from .optim import clip_grad_norm
-from .optim.optimizer import Optimizer
-from .tensor import Tensor
+from .. import backends
+from ..autograd import no_grad
+from ..backends.cpu.threads import usable_cores
+from ..nn import Module, Parameter
+from ..ops import softmax_cross_entropy
+from ..optim import clip_grad_norm
+from ..optim.optimizer import Optimizer
+from ..tensor import Tensor
+from .team import ReplicaError
 
 Loss = Callable[[Any, Any], Tensor]
 

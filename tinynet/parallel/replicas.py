@@ -1,6 +1,6 @@
 """Replicas of a model on one machine: forked processes that share parameters, gradients and each batch.
 
-What they share lies in memory that all see (`backends/cpu/team.py`): flat vectors of parameters and of the optimiser's
+What they share lies in memory that all see (`parallel/team.py`): flat vectors of parameters and of the optimiser's
 state, one gradient vector each. A step: the leader says which samples are whose; each member runs forward and
 backward on its share, its gradients written or copied into its own vector; when all have arrived, each sums a part of
 the vectors over the members and updates that part of the parameters; when all have arrived again, the step is over.
@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import mode
-from .backends.cpu import conv, memory
-from .backends.cpu.team import LINE, ReplicaError, Team, shared_array
-from .nn import Module
-from .nn.fusion import fusing
-from .nn.module import Parameter
-from .ops import random
-from .optim.optimizer import Optimizer
-from .parallel import Loss, Trainer, correct_of, kept, measured
-from .tensor import Tensor
+from ..autograd import mode
+from ..backends.cpu import conv, memory
+from ..nn import Module
+from ..nn.fusion import fusing
+from ..nn.module import Parameter
+from ..ops import random
+from ..optim.optimizer import Optimizer
+from ..tensor import Tensor
+from .team import LINE, ReplicaError, Team, shared_array
+from .trainer import Loss, Trainer, correct_of, kept, measured
 
 CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .nn.module import Module
-from .training import outputs
+from ..nn.module import Module
+from ..training.fit import outputs
 
 WIDEST = 20         # classes that a confusion matrix in text, or its numbers in a picture, may have
 
@@ -205,7 +205,7 @@ def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
 
 
 def _finish(figure: Any, path: str | Path, title: str) -> None:
-    from .checkpoint import replacing
+    from ..saving.checkpoint import replacing
 
     if title:
         figure.suptitle(title, fontsize=12)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import no_grad
-from .nn.module import Module
-from .ops import random
-from .tensor import Tensor
+from ..autograd import no_grad
+from ..nn.module import Module
+from ..ops import random
+from ..tensor import Tensor
 
 
 class NonFiniteError(ArithmeticError):

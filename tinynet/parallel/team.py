@@ -34,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from . import threads
-from .threads import usable_cores
+from ..backends.cpu import threads
+from ..backends.cpu.threads import usable_cores
 
 LINE = 64                  # bytes of a cache line: what two members write lies in different ones
 COMMAND = 1 << 20          # bytes that a broadcast may take; memory that nobody touches costs nothing

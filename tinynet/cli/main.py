@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, backends, optim, runs
-from .checkpoint import CheckpointError, first_line, load, read
-from .nn.module import Module
+from .. import __version__, backends, optim
+from ..nn.module import Module
+from ..saving.checkpoint import CheckpointError, first_line, load, read
+from . import runs
 from .runs import UsageError
 
 if TYPE_CHECKING:
-    from .report import Report
+    from ..insight.report import Report
 
 EXAMPLES = """examples:
   tinynet train                              a network learns handwritten digits, in a minute, without a download
@@ -124,10 +125,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .data import Loader
-    from .ops.random import seed
-    from .report import report
-    from .training import fit
+    from ..data import Loader
+    from ..insight.report import report
+    from ..ops.random import seed
+    from ..training.fit import fit
 
     folder, settings = _resumed(arguments) if arguments.resume is not None else _started(arguments)
     _use(settings["backend"])
@@ -214,7 +215,7 @@ def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
 
 def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: Report, task: runs.Task) -> list[str]:
     """The run's pictures, where matplotlib is present; their names."""
-    from .report import can_plot, plot_confusion, plot_history, plot_mistakes
+    from ..insight.report import can_plot, plot_confusion, plot_history, plot_mistakes
 
     if not can_plot():
         return []
@@ -233,7 +234,7 @@ def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: R
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from .report import report
+    from ..insight.report import report
 
     name = None if arguments.data is None else runs.data_name(arguments.data)
     path, settings, model = _trained(arguments)
@@ -249,9 +250,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from .autograd import no_grad
-    from .data import DataError, read_image
-    from .ops import softmax
+    from ..autograd import no_grad
+    from ..data import DataError, read_image
+    from ..ops import softmax
 
     _, settings, model = _trained(arguments)
     # Dark ink on white becomes light on black, as digits are learnt; the pictures of a folder are learnt as they are.
@@ -276,7 +277,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _gradcheck(arguments: argparse.Namespace) -> int:
-    from .gradcheck_cases import CASES, missing
+    from ..ops.cases import CASES, missing
 
     names = list(dict.fromkeys(case.name for case in CASES))
     chosen = [runs.choose("operation", name, names) for name in arguments.operations] or names

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from . import data, models
-from .checkpoint import replacing
-from .nn.module import Module
+from .. import data, models
+from ..nn.module import Module
+from ..saving.checkpoint import replacing
 
 ROOT = Path("runs")
 SETTINGS, CHECKPOINT, HISTORY = "settings.json", "checkpoint.safetensors", "history.csv"

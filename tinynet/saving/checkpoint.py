@@ -20,8 +20,8 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from ..nn.module import Module
 from . import architecture
-from .nn.module import Module
 
 FORMAT = "tinynet checkpoint 1"
 HEADER_LIMIT = 1 << 24          # bytes; that of a network with ten thousand layers is a tenth of it

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backends
-from .backends.cpu.threads import usable_cores
+from .. import backends
+from ..backends.cpu.threads import usable_cores
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
 Line = tuple[str, str, str]     # mark, topic, finding
@@ -49,8 +49,8 @@ def _numbered(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[bool, tuple[st
 
 
 def _tinynet() -> Iterator[tuple[str, str]]:
-    from . import __version__, nn, ops
-    from .tensor import tensor
+    from .. import __version__, nn, ops
+    from ..tensor import tensor
 
     x = tensor([[1.0, 2.0]], backend="numpy", requires_grad=True)
     ops.sum(ops.relu(x) * 3.0).backward()
@@ -86,7 +86,7 @@ def _blas() -> Iterator[tuple[str, str]]:
 
 def blas_threads() -> int | None:
     """The number of threads that NumPy's BLAS uses in this process, None where it cannot be asked."""
-    from .backends.cpu.team import BLAS_THREADS
+    from ..parallel.team import BLAS_THREADS
 
     folder = Path(np.__file__).parent
     candidates = [*folder.parent.glob("numpy.libs/*blas*"), *folder.glob(".dylibs/*blas*")]
@@ -165,7 +165,7 @@ def _extras() -> Iterator[tuple[str, str]]:
 
 
 def _data() -> Iterator[tuple[str, str]]:
-    from .data import DataError, datasets
+    from ..data import DataError, datasets
 
     yield OK, "digits are drawn, they need no files"
     for source, holds in ((datasets.MNIST, datasets._holds_idx), (datasets.FASHION_MNIST, datasets._holds_idx),

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import data, habits, nn, ops, optim
+from tinynet import data, hints, nn, ops, optim
 
 PLACES = {"tn": tn, "nn": nn, "ops": ops, "optim": optim, "data": data, "np": np, "x": tn.Tensor, "model": nn.Module,
           "optimizer": optim.Optimizer}
 
 
-@pytest.mark.parametrize("name", habits.NAMES)
+@pytest.mark.parametrize("name", hints.NAMES)
 def test_remedies_exist_and_names_do_not(name):
-    for place, member in re.findall(r"\b(\w+)\.(\w+)", habits.NAMES[name]):
+    for place, member in re.findall(r"\b(\w+)\.(\w+)", hints.NAMES[name]):
         assert place == "rng" or (place, member) == ("random", "default_rng") or hasattr(PLACES[place], member)
     assert not hasattr(nn, name)
     assert not hasattr(tn.tensor([1.0]), name)

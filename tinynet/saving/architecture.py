@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from . import nn
-from .nn.activation import ACTIVATIONS
-from .nn.init import INITIALISERS
-from .nn.module import Module, Parameter
-from .ops import random
-from .ops.conv import windows
-from .tensor import Tensor
+from .. import nn
+from ..nn.activation import ACTIVATIONS
+from ..nn.init import INITIALISERS
+from ..nn.module import Module, Parameter
+from ..ops import random
+from ..ops.conv import windows
+from ..tensor import Tensor
 
 NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
          f"init.{name}": f for name, f in INITIALISERS.items()}

@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint as files
-from . import optim
-from .backends.cpu import conv
-from .checkpoint import CheckpointError
-from .data import Loader
-from .diagnose import explain
-from .nn.fusion import fusing
-from .nn.module import Module
-from .ops import random
-from .parallel import Trainer
+from .. import optim
+from ..backends.cpu import conv
+from ..data import Loader
+from ..nn.fusion import fusing
+from ..nn.module import Module
+from ..ops import random
+from ..parallel.trainer import Trainer
+from ..saving import checkpoint as files
+from ..saving.checkpoint import CheckpointError
+from ..tensor import Tensor
+from .nonfinite import explain
 from .progress import Display
-from .tensor import Tensor
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
 MOST_WAITING = 32       # steps whose losses a device may keep
@@ -296,7 +296,7 @@ class Run:
 
     def _settings(self) -> dict[str, Any]:
         """All that the bits of the result depend on, as JSON gives it back."""
-        from . import __version__
+        from .. import __version__
 
         loader, stopping = self.loader, self.stopping
         named = {"tinynet": __version__, "backend": self.model.parameters()[0].backend.name,

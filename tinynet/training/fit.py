@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from . import optim, parallel
-from .data import Loader
-from .diagnose import NonFiniteError
-from .loop import STOP, EarlyStopping, Interrupts, Run
-from .nn.module import Module
-from .ops import random
-from .ops.loss import softmax_cross_entropy
+from .. import optim, parallel
+from ..data import Loader
+from ..nn.module import Module
+from ..ops import random
+from ..ops.loss import softmax_cross_entropy
+from ..tensor import Tensor
+from .nonfinite import NonFiniteError
 from .progress import Display
-from .tensor import Tensor
+from .run import STOP, EarlyStopping, Interrupts, Run
 
 __all__ = ["STOP", "EarlyStopping", "NonFiniteError", "evaluate", "fit", "outputs"]
 

@@ -1,0 +1,3 @@
+"""The `tinynet` command."""
+
+from .main import main

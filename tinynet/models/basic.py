@@ -1,0 +1,68 @@
+"""The networks that people meet first, a few lines each; logits out.
+
+All convolutions are 3×3 without padding, followed by relu; pools are 2×2 maximum; hidden dense layers are
+followed by relu. Those with a fixed input come built; the others are built by their first input, by
+`.build(shape)`, or by `features=`.
+"""
+
+from __future__ import annotations
+
+from ..nn import Conv2d, Dense, Dropout, Flatten, MaxPool2d, Module, Sequential
+
+
+def _conv(filters: int) -> Module:
+    return Conv2d(filters, 3, activation="relu")
+
+
+def linear_regression(features: int | None = None, outputs: int = 1) -> Sequential:
+    """One dense layer; train it with mse."""
+    return Sequential(Dense(outputs), input_shape=features)
+
+
+def logistic_regression(features: int | None = None, classes: int = 10) -> Sequential:
+    """One dense layer of logits; images are flattened."""
+    return Sequential(Flatten(), Dense(classes), input_shape=features)
+
+
+def mlp(features: int | None = None, classes: int = 10, hidden: tuple[int, ...] = (64, 64)) -> Sequential:
+    """Dense layers with relu between; images are flattened."""
+    return Sequential(Flatten(), *(Dense(n, activation="relu") for n in hidden), Dense(classes), input_shape=features)
+
+
+def mnist_small() -> Sequential:
+    """28×28×1: conv 32, pool, dense 10."""
+    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(10), input_shape=(28, 28, 1))
+
+
+def mnist_cnn() -> Sequential:
+    """28×28×1: conv 32, pool, conv 64, pool, dropout, dense 128, dropout, dense 10."""
+    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), Dropout(0.25), Flatten(),
+                      Dense(128, activation="relu"), Dropout(0.5), Dense(10), input_shape=(28, 28, 1))
+
+
+def cifar_small() -> Sequential:
+    """32×32×3: conv 32, pool, dense 64, dense 10."""
+    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(10),
+                      input_shape=(32, 32, 3))
+
+
+def cifar_cnn() -> Sequential:
+    """32×32×3: conv 32, pool, conv 64, pool, conv 64, dense 64, dense 10."""
+    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), _conv(64), Flatten(),
+                      Dense(64, activation="relu"), Dense(10), input_shape=(32, 32, 3))
+
+
+def image128_cnn() -> Sequential:
+    """128×128×3: conv 32, pool, conv 64, pool, conv 128, pool, dense 128, dense 5."""
+    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), _conv(128), MaxPool2d(2), Flatten(),
+                      Dense(128, activation="relu"), Dense(5), input_shape=(128, 128, 3))
+
+
+def deep_cnn() -> Sequential:
+    """32×32×3: conv 32, conv 32, pool, conv 64, conv 64, pool, conv 128, dense 128, dense 10."""
+    return Sequential(_conv(32), _conv(32), MaxPool2d(2), _conv(64), _conv(64), MaxPool2d(2), _conv(128), Flatten(),
+                      Dense(128, activation="relu"), Dense(10), input_shape=(32, 32, 3))
+
+
+MODELS = {f.__name__: f for f in (linear_regression, logistic_regression, mlp, mnist_small, mnist_cnn, cifar_small,
+                                  cifar_cnn, image128_cnn, deep_cnn)}

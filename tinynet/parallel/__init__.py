@@ -1,0 +1,4 @@
+"""Data parallelism: replicas of a model that share every step. See `trainer`."""
+
+from . import replicas
+from .trainer import Trainer, check_moves, correct_of, evaluating, kept, measured, trainer

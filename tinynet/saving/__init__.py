@@ -1,0 +1,3 @@
+"""Files: weights, architectures and whole runs, written atomically."""
+
+from .checkpoint import CheckpointError, load, save
