@@ -2,7 +2,7 @@
 
     python benchmarks/commits.py OLD [NEW]          commits, or folders that hold a checkout; NEW is this tree
 
-Each commit's five CNNs train for a few steps from one seed: in a loop of one process, and by the trainer with two replicas. The
+The five CNNs train for a few steps from one seed: by one process, and by two replicas. The
 losses are compared bit by bit. Then steps are timed in turn, A, B, A, B, …, each commit in a process of its own,
 and the medians and their ratio are printed.
 """
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NETWORKS = {"mnist_small": 32, "mnist_cnn": 64, "cifar_small": 16, "cifar_cnn": 32, "image128_cnn": 32}   # and batches
+NETWORKS = {"mnist_small": 32, "mnist_cnn": 64, "cifar_small": 16, "cifar_cnn": 32, "image128_cnn": 32}  # and batches
 WORKER = """
 import json, sys, time
 import numpy as np
@@ -52,8 +52,13 @@ class Checkout:
 
     def start(self, *arguments: object) -> None:
         """A fresh process for a network."""
-        self.process = subprocess.Popen([sys.executable, "-c", WORKER, *map(str, arguments)], cwd=self.path, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, *map(str, arguments)],
+            cwd=self.path,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def steps(self, count: int) -> tuple[list[str], float]:
         """(losses as hexadecimal floats, seconds a step)."""
@@ -73,7 +78,7 @@ def main() -> int:
     parser.add_argument("old")
     parser.add_argument("new", nargs="?", default=str(ROOT))
     parser.add_argument("--rounds", type=int, default=15, help="timings of each commit; 0 compares losses only")
-    parser.add_argument("--steps", type=int, default=10, help="steps whose losses are compared, and that a timing takes")
+    parser.add_argument("--steps", type=int, default=10, help="that are compared, and that a timing takes")
     given = parser.parse_args()
     worst = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +93,9 @@ def main() -> int:
     return worst
 
 
-def compare(pair: list[Checkout], name: str, batch: int, workers: int, algorithm: str, given: argparse.Namespace) -> int:
+def compare(
+    pair: list[Checkout], name: str, batch: int, workers: int, algorithm: str, given: argparse.Namespace
+) -> int:
     """One line for a network; 1 where a bit differs."""
     for checkout in pair:
         checkout.start(name, batch, workers, algorithm)
@@ -104,8 +111,8 @@ def compare(pair: list[Checkout], name: str, batch: int, workers: int, algorithm
     if times[0]:
         a, b = (1e3 * statistics.median(t) for t in times)
         timed = f"   {a:8.2f} ms, {b:8.2f} ms a step: {b / a:.3f}"
-    print(f"{name:13} workers={workers} {algorithm:5}  losses {'equal to the bit' if first is None else f'differ from step {first}'}"
-          + timed, flush=True)
+    losses = "equal to the bit" if first is None else f"differ from step {first}"
+    print(f"{name:13} workers={workers} {algorithm:5}  losses {losses}{timed}", flush=True)
     return int(first is not None)
 
 
