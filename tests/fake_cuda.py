@@ -60,6 +60,8 @@ class _Device:
         self.free_pinned: defaultdict[int, list] = defaultdict(list)
         self.memory: list[np.ndarray] = []                                      # all there ever was: addresses stay
         self.graph: Graph | None = None                                         # the one being captured
+        self.launched: list[tuple] = []      # (name, grid, block, bytes of shared memory) of each kernel, as queued
+        self.pageable = 0                    # arrays set from pageable memory
 
     def progress(self) -> None:
         """Run what the schedule runs by now."""

@@ -62,6 +62,7 @@ class ndarray(DeviceArray):
         stream, to, source = stream or gpu.current[-1], self.data.ptr, host.__array_interface__["data"][0]
         if not gpu.device.is_pinned(host):
             gpu.device.forbid("copying pageable memory", stream.graph is not None)
+            gpu.device.pageable += 1
             kept = host.copy()
             stream.put(lambda: ctypes.memmove(to, kept.ctypes.data, kept.nbytes))
         else:
@@ -156,6 +157,7 @@ class RawKernel:
             return
         if len(args) != len(self.arguments):
             raise AssertionError(f"{self.name} takes {len(self.arguments)} arguments, was given {len(args)}")
+        gpu.device.launched.append((self.name, grid, block, shared_mem))
         packed = [self._packed(a, v) for a, v in zip(self.arguments, args, strict=True)]
         gpu.current[-1].put(lambda: self.run(grid, block, shared_mem, None, packed))
 
@@ -163,8 +165,10 @@ class RawKernel:
         """What the kernel would find in an argument's place, as the simulator wants it."""
         if isinstance(value, ndarray):
             given = struct.pack("P", value.data.ptr)
-        else:      # as CuPy does: Python's numbers as int64, double and bool, NumPy's as they are
-            given = np.asarray(value).tobytes()
+        elif isinstance(value, bool | int | float | np.generic | np.ndarray):
+            given = np.asarray(value).tobytes()      # as CuPy: Python's as int64, double and bool, NumPy's as they are
+        else:
+            raise TypeError(f"{self.name}: {argument.name}: unsupported type {type(value)}")
         ctype = resolve(argument.ctype, self.template)
         ints = re.fullmatch(r"Ints\s*<\s*(\d+)\s*>", ctype)
         size = 8 if argument.access else 8 * int(ints[1]) if ints else CTYPES[ctype].itemsize

@@ -112,7 +112,17 @@ def test_batches_ahead(schedule, module=cupy_launcher):
                 del x
         for k, x in kept:
             np.testing.assert_array_equal(-be.numpy(x), pictures(k))
+        assert [k for k, _ in kept] == 3 * list(range(12))
         assert len(device.streams) == 2 and len(device.pinned) <= 6
+
+
+def test_one_batch_ahead(module=cupy_launcher):
+    """While a step uses a batch, the next one is being copied, from pinned memory, and no third one takes memory."""
+    drawn = []
+    with backend("lazy", module) as (be, device):
+        for k, _ in enumerate(be.ahead((drawn.append(k), (pictures(k), k))[1] for k in range(5))):
+            assert len(drawn) == min(k + 2, 5)
+        assert device.pageable == 0, "the host waits for copies from pageable memory"
 
 
 @every_schedule
@@ -268,12 +278,14 @@ def test_a_kernel_in_a_stream(module=cupy_launcher):
 
 
 def test_much_shared_memory(module=cupy_launcher):
-    """Above 48 KiB a kernel must be allowed to take it, once."""
-    with backend("eager", module):
+    """Above 48 KiB a kernel must be allowed to take it."""
+    with backend("eager", module) as (_, device):
         launcher = own(module, OWN.replace("SHARED_TEXT", ""))
         y = launcher.empty((4,), np.float32)
-        for shared in (0, 48 << 10, 60 << 10, 100 << 10, 60 << 10):
+        sizes = [0, 48 << 10, 60 << 10, 100 << 10, 60 << 10]
+        for shared in sizes:
             launcher.launch("own", y, 4, grid=1, block=32, shared=shared)
+        assert device.launched == [("own", (1, 1, 1), (32, 1, 1), shared) for shared in sizes]
         assert launcher.asnumpy(y).tolist() == [0, 1, 2, 3]
 
 
@@ -291,7 +303,7 @@ def missing(monkeypatch, module=cupy_launcher, **changes):
     """Why the launcher does not start, with attributes of the stand-in changed: `cuda__nvrtc__getVersion=…`."""
     with monkeypatch.context() as m, fake_cupy.installed():
         for name, value in changes.items():
-            *path, last = name.split("___")[0].split("__") if not name.startswith("__") else [name]
+            *path, last = [name] if name.startswith("__") else name.split("__")
             owner = fake_cupy
             for part in path:
                 owner = getattr(owner, part)
@@ -307,30 +319,30 @@ def raises(error):
     return call
 
 
-def test_what_is_missing(monkeypatch):
-    assert "pip install" in missing(monkeypatch, __version__="13.6.0") and "14.2" in missing(
-        monkeypatch, __version__="14.1.9")
+def test_what_is_missing(monkeypatch, module=cupy_launcher):
+    assert "pip install" in missing(monkeypatch, module, __version__="13.6.0") and "14.2" in missing(
+        monkeypatch, module, __version__="14.1.9")
     for error, says in (("cudaErrorInsufficientDriver: too old", "no NVIDIA driver"), ("cudaErrorNoDevice", "finds no"),
                         ("cudaErrorUnknown", "CUDA does not start: cudaErrorUnknown")):
-        text = missing(monkeypatch, cuda__runtime__getDeviceCount=raises(CUDARuntimeError(error)))
+        text = missing(monkeypatch, module, cuda__runtime__getDeviceCount=raises(CUDARuntimeError(error)))
         assert says in text and 'tn.use("simulator") runs the same kernels' in text
-    assert "finds no CUDA device" in missing(monkeypatch, cuda__runtime__getDeviceCount=lambda: 0)
+    assert "finds no CUDA device" in missing(monkeypatch, module, cuda__runtime__getDeviceCount=lambda: 0)
     for error in (ImportError("libnvrtc.so.13"), RuntimeError("Failure finding libnvrtc"), OSError("libnvrtc")):
-        text = missing(monkeypatch, cuda__nvrtc__getVersion=raises(error))
+        text = missing(monkeypatch, module, cuda__nvrtc__getVersion=raises(error))
         assert "NVRTC" in text and "libnvrtc" in text and "pip install 'tinynet[gpu]'" in text
 
 
-def test_headers_are_missing(monkeypatch):
+def test_headers_are_missing(monkeypatch, module=cupy_launcher):
     """Where NVRTC is a wheel of its own, CuPy asks the pathfinder for the headers, and so is asked here."""
     found = [None]
     pathfinder = SimpleNamespace(find_nvidia_header_directory=lambda name: {"cudart": found[0]}[name])
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(pathfinder=pathfinder))
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
-    assert "CUDA's headers were not found" in missing(monkeypatch, cuda__get_cuda_path=lambda: None)
+    assert "CUDA's headers were not found" in missing(monkeypatch, module, cuda__get_cuda_path=lambda: None)
     found[0] = "/somewhere/include"
     with monkeypatch.context() as m, fake_cupy.installed():
         m.setattr(fake_cupy.cuda, "get_cuda_path", lambda: None)
-        cupy_launcher.CupyLauncher()
+        module.CupyLauncher()
 
 
 def test_no_cupy(monkeypatch):
@@ -343,9 +355,9 @@ def test_no_cupy(monkeypatch):
         cupy_launcher.import_cupy()
 
 
-def test_asking_starts_nothing():
+def test_asking_starts_nothing(module=cupy_launcher):
     """Neither memory nor a stream nor a module, which would make a context: the process may still be forked."""
-    with backend("lazy") as (_, device):
+    with backend("lazy", module) as (_, device):
         assert (len(device.streams), device.memory, device.pinned) == (1, [], [])
         assert device.streams[0].queued == 0
 
