@@ -19,6 +19,7 @@ settings.register_profile("explore", deadline=None, print_blob=True, max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {"gpu": tn.backends.why_not("cupy"),
                "parity": None if importlib.util.find_spec("torch") else "needs PyTorch: pip install '.[parity]'"}
@@ -26,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    # What starts CUDA comes last: a process that has may not be forked, as the tests of replicas do.
+    items.sort(key=lambda item: item.get_closest_marker("gpu") is not None)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,12 @@
-"""A quick part of tests/mutate.py in every run: each gradient of each operation, broken five ways on the tape."""
+"""A quick part of tests/mutate.py in every run: each gradient of each operation, broken five ways on the tape. And all
+of tests/mutate_launcher.py."""
 
 from __future__ import annotations
 
 import pytest
 
+import tinynet as tn
+from tests import mutate_launcher
 from tests.mutate import EQUIVALENT, tape_mutants
 from tinynet import autograd
 from tinynet.ops.cases import CASES
@@ -20,3 +23,10 @@ def test_broken_gradients_are_noticed(name):
 
 def test_every_exception_has_a_reason():
     assert all(EQUIVALENT.values())
+
+
+@pytest.mark.skipif(tn.backends.why_not("simulator") is not None, reason="the stand-in for CuPy needs the simulator")
+@pytest.mark.parametrize("mutant", [None, *mutate_launcher.MUTANTS])
+def test_a_broken_cupy_launcher_is_noticed(mutant):
+    """Each mutant is; the launcher as it is passes the same tests."""
+    assert (mutate_launcher.noticed(mutant) is None) == (mutant is None)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 
@@ -80,3 +81,20 @@ def why_not(name: str) -> str | None:
 def available() -> tuple[str, ...]:
     """The names of the backends that run on this machine. Never raises."""
     return tuple(name for name in NAMES if why_not(name) is None)
+
+
+def cuda_runs() -> bool:
+    """Whether this process has a CUDA context, made by whatever library: then it must not be forked. Starts none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1", os.RTLD_NOLOAD)    # raises where the process has not loaded it
+    except (OSError, AttributeError):
+        return False
+    count, device, flags, active = (ctypes.c_int() for _ in range(4))
+    if driver.cuDeviceGetCount(ctypes.byref(count)):            # not initialised: no context either
+        return False
+    for k in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), k)
+        failed = driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active))
+        if failed or active.value:
+            return True
+    return False

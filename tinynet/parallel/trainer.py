@@ -94,7 +94,7 @@ def _alone_because(optimizer: Optimizer) -> str | None:
         return f"the model is on {others.pop()!r}: replicas share the numpy backend only"
     if sys.platform != "linux":
         return f"replicas are forked, which is safe on Linux only (this is {sys.platform})"
-    if "cupy" in backends._loaded:
+    if backends.cuda_runs():
         return "CUDA runs in this process, which must not be forked then"
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.current_process().daemon:

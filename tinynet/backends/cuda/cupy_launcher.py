@@ -28,6 +28,7 @@ class CupyLauncher(Launcher):
         super().__init__(table, texts)
         self.cupy = import_cupy()
         self.arraytype = self.cupy.ndarray
+        self._lanes: list[_Lane] = []    # those that no `ahead` uses
 
     # ---- arrays ----------------------------------------------------------------------------------
 
@@ -64,9 +65,9 @@ class CupyLauncher(Launcher):
         if not (to.flags.c_contiguous and source.flags.c_contiguous):
             raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
         stream = stream or self.cupy.cuda.get_current_stream()
-        if isinstance(to, np.ndarray):
+        if not isinstance(to, self.arraytype):
             source.get(stream=stream, out=to)
-        elif isinstance(source, np.ndarray):
+        elif not isinstance(source, self.arraytype):
             to.set(source, stream=stream)
         else:
             to.data.copy_from_device_async(source.data, source.nbytes, stream)
@@ -75,23 +76,31 @@ class CupyLauncher(Launcher):
         """(x, y) with x on the device: copied from pinned memory, on a stream of its own, one batch ahead.
 
         A pinned buffer is written again only after the copy from it has ended; the new array's memory may have
-        been another's a moment ago, so the copy first waits for the steps that were queued before it.
+        been another's a moment ago, so the copy first waits for the steps that were queued before it. The stream
+        and its buffers are kept for the next `ahead`: however this one ends, it waits for the copies first.
         """
         cuda = self.cupy.cuda
-        copies, pinned = cuda.Stream(non_blocking=True), [_Pinned(cuda) for _ in range(3)]
+        try:
+            lane = self._lanes.pop()
+        except IndexError:    # the first, or one beside another
+            lane = _Lane(cuda)
         waiting: deque[tuple] = deque()
-        for k, (x, y) in enumerate(batches):
-            source = pinned[k % 3].holding(x)
-            copies.wait_event(cuda.get_current_stream().record())
-            with copies:
-                array = self.empty(x.shape, x.dtype)
-                array.set(source, stream=copies)
-            pinned[k % 3].copied = copies.record()
-            waiting.append((array, y, pinned[k % 3].copied))
-            if len(waiting) > 1:
+        try:
+            for x, y in batches:
+                source, pinned = lane.pinned(x)
+                lane.stream.wait_event(cuda.get_current_stream().record())
+                with lane.stream:
+                    array = self.empty(x.shape, x.dtype)
+                    array.set(source, stream=lane.stream)
+                pinned.copied = lane.stream.record()
+                waiting.append((array, y, pinned.copied))
+                if len(waiting) > 1:
+                    yield self._arrived(*waiting.popleft())
+            while waiting:
                 yield self._arrived(*waiting.popleft())
-        while waiting:
-            yield self._arrived(*waiting.popleft())
+        finally:
+            lane.stream.synchronize()
+            self._lanes.append(lane)
 
     def _arrived(self, array: Any, y: Any, copied: Any) -> tuple:
         self.cupy.cuda.get_current_stream().wait_event(copied)
@@ -125,10 +134,10 @@ class CupyLauncher(Launcher):
         module = cupy.RawModule(
             code=sources.cuda_text(sources.read(file) if text is None else text, own),
             options=options(name),
-            name_expressions=(name,) if kernel.template else None,
+            name_expressions=(name,),    # of a kernel without a template too: C++ mangles its name as well
         )
         try:
-            function = module.get_function(name if kernel.template else kernel.name)
+            function = module.get_function(name)
         except cupy.cuda.compiler.CompileException as error:
             raise KernelError(f"the kernel does not compile:\n{error}") from error
 
@@ -142,6 +151,19 @@ class CupyLauncher(Launcher):
 
     def pointer(self, array: Any) -> Any:
         return np.uint64(0) if array is None else array
+
+
+class _Lane:
+    """A stream that copies to the device, and the pinned buffers that it copies from, in turn."""
+
+    def __init__(self, cuda: Any):
+        self.stream = cuda.Stream(non_blocking=True)
+        self.buffers = deque(_Pinned(cuda) for _ in range(3))
+
+    def pinned(self, x: np.ndarray) -> tuple[np.ndarray, _Pinned]:
+        """(x's values in pinned memory, the buffer which that is)."""
+        self.buffers.rotate()
+        return self.buffers[0].holding(x), self.buffers[0]
 
 
 class _Pinned:
@@ -169,7 +191,10 @@ def options(name: str) -> tuple[str, ...]:
 
 
 def import_cupy() -> Any:
-    """CuPy with a device that it can use; BackendError says what is missing otherwise."""
+    """CuPy with a device and a compiler that it can use; BackendError says what is missing otherwise.
+
+    Looks without starting anything on the device, so that a process which only asks may still be forked.
+    """
     try:
         import cupy
     except ImportError as error:
@@ -191,7 +216,27 @@ def import_cupy() -> Any:
         raise BackendError(why_no_device(str(error))) from error
     if not devices:
         raise BackendError(why_no_device("cudaErrorNoDevice"))
+    missing = missing_toolkit(cupy)
+    if missing:
+        raise BackendError(
+            f"the cupy backend compiles its kernels with NVRTC, for which {missing}: pip install 'tinynet[gpu]' (CUDA"
+            " 12) or 'tinynet[gpu13]' (CUDA 13) brings both it and its headers, or CUDA_PATH says where a toolkit is"
+        )
     return cupy
+
+
+def missing_toolkit(cupy: Any) -> str | None:
+    """What CuPy would miss at the first compilation (NVRTC, CUDA's headers), found as CuPy finds it; or None."""
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:    # of several kinds, by how the library is looked for
+        return f"the library was not found ({' '.join(str(error).split())[:200]})"
+    if cupy.cuda.get_cuda_path() is None:
+        from cuda import pathfinder  # comes with CuPy
+
+        if pathfinder.find_nvidia_header_directory("cudart") is None:
+            return "CUDA's headers were not found"
+    return None
 
 
 def why_no_device(error: str) -> str:

@@ -49,12 +49,13 @@ class DeviceArray(np.ndarray):
 
 
 def _view_of(x: DeviceArray, view: np.ndarray) -> DeviceArray:
-    """`view`, of x's memory, as a DeviceArray whose base is the array that owns it (as CuPy's views know theirs)."""
-    if not view.size or (isinstance(view, DeviceArray) and isinstance(view.base, DeviceArray)):
-        return view.view(DeviceArray)
-    root = x.base if isinstance(x.base, DeviceArray) else x
+    """`view`, of x's memory, as an array of x's type whose base is the array that owns it (as CuPy's views know it)."""
+    kind = type(x)
+    if not view.size or (isinstance(view, kind) and isinstance(view.base, kind)):
+        return view.view(kind)
+    root = x.base if isinstance(x.base, kind) else x
     offset = view.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    return np.ndarray.__new__(DeviceArray, view.shape, view.dtype, root, offset, view.strides)   # type: ignore[arg-type]
+    return np.ndarray.__new__(kind, view.shape, view.dtype, root, offset, view.strides)   # type: ignore[arg-type]
 
 
 def _tuple(key: Any) -> tuple:

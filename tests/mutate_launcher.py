@@ -1,0 +1,148 @@
+"""Break the CuPy launcher, and see whether its tests on the stand-in notice: `python -m tests.mutate_launcher`.
+
+Each mutant replaces one text of `cupy_launcher.py` by another. Prints which test noticed it, and in which schedule;
+exits with 1 if one survived. test_cupy_launcher.py runs all of them too.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import tests.conftest  # noqa: F401    its profile of Hypothesis: the same examples each time, no deadline
+from tests import test_cupy_launcher as proofs
+from tests.fake_cuda import SCHEDULES
+from tinynet.backends.cuda import cupy_launcher
+
+SOURCE = Path(cupy_launcher.__file__).read_text(encoding="utf-8")
+
+# what is wrong → (the right text, the wrong one)
+MUTANTS: dict[str, tuple[str, str]] = {
+    "names only of templates": ("name_expressions=(name,),", "name_expressions=(name,) if kernel.template else None,"),
+    "no names": ("name_expressions=(name,),", "name_expressions=None,"),
+    "the name without its template": ("module.get_function(name)", "module.get_function(kernel.name)"),
+    "another kernel's text": ("sources.read(file) if text is None", 'sources.read("loss.cu") if text is None'),
+    "options without C++17": ('OPTIONS = ("--std=c++17",)', "OPTIONS = ()"),
+    "no half types": ('(*OPTIONS, "-DTINYNET_HALF") if', "OPTIONS if"),
+    "a null pointer of 4 bytes": ("return np.uint64(0) if array", "return np.uint32(0) if array"),
+    "the address's value where an array is missing": ("return np.uint64(0) if array is None else array",
+                                                      "return array"),
+    "scalars as Python's": ("tuple(arguments), shared_mem",
+                            "tuple(a.item() if isinstance(a, np.generic) else a for a in arguments), shared_mem"),
+    "the last argument lost": ("tuple(arguments), shared_mem", "tuple(arguments[:-1]), shared_mem"),
+    "no shared memory": ("shared_mem=shared)", "shared_mem=0)"),
+    "shared memory not allowed": ("if shared > DEFAULT_SHARED and", "if False and"),
+    "a launch in the current stream": ("with stream or contextlib.nullcontext():", "with contextlib.nullcontext():"),
+    "no wait for the steps queued before": (
+        "                lane.stream.wait_event(cuda.get_current_stream().record())\n", ""),
+    "a wait for oneself": ("lane.stream.wait_event(cuda.get_current_stream().record())",
+                           "lane.stream.wait_event(lane.stream.record())"),
+    "the wait after the copy": (
+        "                pinned.copied = lane.stream.record()\n",
+        "                lane.stream.wait_event(cuda.get_current_stream().record())\n"
+        "                pinned.copied = lane.stream.record()\n"),
+    "the event before the copy": ("                source, pinned = lane.pinned(x)\n",
+                                  "                source, pinned = lane.pinned(x)\n"
+                                  "                early = lane.stream.record()\n"),
+    "the step does not wait": ("self.cupy.cuda.get_current_stream().wait_event(copied)", "pass"),
+    "the buffer is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
+    "the buffer is let go": ("self.buffers[0].holding(x), self.buffers[0]", "_Pinned(self.buffers[0].cuda).holding(x), "
+                             "self.buffers[0]"),
+    "pageable": ("return array\n\n\ndef options", "return array.copy()\n\n\ndef options"),
+    "ahead does not wait at its end": ("            lane.stream.synchronize()\n", ""),
+    "it waits for another stream": ("            lane.stream.synchronize()\n", "            self.synchronize()\n"),
+    "it waits after one sort of end": ("        finally:\n", "        except OSError:\n"),
+    "a stream an epoch": ("            self._lanes.append(lane)\n", ""),
+    "the batch before": ("if len(waiting) > 1:", "if len(waiting) > 2:"),
+    "the last batch is lost": ("            while waiting:\n", "            while len(waiting) > 1:\n"),
+    "zeros of half the bytes": ("memset_async(0, array.nbytes)", "memset_async(0, array.nbytes // 2)"),
+    "no zeros": ("        array.data.memset_async(0, array.nbytes)\n", ""),
+    "half an array is copied": ("source.nbytes, stream)", "source.nbytes // 2, stream)"),
+    "a copy in the null stream": ("stream = stream or self.cupy", "stream = self.cupy"),
+    "copies turned round": ("to.data.copy_from_device_async(source.data", "source.data.copy_from_device_async(to.data"),
+    "views are copied as bytes": ("if not (to.flags.c_contiguous and source.flags.c_contiguous):", "if False:"),
+    "transposed": ('np.asarray(array, dtype, order="C")', 'np.asarray(array, dtype, order="A").T'),
+    "nobody waits": ("        self.cupy.cuda.get_current_stream().synchronize()\n", "        pass\n"),
+    "out of memory as CuPy's": ("except self.cupy.cuda.memory.OutOfMemoryError as error:", "except KeyError as error:"),
+    "out of memory with wrong bytes": ("* np.dtype(dtype).itemsize", "* 1"),
+    "NVRTC is not looked for": ("cupy.cuda.nvrtc.getVersion()", "pass"),
+    "headers are not looked for": ('if pathfinder.find_nvidia_header_directory("cudart") is None:', "if False:"),
+    "any CuPy": ("if version < OLDEST:", "if False:"),
+    "a device is not counted": ("if not devices:", "if False:"),
+    "asking makes a stream": ("= []    # those that no", "= [_Lane(self.cupy.cuda)]    # those that no"),
+    "CuPy's message": ("except cupy.cuda.compiler.CompileException as error:", "except KeyError as error:"),
+}
+EXTRA = {"the event before the copy": ("pinned.copied = lane.stream.record()", "pinned.copied = early"),
+         "the wait after the copy": ("                lane.stream.wait_event(cuda.get_current_stream().record())\n"
+                                     "                with", "                with")}
+
+
+def broken(mutant: str) -> ModuleType:
+    """cupy_launcher.py with one fault."""
+    text = SOURCE
+    for old, new in filter(None, (MUTANTS[mutant], EXTRA.get(mutant))):
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant}: {old!r} stands {text.count(old)} times in cupy_launcher.py, not once")
+        text = text.replace(old, new)
+    module = ModuleType(cupy_launcher.__name__)
+    module.__package__ = cupy_launcher.__package__
+    exec(compile(text, f"cupy_launcher.py ({mutant})", "exec"), vars(module))
+    return module
+
+
+def trials(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, test) of all that a launcher must pass, the cheap ones first."""
+    patched = (proofs.test_what_is_missing, proofs.test_headers_are_missing)
+    for test in (proofs.test_asking_starts_nothing, proofs.test_zeros, proofs.test_asarray, proofs.test_copyto_refuses,
+                 proofs.test_synchronize, proofs.test_out_of_memory, proofs.test_a_batch_that_does_not_fit,
+                 proofs.test_one_batch_ahead, proofs.test_much_shared_memory, proofs.test_a_kernel_in_a_stream,
+                 proofs.test_a_kernel_that_does_not_compile, proofs.test_half_types, *patched):
+        yield test.__name__, lambda test=test: _with_patches(test, module) if test in patched else test(module=module)
+    for name in ("random_bits", "dense", "conv2d", "clip"):
+        yield f"test_kernel[{name}]", lambda name=name: proofs.test_kernel(name, module)
+    for schedule in SCHEDULES:
+        for test in (proofs.test_copyto, proofs.test_batches_ahead, proofs.test_batches_ahead_of_two):
+            yield f"{test.__name__}[{schedule}]", lambda test=test, s=schedule: test(s, module)
+        for end in ("closed", "dropped", "exhausted"):
+            yield (f"test_pinned_memory_is_given_back_after_its_copies[{schedule}, {end}]", lambda s=schedule, e=end:
+                   proofs.test_pinned_memory_is_given_back_after_its_copies(s, e, module))
+
+
+def _with_patches(test: Callable, module: ModuleType) -> None:
+    patch = proofs.pytest.MonkeyPatch()
+    try:
+        test(patch, module)
+    finally:
+        patch.undo()
+
+
+def noticed(mutant: str | None) -> str | None:
+    """The first test that fails on a mutant (None: on the launcher as it is)."""
+    for name, trial in trials(broken(mutant) if mutant else cupy_launcher):
+        try:
+            trial()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return name
+    return None
+
+
+def main() -> int:
+    start, survived = time.time(), 0
+    if name := noticed(None):
+        raise SystemExit(f"the launcher as it is fails {name}")
+    for mutant in MUTANTS:
+        name = noticed(mutant)
+        survived += name is None
+        print(f"{mutant:48} {name or 'SURVIVED'}", flush=True)
+    print(f"{len(MUTANTS)} mutants, {survived} survived, {time.time() - start:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
