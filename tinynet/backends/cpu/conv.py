@@ -58,6 +58,7 @@ from .pool import (
     strided,
     window_slice,
 )
+from .summation import Sums, add_up
 
 COLUMNS_BYTES = 6 << 20
 KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) are kept for the way back, too
@@ -128,7 +129,7 @@ def reference_conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, at: Geome
     dcolumns = np.matmul(rows, _weights_by_group(w, at.groups).transpose(0, 2, 1))
     dcolumns = dcolumns.reshape(at.groups, rows.shape[1], -1, w.shape[2]).transpose(1, 2, 0, 3)
     dx = col2im(dcolumns.reshape(columns.shape), x.shape, at.stride, at.padding, at.dilation)
-    return dx, dw.transpose(1, 0, 2).reshape(w.shape), g.sum(axis=(0, 1, 2))
+    return dx, dw.transpose(1, 0, 2).reshape(w.shape), add_up(g, (0, 1, 2))
 
 
 # ---- im2col in tiles ------------------------------------------------------------------------------------------
@@ -209,8 +210,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     dx = empty(x.shape, x.dtype) if need[0] else None
     by_tap = _weights_by_group(w, at.groups).reshape(at.groups, kh * kw, per, f // at.groups)
     by_tap = np.ascontiguousarray(by_tap.transpose(1, 0, 3, 2))  # (taps, groups, F / groups, C / groups)
-    dw = np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype) if need[1] else None
-    db = np.zeros(f, w.dtype) if has_bias and need[2] else None
+    dws, dbs = Sums(), Sums()
     frame: np.ndarray = np.zeros(0)
     for number, (images, lines) in enumerate(_parts(x, (kh, kw), (oh, ow), marks is not None)):
         count = lines.stop - lines.start
@@ -224,11 +224,11 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             dz = relu_grad(g[images, lines], y[images, lines]) if relu else g[images, lines]
         flat = dz.reshape(-1, f)
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
-        if dw is not None:
+        if need[1]:
             columns = kept[number] if kept else _columns(x[images], (kh, kw), lines, at)
-            dw += np.matmul(columns.transpose(0, 2, 1), rows)
-        if db is not None:
-            db += np.ones(len(flat), flat.dtype) @ flat
+            dws.add(np.matmul(columns.transpose(0, 2, 1), rows))
+        if has_bias and need[2]:
+            dbs.add(add_up(flat, (0,)))
         if dx is not None and (kh, kw, oh, c) == (1, 1, h, per) and (at.stride, at.padding) == ((1, 1), NO_PADS):
             product(flat, by_tap[0, 0], dx[images, lines].reshape(-1, c))
         elif dx is not None:
@@ -239,8 +239,9 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
             _add_windows(frame, rows, by_tap, (len(dz), count, ow), (kh, kw), lines.start, at)
             if lines.stop == oh:
                 dx[images] = frame[:, top : top + h, left : left + wide]
+    dw = dws.total(np.zeros((at.groups, kh * kw * per, f // at.groups), w.dtype)) if need[1] else None
     dw = None if dw is None else dw.transpose(1, 0, 2).reshape(w.shape)
-    return dx, dw, db
+    return dx, dw, dbs.total(np.zeros(f, w.dtype)) if has_bias and need[2] else None
 
 
 def _add_windows(frame: np.ndarray, rows: np.ndarray, by_tap: np.ndarray, shape: tuple, kernel: Pair,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from .summation import add_up
+
 
 def softmax_cross_entropy(logits, labels):
     rows = np.arange(len(labels))
     shifted = logits - (logits.max(axis=1, keepdims=True) if logits.size else 0)
     losses = -shifted[rows, labels]
     softmax = np.exp(shifted, out=shifted)
-    total = softmax.sum(axis=1)
+    total = add_up(softmax, (1,))
     losses += np.log(total)
     softmax /= total[:, None]
     return losses, (softmax, labels)

@@ -13,21 +13,23 @@ import numpy as np
 from .elementwise import rectify
 from .memory import empty
 from .pool import SMALL_PRODUCT
+from .summation import Sums, add_up
 
 THIN = 32    # rows (of a batch) that count as few
 LONG = 8     # how many times as long as the others the long axis is
+DEEP = 1 << 15   # so many products BLAS adds up at one time; its rounding errors grow with their number
 
 
 def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
     x = x.swapaxes(-1, -2) if transpose_x else x
     y = y.swapaxes(-1, -2) if transpose_y else y
     if x.ndim != 2 or y.ndim != 2 or x.dtype != y.dtype or x.shape[1] != y.shape[0]:
-        return np.matmul(x, y, out=out)
+        return _in_depth(x, y, out)
     (m, k), n = x.shape, y.shape[1]
     if out is None:
         out = empty((m, n), x.dtype)
     elif not out.flags.c_contiguous or np.may_share_memory(x, out) or np.may_share_memory(y, out):
-        return np.matmul(x, y, out=out)
+        return _in_depth(x, y, out)
     if k == 1:                                 # BLAS is slow at this
         return np.multiply(x, y, out=out)
     if m * k * n > SMALL_PRODUCT and x.dtype.kind == "f":
@@ -37,7 +39,7 @@ def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
             return _turned(x, y, out)
         if m <= THIN and k >= LONG * max(m, n):
             return _sum_of_products(x, y, out)
-    return np.matmul(x, y, out=out)
+    return _in_depth(x, y, out)
 
 
 def product(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -64,13 +66,28 @@ def _turned(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def _sum_of_products(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
     """The same, likewise, by parts of K."""
-    part = SMALL_PRODUCT // out.size
+    part = min(SMALL_PRODUCT // out.size, DEEP)
     count = x.shape[1] // part
     whole = count * part
     products = np.matmul(x[:, :whole].reshape(len(x), count, part).swapaxes(0, 1), y[:whole].reshape(count, part, -1))
-    np.add.reduce(products, 0, out=out)
+    add_up(products, (0,), out=out)
     if whole < x.shape[1]:
         out += x[:, whole:] @ y[whole:]
+    return out
+
+
+def _in_depth(x: np.ndarray, y: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """np.matmul; of a very long K by parts, whose sums are added in pairs."""
+    depth = x.shape[-1]
+    if depth <= DEEP or x.dtype.kind != "f" or y.shape[-2] != depth:
+        return np.matmul(x, y, out=out)
+    sums = Sums()
+    for first in range(0, depth, DEEP):
+        sums.add(np.matmul(x[..., first : first + DEEP], y[..., first : first + DEEP, :]))
+    z = sums.total(sums.parts[0])
+    if out is None:
+        return z
+    np.copyto(out, z, casting="same_kind")
     return out
 
 

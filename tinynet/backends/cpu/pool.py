@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .memory import empty
+from .summation import FEW
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
@@ -134,10 +135,23 @@ def max_pool2d_grad(g: np.ndarray, saved: Any, *, out: np.ndarray | None = None)
         return _max_pool_2x2_grad(g, saved[0], saved[1], out)
     winner, shape, kernel, stride, padding = saved
     dx = empty(shape, g.dtype) if out is None else out
-    dx[...] = 0
+    total = _total(dx, kernel)
     for number, (rows, cols), (image_rows, image_cols) in places(shape[1:3], kernel, stride, padding):
-        dx[:, image_rows, image_cols] += g[:, rows, cols] * (winner[:, rows, cols] == number)
-    return dx
+        total[:, image_rows, image_cols] += g[:, rows, cols] * (winner[:, rows, cols] == number)
+    return _cast(total, dx)
+
+
+def _total(out: np.ndarray, kernel: Pair) -> np.ndarray:
+    """Zeros to which a window's values are added one by one: `out`, or for a large window an array that rounds less."""
+    total = out if kernel[0] * kernel[1] <= FEW or out.dtype.kind != "f" else np.empty(out.shape, np.float64)
+    total[...] = 0
+    return total
+
+
+def _cast(total: np.ndarray, out: np.ndarray) -> np.ndarray:
+    if total is not out:
+        np.copyto(out, total, casting="same_kind")
+    return out
 
 
 def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, np.ndarray]:
@@ -255,11 +269,11 @@ def avg_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, count_i
     n, h, w, c = x.shape
     counts = _window_counts((h, w), kernel, stride, padding, count_include_pad)
     y = empty((n, *counts.shape[:2], c), x.dtype) if out is None else out
-    y[...] = 0
+    total = _total(y, kernel)
     for _, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding):
-        y[:, rows, cols] += x[:, image_rows, image_cols]
-    y /= counts.astype(y.dtype)
-    return y
+        total[:, rows, cols] += x[:, image_rows, image_cols]
+    total /= counts.astype(total.dtype)
+    return _cast(total, y)
 
 
 def avg_pool2d_grad(g: np.ndarray, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
@@ -267,7 +281,7 @@ def avg_pool2d_grad(g: np.ndarray, shape: tuple, kernel: Pair, stride: Pair, pad
     """g (N, OH, OW, C) → (N, H, W, C): g spread evenly over each window, added where windows overlap."""
     share = g / _window_counts(shape[1:3], kernel, stride, padding, count_include_pad).astype(g.dtype)
     dx = empty(shape, g.dtype) if out is None else out
-    dx[...] = 0
+    total = _total(dx, kernel)
     for _, (rows, cols), (image_rows, image_cols) in places(shape[1:3], kernel, stride, padding):
-        dx[:, image_rows, image_cols] += share[:, rows, cols]
-    return dx
+        total[:, image_rows, image_cols] += share[:, rows, cols]
+    return _cast(total, dx)

@@ -7,18 +7,20 @@ import math
 import numpy as np
 
 from .memory import empty, like
+from .summation import add_up
 
 
 def sum(x, axes, keepdims=False, *, out=None):
-    dtype = np.int64 if x.dtype.kind in "biu" else x.dtype   # bools are counted, and small integers would overflow
-    return np.add.reduce(x, axes, dtype, out=out, keepdims=keepdims)     # np.sum takes twice as long to come to this
+    if x.dtype.kind in "biu":   # bools are counted, and small integers would overflow
+        return np.add.reduce(x, axes, np.int64, out=out, keepdims=keepdims)
+    return add_up(x, axes, keepdims, out)
 
 
 def sum_to(x, shape, *, out=None):
     extra = x.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1)
-    total = np.asarray(np.add.reduce(x, axes, x.dtype)).reshape(shape)      # the sum of all would be a NumPy scalar
+    total = np.asarray(add_up(x, axes)).reshape(shape)      # the sum of all would be a NumPy scalar
     return total if out is None else _into(out, total)
 
 
@@ -56,7 +58,7 @@ def max_grad(g, saved, *, out=None):
 
 def logsumexp(x, axes, keepdims=False, *, out=None):
     top = _finite_max(x, axes)
-    total = np.sum(np.exp(x - top), axis=axes, keepdims=True, dtype=x.dtype)
+    total = add_up(np.exp(x - top), axes, True)
     with np.errstate(divide="ignore"):
         y = np.log(total) + top
     y = y if keepdims else y.reshape([n for i, n in enumerate(x.shape) if i not in axes])
@@ -66,22 +68,22 @@ def logsumexp(x, axes, keepdims=False, *, out=None):
 def softmax(x, axes, *, out=None):
     y = np.subtract(x, _finite_max(x, axes), out=like(x) if out is None else out)
     y = np.exp(y, out=y if y.ndim else None)
-    return np.divide(y, np.sum(y, axis=axes, keepdims=True, dtype=x.dtype), out=y if x.ndim else None)
+    return np.divide(y, add_up(y, axes, True), out=y if x.ndim else None)
 
 
 def softmax_grad(g, y, axes, *, out=None):
     gy = np.multiply(g, y, out=empty(y.shape, y.dtype) if out is None else out)
-    return np.subtract(gy, y * np.sum(gy, axis=axes, keepdims=True, dtype=y.dtype), out=gy)
+    return np.subtract(gy, y * add_up(gy, axes, True), out=gy)
 
 
 def log_softmax(x, axes, *, out=None):
     shifted = np.subtract(x, _finite_max(x, axes), out=like(x) if out is None else out)
-    total = np.sum(np.exp(shifted), axis=axes, keepdims=True, dtype=x.dtype)
+    total = add_up(np.exp(shifted), axes, True)
     return np.subtract(shifted, np.log(total), out=shifted if x.ndim else None)
 
 
 def log_softmax_grad(g, y, axes, *, out=None):
-    return np.subtract(g, np.exp(y) * np.sum(g, axis=axes, keepdims=True, dtype=y.dtype), out=out)
+    return np.subtract(g, np.exp(y) * add_up(g, axes, True), out=out)
 
 
 def _finite_max(x, axes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .memory import empty
+from .summation import FEW, add_up
 
 
 def reshape(x, shape):
@@ -49,8 +50,8 @@ def pad_edge_grad(g, widths, *, out=None):
         if before or after:
             along = np.moveaxis(g, axis, 0)
             middle = along[before:len(along) - after].copy()
-            middle[0] += along[:before].sum(0)
-            middle[-1] += along[len(along) - after:].sum(0)
+            middle[0] += add_up(along[:before], (0,))
+            middle[-1] += add_up(along[len(along) - after:], (0,))
             g = np.moveaxis(middle, 0, axis)
     if out is None:
         return np.array(g, order="C")
@@ -75,11 +76,29 @@ def getitem_grad(g, index, shape, *, out=None):
 
 
 def add_at_inplace(x, index, g):
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(np.asarray(part).dtype.kind in "iu" for part in parts if isinstance(part, np.ndarray | list)):
-        np.add.at(x, index, g)   # repeated indices add up
-    else:
+    parts = [np.asarray(p) for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, np.ndarray | list)]
+    if not any(part.dtype.kind in "iu" for part in parts):
         x[index] += g
+    elif x.dtype.kind != "f" or x.dtype.itemsize >= 8 or _most_repeats(parts) <= FEW:
+        np.add.at(x, index, g)   # repeated indices add up
+    else:                        # one by one: in float64, that they do not round
+        rows = ...
+        if isinstance(index, np.ndarray):       # only the rows that are named
+            rows, index = np.unique(np.arange(len(x))[index], return_inverse=True)
+            index = index.reshape(parts[0].shape)
+        total = np.zeros(x[rows].shape)
+        np.add.at(total, index, np.asarray(g, np.float64))
+        x[rows] += total
+
+
+def _most_repeats(parts):
+    """How often the arrays of an index name one place, at most; negative indices count as places of their own."""
+    if any(part.dtype.kind == "b" for part in parts) or np.broadcast(*parts).size <= FEW:
+        return 1        # a mask names each place once
+    key = 0
+    for part in np.broadcast_arrays(*parts):
+        key = key * (int(part.max()) - int(part.min()) + 1) + (part - part.min())
+    return np.unique(key, return_counts=True)[1].max()
 
 
 def setitem_inplace(x, index, value):

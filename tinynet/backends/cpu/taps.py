@@ -39,6 +39,7 @@ from .pool import (
     strided,
     window_slice,
 )
+from .summation import Sums, add_up
 
 COLUMNS_BYTES = 3 << 20  # of the columns worked on at one time
 MEMBERS_BYTES = 800 << 10  # of the products for a pool's members at one time: they stay in the cache
@@ -193,9 +194,9 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     wanted = need[1] or (has_bias and need[2])
     matrix_w = np.ascontiguousarray(w).reshape(-1, f)
 
-    def work(starts: range) -> list[np.ndarray]:
+    def work(starts: range) -> list[Sums]:
         """Some images' dx; gives what they add to dw and db, for even and for odd lines."""
-        sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
+        sums = [Sums() for _ in range(q)]
         z = empty((q * q, p.block, f), x.dtype)
         for start in starts:
             marks, columns = kept[start // p.images]
@@ -222,7 +223,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                     dz = spread[None, block]
                 if wanted:
                     for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
-                        sums[index // q] += matrix[:, block] @ member
+                        sums[index // q].add(matrix[:, block] @ member)
                 if dplanes is not None:
                     for index, member in enumerate(dz):
                         _add_columns(dplanes, matrix_w @ member.T, p, index, first)
@@ -234,15 +235,16 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 dx[part] = frame[:, top : top + x.shape[1], left : left + x.shape[2]]
         return sums
 
-    sums = [np.zeros((size + has_bias, f), x.dtype) for _ in range(q)]
+    sums = [Sums() for _ in range(q)]
     for added in threads.each(work, threads.shares(range(0, n, p.images))):
         for total, other in zip(sums, added, strict=True):
-            total += other
+            total.join(other)
     if not wanted:
         return dx, None, None
-    dw, db = sums[0][has_bias:], sums[0][0]
+    totals = [part.total(np.zeros((size + has_bias, f), x.dtype)) for part in sums]
+    dw, db = totals[0][has_bias:], totals[0][0]
     if q == 2:
-        dw, db = dw + sums[1][:size], db + sums[1][-1]
+        dw, db = dw + totals[1][:size], db + totals[1][-1]
     return dx, dw.reshape(w.shape) if need[1] else None, db if has_bias and need[2] else None
 
 
@@ -281,27 +283,28 @@ def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     size = y.shape[1:3]
     (top, bottom), (left, right) = at.padding
     dx = empty(x.shape, x.dtype) if need[0] else None
-    dw = np.zeros(w.shape, w.dtype) if need[1] else None
-    db = np.zeros(c, w.dtype) if has_bias and need[2] else None
+    dws, dbs = Sums(), Sums()
     taps = _depthwise_taps(w, size, at)
     for images in _image_groups(y):
         dz = relu_grad(g[images], y[images]) if relu else np.ascontiguousarray(g[images])
         product = empty(dz.shape, dz.dtype)
-        ones = np.ones(dz.size // c, dz.dtype)
-        if db is not None:
-            db += ones @ dz.reshape(-1, c)
+        dw = empty(w.shape, w.dtype)
+        if has_bias and need[2]:
+            dbs.add(add_up(dz, (0, 1, 2)))
         padded = pad(x[images], at.padding)
         frame = np.zeros((len(dz), h + top + bottom, wide + left + right, c), dz.dtype)
         for i, j, place, weights in taps:
-            if dw is not None:
+            if need[1]:
                 np.multiply(padded[place], dz, out=product)
-                dw[i, j, 0] += ones @ product.reshape(-1, c)
+                add_up(product, (0, 1, 2), out=dw[i, j, 0])
             if dx is not None:
                 np.multiply(dz, weights, out=product)
                 np.add(frame[place], product, out=frame[place])
         if dx is not None:
             dx[images] = frame[:, top : top + h, left : left + wide]
-    return dx, dw, db
+        dws.add(dw)
+    return (dx, dws.total(np.zeros(w.shape, w.dtype)) if need[1] else None,
+            dbs.total(np.zeros(c, w.dtype)) if has_bias and need[2] else None)
 
 
 def _image_groups(y: np.ndarray) -> list[slice]:

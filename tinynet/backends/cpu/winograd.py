@@ -33,6 +33,7 @@ from . import threads
 from .elementwise import rectify, relu_grad
 from .memory import empty
 from .pool import SMALL_PRODUCT, Pads, bands, crop, four_masks, four_maximum, strided
+from .summation import Sums, add_up
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
 APART = 48  # numbers between two planes
@@ -294,21 +295,21 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     ut = ut.reshape(t * t, p.groups, f // p.groups, c)
     parts = _parts(x, f, p)
 
-    def work(share: slice) -> tuple[np.ndarray | None, np.ndarray]:
+    def work(share: slice) -> tuple[Sums, Sums]:
         """Some images' dx; gives what they add to dU and db."""
-        du, db = None, np.zeros(f, x.dtype)
+        du, db = Sums(), Sums()
         frame: np.ndarray = np.zeros(0)
         for (marks, v), (images, lines) in zip(kept[share], parts[share], strict=True):
             count = lines.stop - lines.start
             part = images, slice(lines.start * r, lines.stop * r)
             dm = _products_grad(g[part], y[part] if p.relu else None, marks, tile, count, tw)
             if has_bias and need[2]:
-                db += np.ones(dm.shape[1], dm.dtype) @ dm[t + 1]  # again the points (1, 1)
+                db.add(add_up(dm[t + 1], (0,)))  # again the points (1, 1)
             if need[1]:
                 product = empty((t * t, c, f), x.dtype)
                 transposed = _by_group(v, p.groups).swapaxes(2, 3)
                 np.matmul(transposed, _by_group(dm, p.groups), out=_by_group(product, p.groups))
-                du = product if du is None else np.add(du, product, out=product)
+                du.add(product)
             if dx is None:
                 continue
             if lines.start == 0:
@@ -323,13 +324,14 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 dx[images, : inner.shape[1], : inner.shape[2]] = inner
         return du, db
 
-    sums = threads.each(work, _shares(parts))
-    db = sum((db for _, db in sums), np.zeros(f, x.dtype)) if has_bias and need[2] else None
+    dus, dbs = Sums(), Sums()
+    for of_du, of_db in threads.each(work, _shares(parts)):
+        dus.join(of_du)
+        dbs.join(of_db)
+    db = dbs.total(np.zeros(f, x.dtype)) if has_bias and need[2] else None
     if not need[1]:
         return dx, None, db
-    du = np.zeros((t * t, c, f), x.dtype) if not sums else sums[0][0]
-    for other, _ in sums[1:]:
-        np.add(du, other, out=du)
+    du = dus.total(np.zeros((t * t, c, f), x.dtype))
     dw = empty((tile.k**2, c, f), x.dtype)
     tile.kernel_grad(du, dw)
     return dx, dw.reshape(w.shape), db
