@@ -130,7 +130,7 @@ class Run:
         if self.path is not None:
             self.described = files.describe(self.model)
             self.settings = self._settings()
-            files.sweep(self.path)
+            files.check_writable(self.path)
 
     def train(self) -> None:
         """All epochs that are left."""
