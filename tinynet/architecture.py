@@ -23,7 +23,7 @@ NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
          f"init.{name}": f for name, f in INITIALISERS.items()}
 SCALARS = (int, float, str, bool, type(None))
 MODULES, DEPTH = 10_000, 32             # a description of more, or deeper nested, is refused
-_BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
+BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
 
 
 class Unknown(ValueError):
@@ -48,9 +48,9 @@ def describe(model: Module) -> dict[str, Any]:
         build_unrun(again, model.built or (), tied(model))
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
-    ours, others = ({name: p.shape for name, p in m._tensors(Parameter, aliases=True)} for m in (model, again))
-    if ours != others:
-        differ = sorted(name for name in ours.keys() | others.keys() if ours.get(name) != others.get(name))
+    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter, aliases=True)} for m in (model, again))
+    if shapes != made:
+        differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
         raise Unknown(f"its parameters are not those that its layers make: {', '.join(differ):.200}")
     return spec
 
@@ -104,7 +104,7 @@ def _difference(ours: Module, other: Module) -> str | None:
     for name, value in vars(ours).items():
         plain = type(value) in SCALARS or isinstance(value, tuple) or (
             callable(value) and not isinstance(value, Module))
-        if plain and name not in _BOOKKEEPING and vars(other).get(name, value) != value:
+        if plain and name not in BOOKKEEPING and vars(other).get(name, value) != value:
             return name
     return None
 

@@ -60,7 +60,7 @@ def load(path: PathLike, model: Module | None = None) -> Module:
         describes one that cannot be built; FileNotFoundError and its kin where it cannot be opened.
     """
     arrays, description = read(path)
-    spec, weights = _described(path, description), part("model", arrays)
+    spec, weights = described(path, description), part("model", arrays)
     if model is None:
         model = rebuilt(path, arrays, description)
     else:
@@ -103,7 +103,7 @@ def describe(model: Module) -> dict[str, Any]:
 
 def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> Module:
     """A new model by the file's description, filled with its weights."""
-    spec = _described(path, description)
+    spec = described(path, description)
     if "architecture" not in spec:
         raise CheckpointError(f"{path}: holds a {spec['class']} that cannot be built from the file alone "
                               f"({spec['why']}); make the model and pass it: load(path, model)")
@@ -127,8 +127,8 @@ def restore(path: PathLike, model: Module, weights: Arrays) -> None:
         raise CheckpointError(f"{path}: does not fit the model: {reason}") from None
 
 
-def _described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of the model, complete and of the right types. CheckpointError where it is not."""
+def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's description of the model, complete and of the right types. CheckpointError where it is not."""
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
@@ -152,14 +152,18 @@ def write(path: PathLike, arrays: Mapping[str, np.ndarray], description: Mapping
     Raises: OSError where the file cannot be written; TypeError for arrays that are not of numbers, and for what JSON
         does not know.
     """
-    arrays = {name: _plain(value) for name, value in arrays.items()}
-    text = json.dumps(description)
+    arrays, text = check(arrays, description)
     names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))     # so that all are aligned
     header = _header(arrays, names, text)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
         for name in names:
             file.write(arrays[name].reshape(-1).data)
+
+
+def check(arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> tuple[Arrays, str]:
+    """Both as they are written. TypeError for what a file does not hold."""
+    return {name: _plain(value) for name, value in arrays.items()}, json.dumps(description)
 
 
 def _plain(value: Any) -> np.ndarray:
