@@ -45,10 +45,11 @@ def describe(model: Module) -> dict[str, Any]:
         if (changed := _difference(ours, other)) is not None:
             raise Unknown(f"{name or 'it'}.{changed} was changed after the layer was made")
     try:
-        build_unrun(again, model.built or (), tied(model))
+        ties = tied(model)
+        build_unrun(again, model.built or (), ties)
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
-    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter, aliases=True)} for m in (model, again))
+    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter)} for m in (model, again))
     if shapes != made:
         differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
         raise Unknown(f"its parameters are not those that its layers make: {', '.join(differ):.200}")
@@ -152,6 +153,8 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
     finally:
         for layer in layers:
             del layer.parameter, layer.output_size
+    if not ties:
+        return new
     own, modules = dict(model._tensors(Parameter, aliases=True)), dict(model.named_modules())
     for name, other in ties.items():
         if name not in own or other not in own or own[name].shape != own[other].shape:

@@ -66,7 +66,11 @@ def _temporary(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     temporary = path.with_name(f".{path.name[:STEM]}.{owner}.tmp")
     _writing.add(temporary)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))     # follows no link put there
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))     # follows no link put there
+        except OSError as error:
+            error.filename = os.fspath(path)        # the name that the caller knows
+            raise
         yield path, temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -21,7 +21,6 @@ import numpy as np
 
 from . import checkpoint as files
 from . import optim, settings
-from .architecture import SCALARS
 from .checkpoint import CheckpointError
 from .data import Loader
 from .diagnose import explain
@@ -79,17 +78,18 @@ class Progress:
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def check(self, batches: int) -> None:
-        """ValueError where this is no place in a run of so many batches an epoch."""
-        counts = (self.epoch, self.batch, self.step, self.seen, self.waited, self.correct or 0)
-        numbers = [self.loss, self.seconds, 0 if self.best is None else self.best]
-        rows = self.history if isinstance(self.history, list) else [None]
-        for row in rows:
-            if not isinstance(row, dict) or set(row) != set(COLUMNS):
-                raise ValueError("its history makes no sense")
-            numbers += [value for value in row.values() if value is not None]
-        if not all(type(n) is int and n >= 0 for n in counts) or self.batch > batches or (
-                type(self.stopped) is not bool or not all(type(n) in (int, float) for n in numbers)):
+    def check(self, loader: Loader) -> None:
+        """ValueError where this is no place in a run over the loader's batches; it may come from anywhere."""
+        correct, best = (0 if n is None else n for n in (self.correct, self.best))
+        counts = (self.epoch, self.batch, self.step, self.seen, self.waited, correct)
+        numbers = [self.loss, self.seconds, best]
+        rows: Any = self.history if isinstance(self.history, list) else [None]
+        fine = all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows) and type(self.stopped) is bool
+        numbers += [value for row in rows * fine for value in row.values() if value is not None]
+        fine = fine and all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+        fine = fine and all(type(n) is float or (type(n) is int and abs(n) < 1 << 63) for n in numbers)
+        if not (fine and len(rows) == self.epoch and self.step == self.epoch * len(loader) + self.batch
+                and self.seen == min(self.batch * loader.batch_size, loader.samples)):
             raise ValueError("its progress makes no sense")
 
     def row(self, measured: dict[str, Any], lr: float) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Run:
         self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
         if self.path is not None:
             self.settings = settings.of_run(self)
-            self.attributes = self._attributes()
+            self.attributes = settings.changing(self.model)
             files.check(self.model.state_dict(), self._description())   # else an epoch would be lost where that fails
 
     def train(self) -> None:
@@ -278,7 +278,7 @@ class Run:
     def _description(self) -> dict[str, Any]:
         """What the checkpoint holds beside the arrays: the settings that the run began with, and all that steps and
         callbacks have changed since."""
-        now = self._attributes()
+        now = settings.changing(self.model)
         return {"kind": "run", "model": files.describe(self.model), "settings": self.settings,
                 "progress": vars(self.progress), "loader": self.first,
                 "random": {"seed": random.state.seed, "steps": random.state.steps},
@@ -287,11 +287,6 @@ class Run:
                 "evaluating": [name for name, module in self.model.named_modules() if not module.training],
                 "changed": {name: {k: now[name][k] for k, v in held.items() if name in now and now[name].get(k, v) != v}
                             for name, held in self.attributes.items()}}
-
-    def _attributes(self) -> dict[str, dict[str, Any]]:
-        """The modules' attributes that are numbers, texts or None."""
-        return {name: {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.attributes(module).items()
-                       if isinstance(v, (*SCALARS, np.generic))} for name, module in self.model.named_modules()}
 
     def resume(self) -> None:
         """Take up the run that the checkpoint holds, if there is one."""
@@ -306,10 +301,10 @@ class Run:
         before = self.optimizer.state_dict()
         try:
             progress = Progress(**description["progress"])
-            progress.check(len(self.loader))
-            seed, steps, first = self._counters(description)
-            options = self._options(description["options"])
-            changed = self._changes(description["changed"], description["evaluating"])
+            progress.check(self.loader)
+            seed, steps, first = settings.counters(description)
+            options = settings.options(self.optimizer, description["options"])
+            changed = settings.changes(self.model, description["changed"], description["evaluating"])
             model, best, last = (files.part(name, arrays) for name in ("model", "best", "last"))
             if any(held and {k: w.shape for k, w in held.items()} != {k: w.shape for k, w in model.items()}
                    for held in (best, last)):
@@ -332,36 +327,6 @@ class Run:
         self.progress, self.first, self.best = progress, first, best
         self.loader.set_epoch(first + progress.epoch)
         self.saved = True
-
-    def _counters(self, description: dict[str, Any]) -> tuple[int, dict[str, int], int]:
-        """The seed, the steps of the random streams and the loader's first epoch, as a file tells them."""
-        drawn, first = description["random"], description["loader"]
-        seed, steps = drawn["seed"], {name: drawn["steps"][name] for name in random.STREAMS}
-        if type(seed) is not int or not all(type(n) is int and 0 <= n < 1 << 63 for n in (first, *steps.values())):
-            raise ValueError("its random state makes no sense")
-        return seed, steps, first
-
-    def _options(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The settings of the optimiser's groups, as a file tells them. ValueError where they make no sense."""
-        found = []
-        for group, held in zip(self.optimizer.groups, groups, strict=True):
-            held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
-            if held.keys() != group.options.keys() - {"lr"}:
-                raise ValueError("its optimizer has other settings")
-            self.optimizer.check_options({**group.options, **held})
-            found.append(held)
-        return found
-
-    def _changes(self, changed: dict[str, dict], evaluating: list[str]) -> list[tuple[Module, str, Any]]:
-        """The attributes that the run has changed, train or eval mode among them, as a file tells them."""
-        modules = dict(self.model.named_modules())
-        found = [(module, "training", name not in evaluating) for name, module in modules.items()]
-        for name, held in changed.items():
-            for key, value in held.items():
-                if type(value) not in SCALARS or key not in self.attributes[name]:
-                    raise ValueError(f"it changes {name}.{key}")
-                found.append((modules[name], key, value))
-        return found
 
     def _write_csv(self) -> None:
         if self.csv is None:

@@ -1,4 +1,5 @@
 """What the bits of a run depend on, as JSON that can be compared: a run is taken up under the settings it had only.
+What the run itself has changed of them is recorded too, and set again.
 
 A function is told by its name and by what it holds: the arguments of a `partial`, the variables that it closes over
 and its defaults; one that is not tinynet's also by a checksum of its code and by the plain globals that it reads. What
@@ -27,6 +28,7 @@ from .checkpoint import CheckpointError
 from .data import Loader
 from .nn.fusion import fusing
 from .nn.module import Module
+from .ops import random
 from .optim import Optimizer
 from .tensor import Tensor
 
@@ -66,7 +68,7 @@ def refuse_others(path: Path, then: Any, now: dict[str, Any], frozen: list[str])
     for name in [*now, *(name for name in then if name not in now)]:
         old, new = (_without_code(settings.get(name), same_python) for settings in (then, now))
         if name not in ignored and old != new:
-            differ.append(f"{name} was {old!r}, is now {new!r}")
+            differ.append(f"{name} was {old!r:.300}, is now {new!r:.300}")
         elif "(?)" in repr(new) or (not same_python and CODE.search(repr(now.get(name)))):
             unseen.append(name)
     if differ:
@@ -80,9 +82,50 @@ def refuse_others(path: Path, then: Any, now: dict[str, Any], frozen: list[str])
 
 def _without_code(value: Any, same_python: bool) -> Any:
     """Without the checksums of code where they are another Python's."""
-    if same_python or not isinstance(value, str):
-        return value
-    return CODE.sub("", value)
+    return value if same_python else CODE.sub("", repr(value))
+
+
+# ---- what callbacks change ----------------------------------------------------------------------------------
+
+def changing(model: Module) -> dict[str, dict[str, Any]]:
+    """The modules' attributes that are numbers, texts or None, by the modules' names."""
+    return {name: {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes(module).items()
+                   if isinstance(v, (*SCALARS, np.generic))} for name, module in model.named_modules()}
+
+
+def changes(model: Module, changed: dict[str, dict], evaluating: list[str]) -> list[tuple[Module, str, Any]]:
+    """The attributes that a run has changed, train or eval mode among them, as its file tells them. ValueError (or
+    what Python raises) where that makes no sense."""
+    modules, now = dict(model.named_modules()), changing(model)
+    found: list[tuple[Module, str, Any]] = [(m, "training", name not in evaluating) for name, m in modules.items()]
+    for name, held in changed.items():
+        for key, value in held.items():
+            number = isinstance(now[name][key], int | float)
+            if not isinstance(value, (int, float) if number else (str, type(None))):
+                raise ValueError(f"it sets {name}.{key} to {value!r:.60}")
+            found.append((modules[name], key, value))
+    return found
+
+
+def options(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings of the optimiser's groups, but for the rates, as a run's file tells them."""
+    found = []
+    for group, held in zip(optimizer.groups, groups, strict=True):
+        held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
+        if held.keys() != group.options.keys() - {"lr"}:
+            raise ValueError("its optimizer has other settings")
+        optimizer.check_options({**group.options, **held})
+        found.append(held)
+    return found
+
+
+def counters(description: dict[str, Any]) -> tuple[int, dict[str, int], int]:
+    """The seed, the steps of the random streams and the loader's first epoch, as a run's file tells them."""
+    drawn, first = description["random"], description["loader"]
+    seed, steps = drawn["seed"], {name: drawn["steps"][name] for name in random.STREAMS}
+    if type(seed) is not int or not all(type(n) is int and 0 <= n < 1 << 63 for n in (first, *steps.values())):
+        raise ValueError("its random state makes no sense")
+    return seed, steps, first
 
 
 # ---- layers -------------------------------------------------------------------------------------------------
