@@ -449,3 +449,38 @@ def test_layouts_of_whole_models_say_what_to_pass(convert):
         convert(model)
     with pytest.raises(ValueError, match="is unknown; choose one of"):
         convert(np.ones((2, 2)), model)
+
+
+SIZES = [
+    (nn.Conv2d(3, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (7, 8, 2)),
+    (nn.Conv2d(4, 3, padding="same", stride=2, groups=2, activation="relu", bias=False), (7, 5, 2)),
+    (nn.Conv2d(2, 3, padding=1, padding_mode="edge"), (4, 4, 1)), (nn.Conv2d(2, 2, padding="valid"), (4, 4, 1)),
+    (nn.MaxPool2d(3, stride=2, padding=1), (7, 8, 2)), (nn.AvgPool2d((2, 3), padding="same"), (7, 8, 2)),
+    (nn.GlobalAvgPool2d(), (3, 4, 5)), (nn.Dense(3), (4,)), (nn.Dense(3, activation="softmax"), (4, 5)),
+    (nn.Flatten(), (3, 4, 5)), (nn.Flatten(), ()), (nn.Flatten(), (6,)), (nn.Dropout(0.5), (3, 4)), (nn.ReLU(), ()),
+    (nn.LeakyReLU(), (3,)), (nn.GELU(), (3, 4)), (nn.Sigmoid(), (2, 3, 4)), (nn.Tanh(), (3,)), (nn.Softmax(), (3,)),
+    (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),
+    (nn.Sequential(), (3, 4)),
+]
+
+
+@pytest.mark.parametrize("layer, shape", SIZES, ids=lambda value: f"{value!r:.40}")
+def test_every_layer_says_its_output_size(layer, shape):
+    if shape:
+        layer.build(shape)
+    assert layer.output_size(shape) == layer(np.zeros((2, *shape), np.float32)).shape[1:]
+    if isinstance(layer, nn.Conv2d | nn.Dense | nn.MaxPool2d | nn.AvgPool2d | nn.GlobalAvgPool2d):
+        for wrong in ((), (*shape, 9)[-2:] if len(shape) == 3 else (9,)):
+            with pytest.raises(ValueError, match=type(layer).__name__):
+                layer.output_size(wrong)
+
+
+def test_the_sizes_of_all_layers_are_tested():
+    layers = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+    assert {type(layer) for layer, _ in SIZES} == layers - {nn.Module}
+
+    class Own(nn.Module):
+        pass
+
+    with pytest.raises(TypeError, match=r"Own does not say .* define output_size"):
+        nn.Sequential(Own()).output_size((3,))

@@ -24,14 +24,21 @@ def get(activation: str | Callable | None) -> Callable[[Tensor], Tensor] | None:
     return ACTIVATIONS[activation]
 
 
-class ReLU(Module):
+class SameSize(Module):
+    """Base of the layers whose output has the input's shape."""
+
+    def output_size(self, shape: tuple) -> tuple:
+        return shape
+
+
+class ReLU(SameSize):
     """max(x, 0)"""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(SameSize):
     """x where x > 0, else slope·x."""
 
     def __init__(self, slope: float = 0.01):
@@ -41,28 +48,28 @@ class LeakyReLU(Module):
         return ops.leaky_relu(x, self.slope)
 
 
-class GELU(Module):
+class GELU(SameSize):
     """x·Φ(x)"""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.gelu(x)
 
 
-class Sigmoid(Module):
+class Sigmoid(SameSize):
     """1 / (1 + e⁻ˣ)"""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
 
 
-class Tanh(Module):
+class Tanh(SameSize):
     """tanh x"""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
-class Softmax(Module):
+class Softmax(SameSize):
     """exp(x) / Σ exp(x) over the last axis. Leave it out before softmax_cross_entropy, which takes logits."""
 
     def forward(self, x: Tensor) -> Tensor:

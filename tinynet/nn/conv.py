@@ -61,6 +61,12 @@ class Conv2d(Module):
         if self.has_bias:
             self.bias = self.parameter((self.out_channels,), init.zeros)
 
+    def output_size(self, shape: tuple) -> tuple:
+        if len(shape) != 3 or (self.built is not None and shape[2] != self.weight.shape[2] * self.groups):
+            raise ValueError(f"Conv2d: inputs must be (N, H, W, C), C as the layer was built for, got {('N', *shape)}")
+        return (*windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)[1],
+                self.out_channels)
+
     def forward(self, x: Tensor) -> Tensor:
         relu = self.activation is ops.relu and fusing()
         y = self.conv(x, ops.conv_relu_pool, pool=False) if relu else self.conv(x, ops.conv2d)

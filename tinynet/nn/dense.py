@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,12 @@ class Dense(Module):
         if self.has_bias:
             self.bias = self.parameter((self.out_features,), init.zeros)
 
+    def output_size(self, shape: tuple) -> tuple:
+        features: Any = "features" if self.built is None else self.weight.shape[0]
+        if not shape or (self.built is not None and shape[-1] != features):
+            raise ValueError(f"Dense: inputs must be (N, …, {features}), got {('N', *shape)}")
+        return (*shape[:-1], self.out_features)
+
     def forward(self, x: Tensor) -> Tensor:
         if self.activation is ops.relu and fusing():
             return ops.dense(x, self.weight, self.bias, relu=True)
@@ -57,3 +64,6 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.flatten(x)
+
+    def output_size(self, shape: tuple) -> tuple:
+        return (math.prod(shape),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,14 @@ class Module:
     def forward(self, x: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} has no forward(); a module must define it")
 
+    def output_size(self, shape: tuple) -> tuple:
+        """The output's shape for an input of `shape`, both without the batch axis, by arithmetic: nothing is run.
+
+        All layers of tinynet say it, so that a model is loaded, and bad data found, without a forward. ValueError
+        where the layer takes no such input; TypeError where a class of your own does not define it.
+        """
+        raise TypeError(f"{type(self).__name__} does not say the size of its output; define output_size(shape)")
+
     # ---- calling -------------------------------------------------------------------------------------
     def __call__(self, x: Any, *rest: Any) -> Tensor:
         if not isinstance(x, Tensor):
@@ -77,11 +86,18 @@ class Module:
     def _first_call(self, x: Tensor, *rest: Any) -> Tensor:
         """Create the parameters, then forward. When that fails nothing is built, here and inside: a second call may
         bring another shape."""
-        before, steps = [(vars(m), dict(vars(m))) for m in self.modules()], dict(random.state.steps)
-        try:
+        with self._all_or_nothing():
             self.create(x.shape[1:])
             self.built = x.shape[1:]
             return self.forward(x, *rest)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """When this context is left by an exception, the attributes of all modules, and the random state, are what they
+        were."""
+        before, steps = [(vars(m), dict(vars(m))) for m in self.modules()], dict(random.state.steps)
+        try:
+            yield
         except BaseException:
             for attributes, then in before:
                 attributes.clear()
@@ -139,7 +155,8 @@ class Module:
     def modules(self) -> list[Module]:
         return [module for _, module in self.named_modules()]
 
-    def _tensors(self, kind: type) -> Iterator[tuple[str, Any]]:
+    def _tensors(self, kind: type, aliases: bool = False) -> Iterator[tuple[str, Any]]:
+        """(name, tensor) of one kind, each once, or under each of its names."""
         seen: set[int] = set()
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
@@ -150,7 +167,7 @@ class Module:
                 else:
                     continue
                 for inner, p in found:
-                    if id(p) not in seen:
+                    if aliases or id(p) not in seen:
                         seen.add(id(p))     # a shared parameter counts once
                         yield (f"{prefix}.{inner}" if prefix else inner), p
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..ops.conv import Pair, pair
+from ..ops.pool import pool_windows
 from ..tensor import Tensor
 from .module import Module
 
@@ -14,6 +15,10 @@ class _Pool2d(Module):
         self.kernel_size = pair(name, "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else pair(name, "stride", stride)
         self.padding = padding
+
+    def output_size(self, shape: tuple) -> tuple:
+        *_, size = pool_windows(type(self).__name__, (1, *shape), self.kernel_size, self.stride, self.padding)
+        return (*size, shape[2])
 
 
 class MaxPool2d(_Pool2d):
@@ -44,3 +49,8 @@ class GlobalAvgPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.global_avg_pool2d(x)
+
+    def output_size(self, shape: tuple) -> tuple:
+        if len(shape) != 3:
+            raise ValueError(f"GlobalAvgPool2d: inputs must be (N, H, W, C), got {('N', *shape)}")
+        return shape[2:]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .. import ops
 from ..tensor import Tensor
-from .module import Module
+from .activation import SameSize
 
 
-class Dropout(Module):
+class Dropout(SameSize):
     """In training, zero each value with probability `rate` and scale the rest by 1 / (1 - rate)."""
 
     def __init__(self, rate: float):

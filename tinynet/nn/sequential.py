@@ -45,6 +45,11 @@ class Sequential(Module):
             i += length
         return x
 
+    def output_size(self, shape: tuple) -> tuple:
+        for layer in self.layers:
+            shape = layer.output_size(shape)
+        return shape
+
     def _fused(self, i: int) -> tuple[Callable | None, int]:
         """The operation that does layers i, i+1, … in one step, and how many; (None, 1) where there is none."""
         first: Any = self.layers[i]

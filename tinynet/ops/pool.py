@@ -29,7 +29,7 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None 
 
     Padding never wins; of equal values the first in the window, row by row, gets the gradient.
     """
-    return _max_pool2d(x, *_arguments("max_pool2d", x, kernel_size, stride, padding))
+    return _max_pool2d(x, *pool_windows("max_pool2d", x.shape, kernel_size, stride, padding)[:3])
 
 
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None = None,
@@ -38,7 +38,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None 
 
     count_include_pad: whether padded zeros count in the divisor (as in PyTorch's default).
     """
-    return _avg_pool2d(x, *_arguments("avg_pool2d", x, kernel_size, stride, padding), count_include_pad)
+    return _avg_pool2d(x, *pool_windows("avg_pool2d", x.shape, kernel_size, stride, padding)[:3], count_include_pad)
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
@@ -48,13 +48,14 @@ def global_avg_pool2d(x: Tensor) -> Tensor:
     return mean(x, (1, 2))
 
 
-def _arguments(name: str, x: Tensor, kernel_size: Any, stride: Any, padding: Any) -> tuple:
-    if x.ndim != 4:
-        raise ValueError(f"{name}: input {x.shape} must be (N, H, W, C)")
+def pool_windows(name: str, shape: tuple, kernel_size: Any, stride: Any, padding: Any) -> tuple:
+    """The kernel, stride and padding as pairs, and the output's (OH, OW), for an input of `shape` (N, H, W, C)."""
+    if len(shape) != 4:
+        raise ValueError(f"{name}: input {shape} must be (N, H, W, C)")
     kernel = pair(name, "kernel_size", kernel_size)
     stride = kernel if stride is None else pair(name, "stride", stride)
-    pads, _ = windows(name, x.shape[1:3], kernel, stride, padding)
+    pads, size = windows(name, shape[1:3], kernel, stride, padding)
     if any(p >= k for edge, k in zip(pads, kernel, strict=True) for p in edge):
         raise ValueError(f"{name}: padding={padding!r} must be smaller than the kernel {kernel}: "
                          "a window must hold at least one pixel")
-    return kernel, stride, pads
+    return kernel, stride, pads, size

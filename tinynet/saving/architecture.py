@@ -6,7 +6,6 @@ and the functions that have names in tinynet (activations, initialisers) may sta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,20 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module, Parameter
 from ..ops import random
-from ..ops.conv import windows
-from ..tensor import Tensor
 
 NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
          f"init.{name}": f for name, f in INITIALISERS.items()}
 SCALARS = (int, float, str, bool, type(None))
 MODULES, DEPTH = 10_000, 32             # a description of more, or deeper nested, is refused
-VALUES = 1 << 28                        # of one image within the network: 1 GiB in float32
-_BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
+BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
 
 
 class Unknown(ValueError):
@@ -48,7 +44,28 @@ def describe(model: Module) -> dict[str, Any]:
     for (name, ours), (_, other) in zip(model.named_modules(), again.named_modules(), strict=False):
         if (changed := _difference(ours, other)) is not None:
             raise Unknown(f"{name or 'it'}.{changed} was changed after the layer was made")
+    try:
+        ties = tied(model)
+        build_unrun(again, model.built or (), ties)
+    except Exception as error:
+        raise Unknown(f"it cannot be built as a whole: {error}") from None
+    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter)} for m in (model, again))
+    if shapes != made:
+        differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
+        raise Unknown(f"its parameters are not those that its layers make: {', '.join(differ):.200}")
     return spec
+
+
+def known(model: Module) -> bool:
+    """Whether all its modules are of tinynet's own classes."""
+    return all(getattr(nn, type(m).__name__, None) is type(m) for m in model.modules())
+
+
+def tied(model: Module) -> dict[str, str]:
+    """The names of parameters that are another one, and the name under which that is saved."""
+    first: dict[int, str] = {}
+    return {name: first[id(p)] for name, p in model._tensors(Parameter, aliases=True)
+            if first.setdefault(id(p), name) != name}
 
 
 def _module(module: Module, seen: set[int]) -> dict[str, Any]:
@@ -88,7 +105,7 @@ def _difference(ours: Module, other: Module) -> str | None:
     for name, value in vars(ours).items():
         plain = type(value) in SCALARS or isinstance(value, tuple) or (
             callable(value) and not isinstance(value, Module))
-        if plain and name not in _BOOKKEEPING and vars(other).get(name, value) != value:
+        if plain and name not in BOOKKEEPING and vars(other).get(name, value) != value:
             return name
     return None
 
@@ -96,24 +113,66 @@ def _difference(ours: Module, other: Module) -> str | None:
 # ---- JSON to model ------------------------------------------------------------------------------------------
 
 
-def build(spec: Any, shape: Any, weights: Mapping[str, np.ndarray]) -> Module:
-    """A model by its description, built for inputs of `shape`, with parameters of the weights' dtypes.
+def build(spec: Any, shape: tuple, weights: Mapping[str, np.ndarray], ties: Mapping[str, str]) -> Module:
+    """A model by its description, built for inputs of `shape` and filled with those of the weights that fit.
 
-    A description may come from anywhere, so no parameter is made that `weights` does not hold, and no layer is
-    run that would fill the memory. Raises Unknown, or what the layers raise, where it makes no sense.
+    A description may come from anywhere, so nothing is run, and memory is taken for what `weights` holds only. Raises
+    Unknown, or what the layers raise, where it makes no sense.
     """
-    if not (isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) and math.prod(shape) <= VALUES):
-        raise Unknown(f"the input shape {shape!r:.60} is no list of sizes")
     with _same_randomness():
         model = _made(spec)
-        with _guarded(model, {w.shape for w in weights.values()}):
-            model.build(tuple(shape))
-    for name, p in model.named_parameters():
-        if name in weights and weights[name].dtype.kind == "f" and weights[name].dtype != p.dtype:
-            p.requires_grad_(False)
-            p.data = p.backend.copy(p.backend.asarray(p.numpy(), weights[name].dtype))
-            p.requires_grad_()
+        fill(model, build_unrun(model, shape, ties), weights)
     return model
+
+
+def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Parameter]:
+    """Build a model of tinynet's layers for inputs of `shape` by arithmetic alone: nothing is run.
+
+    Returns: the new parameters. They are read-only zeros that take no memory, to be replaced by `fill`.
+    """
+    new: list[Parameter] = []
+
+    def parameter(size: tuple, initialise: Callable) -> Parameter:
+        new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
+        return new[-1]
+
+    def output_size(layer: Module, size: tuple) -> tuple:
+        if layer.built is None:
+            layer.create(size)
+            layer.built = size
+        layer.output_shape = type(layer).output_size(layer, size)
+        return layer.output_shape
+
+    if not shape and model.built is None and not model.unbuilt():
+        return new              # nothing depends on a size
+    layers: list[Any] = list(dict.fromkeys(model.modules()))
+    for layer in layers:
+        layer.parameter, layer.output_size = parameter, partial(output_size, layer)
+    try:
+        layers[0].output_size(shape)
+    finally:
+        for layer in layers:
+            del layer.parameter, layer.output_size
+    if not ties:
+        return new
+    own, modules = dict(model._tensors(Parameter, aliases=True)), dict(model.named_modules())
+    for name, other in ties.items():
+        if name not in own or other not in own or own[name].shape != own[other].shape:
+            raise Unknown(f"{name:.60} cannot be the same parameter as {other:.60}")
+        module, _, attribute = name.rpartition(".")
+        setattr(modules[module], attribute, own[other])
+    return new
+
+
+def fill(model: Module, new: list[Parameter], weights: Mapping[str, np.ndarray]) -> None:
+    """Give new parameters memory, the weights' dtype and their values, where there are weights that fit."""
+    made = set(map(id, new))
+    for name, p in model.named_parameters():
+        w = weights.get(name)
+        if id(p) in made and w is not None and w.dtype.kind == "f" and w.shape == p.shape:
+            p.requires_grad_(False)
+            p.data = p.backend.copy(p.backend.asarray(w))
+            p.requires_grad_()
 
 
 def _made(spec: Any) -> Module:
@@ -156,37 +215,6 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")
     return layer
-
-
-@contextmanager
-def _guarded(model: Module, shapes: set[tuple]) -> Iterator[None]:
-    """While the model is built: make parameters of known shapes only, and nothing larger than VALUES."""
-    def parameter(layer: Module, shape: tuple, initialise: Callable) -> Parameter:
-        if tuple(shape) not in shapes:
-            raise Unknown(f"{type(layer).__name__} asks for weights {tuple(shape)!s:.60}, which the file does not hold")
-        return type(layer).parameter(layer, shape, initialise)
-
-    def forward(layer: Any, x: Tensor) -> Tensor:
-        size = math.prod(x.shape)
-        if hasattr(layer, "kernel_size") and x.ndim == 4:
-            pads, (high, wide) = windows(type(layer).__name__, x.shape[1:3], layer.kernel_size, layer.stride,
-                                         layer.padding, getattr(layer, "dilation", (1, 1)))
-            padded = math.prod(n + sum(pad) for n, pad in zip(x.shape[1:3], pads, strict=True)) * x.shape[3]
-            size = max(padded, high * wide * getattr(layer, "out_channels", x.shape[3]))
-        elif hasattr(layer, "out_features"):
-            size = size // max(x.shape[-1], 1) * layer.out_features
-        if size > VALUES:
-            raise Unknown(f"{type(layer).__name__} would make {size:,} values of one image")
-        return type(layer).forward(layer, x)
-
-    layers: list[Any] = model.modules()
-    for layer in layers:
-        layer.parameter, layer.forward = partial(parameter, layer), partial(forward, layer)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.parameter, layer.forward
 
 
 @contextmanager

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
 
 from ..nn.module import Module
 from . import architecture
+from .atomic import check_writable, replacing
+
+__all__ = ["CheckpointError", "check_writable", "first_line", "load", "read", "replacing", "save", "write"]
 
 FORMAT = "tinynet checkpoint 1"
-HEADER_LIMIT = 1 << 24          # bytes; that of a network with ten thousand layers is a tenth of it
+HEADER_LIMIT = 100_000_000      # bytes, safetensors' own; that of a network with ten thousand layers is a hundredth
+VALUES = 1 << 28                # of one input for which a class of the user's is run: 1 GiB in float32
+DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
+          f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 PathLike = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray]
@@ -56,27 +60,40 @@ def load(path: PathLike, model: Module | None = None) -> Module:
         describes one that cannot be built; FileNotFoundError and its kin where it cannot be opened.
     """
     arrays, description = read(path)
+    spec, weights = described(path, description), part("model", arrays)
     if model is None:
         model = rebuilt(path, arrays, description)
     else:
-        if model.built is None and (shape := _described(path, description).get("input")):
-            try:
-                model.build(shape)
-            except Exception as error:      # anything may happen in a class of the user's
-                raise CheckpointError(f"{path}: the model cannot be built for inputs of shape {shape}: "
-                                      f"{first_line(error)}") from error
-        restore(path, model, part("model", arrays))
+        with model._all_or_nothing():
+            if model.built is None and spec["input"]:
+                _build(path, model, spec, weights)
+            restore(path, model, weights)
     for name, p in model.named_parameters():
-        if name in _described(path, description).get("frozen", ()):
+        if name in spec["frozen"]:
             p.requires_grad_(False)
     return model
+
+
+def _build(path: PathLike, model: Module, spec: Mapping[str, Any], weights: Arrays) -> None:
+    """Build the caller's model for the inputs that the file's was built for."""
+    shape = tuple(spec["input"])
+    try:
+        if architecture.known(model):
+            architecture.fill(model, architecture.build_unrun(model, shape, {}), weights)
+        elif math.prod(shape) > VALUES:
+            raise ValueError("that is too large")
+        else:
+            model.build(shape)
+    except Exception as error:      # anything may happen in a class of the user's
+        raise CheckpointError(f"{path}: the model cannot be built for inputs of shape {spec['input']}: "
+                              f"{first_line(error)}") from error
 
 
 def describe(model: Module) -> dict[str, Any]:
     """What `load` needs to build the model again; for a class of one's own, why it cannot."""
     description: dict[str, Any] = {"class": type(model).__name__,
                                    "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-                                   "input": list(model.built or ())}
+                                   "input": list(model.built or ()), "tied": architecture.tied(model)}
     try:
         description["architecture"] = architecture.describe(model)
     except architecture.Unknown as error:
@@ -86,16 +103,14 @@ def describe(model: Module) -> dict[str, Any]:
 
 def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> Module:
     """A new model by the file's description, filled with its weights."""
-    spec = _described(path, description)
+    spec = described(path, description)
     if "architecture" not in spec:
-        raise CheckpointError(f"{path}: holds a {spec.get('class', 'model')} that cannot be built from the file alone "
-                              f"({spec.get('why', 'it is not described')}); make the model and pass it: "
-                              "load(path, model)")
+        raise CheckpointError(f"{path}: holds a {spec['class']} that cannot be built from the file alone "
+                              f"({spec['why']}); make the model and pass it: load(path, model)")
     weights = part("model", arrays)
     try:
-        model = architecture.build(spec["architecture"], spec.get("input"), weights)
-    except (architecture.Unknown, ValueError, TypeError, KeyError, RuntimeError, RecursionError, MemoryError,
-            ArithmeticError, AttributeError, IndexError) as error:
+        model = architecture.build(spec["architecture"], tuple(spec["input"]), weights, spec["tied"])
+    except Exception as error:      # anything may stand in a file
         raise CheckpointError(f"{path}: describes a model that cannot be built: {first_line(error)}") from error
     restore(path, model, weights)
     return model
@@ -112,10 +127,19 @@ def restore(path: PathLike, model: Module, weights: Arrays) -> None:
         raise CheckpointError(f"{path}: does not fit the model: {reason}") from None
 
 
-def _described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
+def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's description of the model, complete and of the right types. CheckpointError where it is not."""
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
+    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "tied": {}, **spec}
+    right = {"class": isinstance(spec["class"], str), "why": isinstance(spec["why"], str),
+             "frozen": isinstance(spec["frozen"], list) and all(isinstance(name, str) for name in spec["frozen"]),
+             "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
+             "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values())}
+    for name, fine in right.items():
+        if not fine:
+            raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")
     return spec
 
 
@@ -123,18 +147,48 @@ def _described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]
 
 
 def write(path: PathLike, arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON description to one file, atomically."""
-    arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
-    text = json.dumps(description)
-    metadata = {"format": FORMAT, "description": text, "digest": _digest(text, arrays)}
-    with replacing(path) as temporary:
-        temporary.touch()
-        usual = temporary.stat().st_mode        # the library makes files that only their owner may read
-        try:
-            save_file(arrays, temporary, metadata=metadata)
-            temporary.chmod(usual)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
+    """Write arrays and a JSON description to one file, atomically.
+
+    Raises: OSError where the file cannot be written; TypeError for arrays that are not of numbers, and for what JSON
+        does not know.
+    """
+    arrays, text = check(arrays, description)
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))     # so that all are aligned
+    header = _header(arrays, names, text)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(header)
+        for name in names:
+            file.write(arrays[name].reshape(-1).data)
+
+
+def check(arrays: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> tuple[Arrays, str]:
+    """Both as they are written. TypeError for what a file does not hold."""
+    return {name: _plain(value) for name, value in arrays.items()}, json.dumps(description)
+
+
+def _plain(value: Any) -> np.ndarray:
+    """A contiguous array of a dtype that the format has, little-endian."""
+    array = np.asarray(value, order="C")
+    if array.dtype.name not in DTYPES:
+        raise TypeError(f"checkpoint: an array of dtype {array.dtype} has no place in a file; it holds "
+                        f"{', '.join(DTYPES)}")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _header(arrays: Arrays, names: list[str], text: str) -> bytes:
+    """What stands before the arrays: see safetensors' "Format"."""
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "description": text, "digest": _digest(text, arrays)}}
+    end = 0
+    for name in names:
+        start, end = end, end + arrays[name].nbytes
+        header[name] = {"dtype": DTYPES[arrays[name].dtype.name], "shape": arrays[name].shape,
+                        "data_offsets": [start, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    if len(head) > HEADER_LIMIT:
+        raise OSError(f"checkpoint: the description takes {len(head):,} bytes, more than the {HEADER_LIMIT:,} that a "
+                      "file may have")
+    return len(head).to_bytes(8, "little") + head
 
 
 def read(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
@@ -200,38 +254,6 @@ def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
 def part(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The arrays whose names start with `prefix.`, without it."""
     return {name[len(prefix) + 1:]: value for name, value in arrays.items() if name.startswith(f"{prefix}.")}
-
-
-@contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """A temporary name in the file's folder; what was written there takes the file's place, all at once.
-
-    Readers, and a run that is killed at any moment, see the old file or the new one, never a part.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":      # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def sweep(path: PathLike) -> None:
-    """Delete the temporary files that killed runs left beside `path`."""
-    path = Path(path)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,8 @@ from ..data import Loader
 from ..nn.module import Module
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
+from ..saving import architecture
+from ..saving.atomic import check_writable
 from ..tensor import Tensor
 from .nonfinite import NonFiniteError
 from .progress import Display
@@ -72,10 +74,13 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     if checkpoint is None and (resume or checkpoint_every):
         raise ValueError("fit: resume and checkpoint_every need checkpoint=, the file to go on from")
     checkpoint, csv = _file("checkpoint", checkpoint), _file("csv", csv)
+    if checkpoint is not None and csv is not None and checkpoint.resolve() == csv.resolve():
+        raise ValueError(f"fit: checkpoint and csv are the same file, {os.fspath(csv)!r}")
     stopping = _early_stopping(early_stopping, held_out)
     hooks = _hooks(callbacks)
     if model.built is None or model.unbuilt():
         model.build(loader.x.shape[1:])
+    _check_outputs(model, loader, held_out, stopping)
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("fit: there is nothing to train: every parameter is frozen; see model.unfreeze()")
     chosen, ours = _optimizer(optimizer, lr, model)
@@ -92,7 +97,7 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
                 return {} if held_out is None else _totals(held_out, step.evaluate)
 
             run = Run(model, chosen, loss, loader, measure, epochs, hooks, stopping, display, schedule, step,
-                      interrupts, checkpoint, checkpoint_every, csv)
+                      interrupts, checkpoint, checkpoint_every, csv, held_out)
             if resume:
                 run.resume()
             run.train()
@@ -154,12 +159,12 @@ def _check(name: str, model: Any, extra: tuple) -> None:
 
 
 def _file(name: str, path: str | os.PathLike[str] | None) -> Path | None:
-    """The path of a file that will be written; its folder is made now, as an epoch later would be too late to fail."""
+    """The path of a file that will be written; it is tried now, as an epoch later would be too late to fail."""
     if path is None:
         return None
     if Path(path).is_dir():
         raise IsADirectoryError(f"fit: {name}={os.fspath(path)!r} is a folder; name a file in it")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     return Path(path)
 
 
@@ -204,6 +209,24 @@ def _early_stopping(given: int | EarlyStopping | None, validation: Loader | None
         raise ValueError(f"fit: early stopping watches {stopping.monitor}; pass validation=(x, y), or "
                          "EarlyStopping(monitor=\"loss\")")
     return stopping
+
+
+def _check_outputs(model: Module, train: Loader, validation: Loader | None, stopping: EarlyStopping | None) -> None:
+    """Raise ValueError now for what would fail at the end of an epoch: validation data that the model does not take,
+    and early stopping by an accuracy that there will not be."""
+    size = model.output_shape
+    if validation is not None and architecture.known(model):
+        try:
+            size = model.output_size(validation.x.shape[1:])
+        except ValueError as error:
+            raise ValueError(f"fit: validation has x of shape {validation.x.shape}, which the model does not take: "
+                             f"{error}") from None
+    if stopping is not None and stopping.monitor.endswith("accuracy"):
+        loader: Any = train if stopping.monitor == "accuracy" else validation
+        classes = size is None or (len(size) == 1 and size[0] > 1)
+        if loader.y.ndim != 1 or loader.y.dtype.kind not in "iu" or not classes:
+            raise ValueError(f"fit: early stopping watches {stopping.monitor}, but there is none: the labels are no "
+                             "class numbers (N,), or the outputs no logits (N, K)")
 
 
 def _hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:

@@ -11,24 +11,23 @@ import math
 import signal
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import optim
-from ..backends.cpu import conv
 from ..data import Loader
-from ..nn.fusion import fusing
 from ..nn.module import Module
 from ..ops import random
 from ..parallel.trainer import Trainer
 from ..saving import checkpoint as files
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
+from . import settings
 from .nonfinite import explain
 from .progress import Display
 
@@ -51,9 +50,12 @@ class EarlyStopping:
     restore_best: bool = True
 
     def __post_init__(self) -> None:
-        if self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy"):
-            raise ValueError(f"EarlyStopping: patience={self.patience!r} must be >= 1, and monitor={self.monitor!r} "
-                             "one of val_loss, val_accuracy, loss, accuracy")
+        if not isinstance(self.patience, int | np.integer) or not isinstance(self.min_delta, Real) or (
+                self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy")):
+            raise ValueError(f"EarlyStopping: patience={self.patience!r} must be an int >= 1, min_delta="
+                             f"{self.min_delta!r} a number, and monitor={self.monitor!r} one of val_loss, "
+                             "val_accuracy, loss, accuracy")
+        self.patience, self.min_delta = int(self.patience), float(self.min_delta)
 
     def improved(self, value: float, best: float | None) -> bool:
         """Whether `value` is better than the best so far."""
@@ -77,20 +79,26 @@ class Progress:
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def check(self, batches: int) -> None:
-        """ValueError where this is no place in a run of so many batches an epoch."""
-        counts = (self.epoch, self.batch, self.step, self.seen, self.waited)
-        if not all(type(n) is int and n >= 0 for n in counts) or self.batch > batches or not (
-                isinstance(self.history, list) and all(isinstance(row, dict) and set(row) == set(COLUMNS)
-                                                       for row in self.history)):
+    def check(self, loader: Loader) -> None:
+        """ValueError where this is no place in a run over the loader's batches; it may come from anywhere."""
+        correct, best = (0 if n is None else n for n in (self.correct, self.best))
+        counts = (self.epoch, self.batch, self.step, self.seen, self.waited, correct)
+        numbers = [self.loss, self.seconds, best]
+        rows: Any = self.history if isinstance(self.history, list) else [None]
+        fine = all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows) and type(self.stopped) is bool
+        numbers += [value for row in rows * fine for value in row.values() if value is not None]
+        fine = fine and all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
+        fine = fine and all(type(n) is float or (type(n) is int and abs(n) < 1 << 63) for n in numbers)
+        if not (fine and len(rows) == self.epoch and self.step == self.epoch * len(loader) + self.batch
+                and self.seen == min(self.batch * loader.batch_size, loader.samples)):
             raise ValueError("its progress makes no sense")
 
     def row(self, measured: dict[str, Any], lr: float) -> dict[str, Any]:
         """The epoch's row of the history."""
         accuracy = None if self.correct is None else self.correct / self.seen
-        return dict(zip(COLUMNS, (self.epoch + 1, self.loss / self.seen, accuracy, measured.get("loss"),
-                                  measured.get("accuracy"), lr, self.seconds, self.seen / max(self.seconds, 1e-9)),
-                        strict=True))
+        values = (self.loss / self.seen, accuracy, measured.get("loss"), measured.get("accuracy"), lr, self.seconds,
+                  self.seen / max(self.seconds, 1e-9))
+        return dict(zip(COLUMNS, (self.epoch + 1, *(None if v is None else float(v) for v in values)), strict=True))
 
     def next_epoch(self) -> None:
         self.epoch += 1
@@ -117,20 +125,21 @@ class Run:
     path: Path | None
     every: int | None
     csv: Path | None
+    held_out: Loader | None = None      # what `measure` goes through
 
     def __post_init__(self) -> None:
         self.progress = Progress()
         self.best: files.Arrays = {}           # the best epoch's weights, where early stopping keeps them
         self.last: files.Arrays = {}           # the last epoch's, once the model has been given the best ones
         self.first = self.loader.epoch         # of the loader's epochs, that is this run's first
-        self.rates = [group.options["lr"] for group in self.optimizer.groups]
+        self.rates = [float(group.options["lr"]) for group in self.optimizer.groups]
         self.saved = False
         self.waiting: list[tuple] = []         # steps whose losses were not read yet
         self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
         if self.path is not None:
-            self.described = files.describe(self.model)
-            self.settings = self._settings()
-            files.sweep(self.path)
+            self.settings = settings.of_run(self)
+            self.attributes = settings.changing(self.model)
+            files.check(self.model.state_dict(), self._description())   # else an epoch would be lost where that fails
 
     def train(self) -> None:
         """All epochs that are left."""
@@ -154,7 +163,8 @@ class Run:
     def _epoch(self) -> None:
         p = self.progress
         self.display.start(p.epoch, p.seen)
-        self.model.train()
+        if not p.batch:     # else the run was taken up amid an epoch, whose modes are those of the checkpoint
+            self.model.train()
         self.mark = time.perf_counter()
         with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:   # type: ignore[type-var]
             for x, y in self._moved(batches):
@@ -263,10 +273,21 @@ class Run:
         arrays = {**files.prefixed("model", self.model.state_dict()),
                   **files.prefixed("optimizer", self.optimizer.state_dict()), **files.prefixed("best", self.best),
                   **files.prefixed("last", self.last)}
-        files.write(self.path, arrays, {
-            "kind": "run", "model": self.described, "settings": self.settings, "progress": vars(self.progress),
-            "loader": self.first, "random": {"seed": random.state.seed, "steps": random.state.steps}})
+        files.write(self.path, arrays, self._description())
         self.saved = True
+
+    def _description(self) -> dict[str, Any]:
+        """What the checkpoint holds beside the arrays: the settings that the run began with, and all that steps and
+        callbacks have changed since."""
+        now = settings.changing(self.model)
+        return {"kind": "run", "model": files.describe(self.model), "settings": self.settings,
+                "progress": vars(self.progress), "loader": self.first,
+                "random": {"seed": random.state.seed, "steps": random.state.steps},
+                "options": [{k: settings.text(v) for k, v in group.options.items() if k != "lr"}
+                            for group in self.optimizer.groups],
+                "evaluating": [name for name, module in self.model.named_modules() if not module.training],
+                "changed": {name: {k: now[name][k] for k, v in held.items() if name in now and now[name].get(k, v) != v}
+                            for name, held in self.attributes.items()}}
 
     def resume(self) -> None:
         """Take up the run that the checkpoint holds, if there is one."""
@@ -276,41 +297,37 @@ class Run:
         arrays, description = files.read(self.path)
         if description.get("kind") != "run":
             raise CheckpointError(f"{self.path}: holds a model, not a run to resume; tn.load gives the model")
-        _refuse_others(self.path, description.get("settings"), self.settings)
+        frozen = files.described(self.path, description)["frozen"]
+        settings.refuse_others(self.path, description.get("settings"), self.settings, frozen)
+        before = self.optimizer.state_dict()
         try:
             progress = Progress(**description["progress"])
-            drawn = description["random"]
-            seed, steps = int(drawn["seed"]), {name: int(drawn["steps"][name]) for name in random.STREAMS}
-            first = int(description["loader"])
-            progress.check(len(self.loader))
-            files.restore(self.path, self.model, files.part("last", arrays) or files.part("model", arrays))
+            progress.check(self.loader)
+            seed, steps, first = settings.counters(description)
+            options = settings.options(self.optimizer, description["options"])
+            changed = settings.changes(self.model, description["changed"], description["evaluating"])
+            model, best, last = (files.part(name, arrays) for name in ("model", "best", "last"))
+            if any(held and {k: w.shape for k, w in held.items()} != {k: w.shape for k, w in model.items()}
+                   for held in (best, last)):
+                raise ValueError("its best weights are not of the model")
             self.optimizer.load_state_dict(files.part("optimizer", arrays))
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
+            files.restore(self.path, self.model, last or model)
+        except Exception as error:      # anything may stand in a file
+            self.optimizer.load_state_dict(before)
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{self.path}: cannot be resumed: {files.first_line(error)}") from error
         random.state.seed, random.state.steps = seed, steps
-        self.progress, self.first, self.best = progress, first, files.part("best", arrays)
+        for group, held in zip(self.optimizer.groups, options, strict=True):
+            group.options.update(held)
+        for module, name, value in changed:
+            setattr(module, name, value)
+        for name, p in self.model.named_parameters():
+            if p.requires_grad == (name in frozen):
+                p.requires_grad_(name not in frozen)
+        self.progress, self.first, self.best = progress, first, best
         self.loader.set_epoch(first + progress.epoch)
         self.saved = True
-
-    def _settings(self) -> dict[str, Any]:
-        """All that the bits of the result depend on, as JSON gives it back."""
-        from .. import __version__
-
-        loader, stopping = self.loader, self.stopping
-        named = {"tinynet": __version__, "backend": self.model.parameters()[0].backend.name,
-                 "fusion": fusing(), "conv_algorithm": conv._algorithm,
-                 "workers": self.step.workers, "batch_size": loader.batch_size, "shuffle": loader.shuffle,
-                 "drop_last": loader.drop_last, "seed": loader.seed, "augment": _name(loader.augment),
-                 "optimizer": type(self.optimizer).__name__, "lr": self.rates, "loss": _name(self.loss),
-                 "clip_norm": self.step.clip_norm, "schedule": _name(self.schedule),
-                 "early_stopping": None if stopping is None else vars(stopping), "train": _fingerprint(loader),
-                 "frozen": self.described["frozen"]}
-        for i, group in enumerate(self.optimizer.groups):
-            named |= {f"{name} (group {i})" if i else name: list(value) if isinstance(value, tuple) else value
-                      for name, value in group.options.items() if name != "lr"}
-        return named
 
     def _write_csv(self) -> None:
         if self.csv is None:
@@ -345,28 +362,3 @@ class Interrupts:
 def _like_model(model: Module, y: np.ndarray) -> np.ndarray:
     """Targets that are floats, in the model's dtype: float64 ones would make the loss float64."""
     return y.astype(model.parameters()[0].dtype, copy=False) if y.dtype.kind == "f" else y
-
-
-def _fingerprint(loader: Loader) -> str:
-    """Shapes, labels, and some thousand samples of a loader's data, as a short text: another set has another one."""
-    x, y = loader.x, loader.y
-    some = np.ascontiguousarray(x[:: max(1, len(x) // 2000)])
-    checksum = zlib.crc32(np.ascontiguousarray(y).data, zlib.crc32(some.data))
-    return f"{x.dtype}{x.shape} {y.dtype}{y.shape} {checksum:08x}".replace(" (", "(")
-
-
-def _name(function: Any) -> str | None:
-    return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _refuse_others(path: Path, then: Any, now: dict[str, Any]) -> None:
-    """CheckpointError where the settings of the run in the file are not these."""
-    if not isinstance(then, dict):
-        raise CheckpointError(f"{path}: is damaged: it holds no settings")
-    names = [*now, *(name for name in then if name not in now)]
-    differ = [f"{name} was {then.get(name)!r}, is now {now.get(name)!r}" for name in names
-              if then.get(name) != now.get(name)]
-    if differ:
-        raise CheckpointError(f"{path}: cannot be resumed, as the result would not be that of one run: "
-                              f"{'; '.join(differ)}. Set it as it was, or start anew from the weights: "
-                              "tn.load(path), then fit without resume")
