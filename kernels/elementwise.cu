@@ -11,6 +11,9 @@
 
 // ---- functions of one value; a and b are its numbers (a slope, two limits) -----------------------------
 
+template <typename T> __device__ T absolute(T x) { return fabs(x); }
+__device__ __forceinline__ i64 absolute(i64 x) { return x < 0 ? i64(-u64(x)) : x; }
+
 #define UNARY(Name, expression)                                            \
     struct Name {                                                          \
         template <typename T> __device__ static T apply(T x, T a, T b) {   \
@@ -23,7 +26,7 @@ UNARY(Negative, -x)
 UNARY(Exp, exp(x))
 UNARY(Log, log(x))
 UNARY(Sqrt, sqrt(x))
-UNARY(Abs, fabs(x))
+UNARY(Abs, absolute(x))
 UNARY(Sign, x > T(0) ? T(1) : x < T(0) ? T(-1) : x)                        // x itself: 0, and NaN
 UNARY(Tanh, tanh(x))
 UNARY(Sigmoid, T(1) / (T(1) + exp(-x)))                                    // e^-x may overflow: 1 / inf is 0
@@ -44,6 +47,16 @@ UNARY(Clip, x < a ? a : x > b ? b : x)
     };
 
 template <typename T> __device__ T power_of(T x, T y) { return T(pow(x, y)); }
+
+// Integers by squaring, exact until they wrap around, as products do (CUDA has no pow of two integers, and floats would
+// round). The operation refuses negative exponents; here the fraction is cut off.
+__device__ __forceinline__ i64 power_of(i64 x, i64 y) {
+    if (y < 0) return x == 1 ? 1 : x == -1 ? (y % 2 ? -1 : 1) : 0;
+    u64 result = 1;
+    for (u64 square = u64(x); y > 0; y /= 2, square *= square)
+        if (y % 2) result *= square;
+    return i64(result);
+}
 
 BINARY(Add, x + y)
 BINARY(Subtract, x - y)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy import generic
 
+from . import integers as whole
 from .hints import keyword
 from .tensor import Tensor, tensor
 
@@ -85,7 +86,7 @@ class no_grad:
         return wrapped
 
 
-def op(function: Callable) -> Callable[..., Tensor]:
+def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
     """Declare an operation: `function(be, *inputs, **options)` gives (y, vjp).
 
     `be` is the backend, inputs come as its arrays; `vjp(g, need)` gives one gradient for each positional
@@ -93,35 +94,51 @@ def op(function: Callable) -> Callable[..., Tensor]:
     nodes, None where no gradient is wanted). A gradient may still have the broadcast shape: `backward` undoes
     broadcasting. It is a fresh array (or need[i].take_home(), filled), g itself or a view of g, never a saved
     array; or a Part, if it is zero in most places. vjp is None for an operation that has no derivative.
+
+    Where no input is floating, `integers` says what bools and integers are computed in (`@op(integers="float64")`):
+    "int64", "float64" where the mathematics needs fractions, or "kept" where values are only moved.
     """
+    if function is None:
+        return functools.partial(op, integers=integers)
+    if integers not in whole.RULES:
+        raise ValueError(f"op: integers={integers!r} must be one of {', '.join(whole.RULES)}")
     name = function.__name__.strip("_")    # _conv2d computes what users know as conv2d
     parameters = list(inspect.signature(function).parameters.values())[1:]
     names = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
+    operands = {names.get("x"), names.get("y")}     # lists there are arrays; elsewhere shapes, say
 
     @functools.wraps(function)
     def apply(*args: Any, **options: Any) -> Tensor:
         if options and not names.keys().isdisjoint(options):
             args, options = _positional(name, parameters, args, options)
         be: Any = None
-        inputs, parents, tracked = [], [], False
+        inputs, parents, tracked, floating = [], [], False, True
         for a in args:
             if isinstance(a, Tensor):
                 if a.backend is not be:
                     if be is not None:
                         raise _mixed(name, args)
                     be = a.backend
-                inputs.append(a.data)
+                inputs.append(x := a.data)
                 parents.append(a.node)
                 if a.node is not None:
                     tracked = True
+                elif x.dtype.kind != "f":
+                    floating = False
             else:              # a NumPy scalar is a number: float64 ones must not promote
-                inputs.append(a.item() if isinstance(a, generic) else a)
+                if isinstance(a, generic):
+                    a = a.item()
+                elif hasattr(type(a), "__array__") or (isinstance(a, list | tuple) and len(inputs) in operands):
+                    a, floating = whole.operand(a), False
+                inputs.append(a)
                 parents.append(None)
         if be is None:   # arrays and lists alone: they become tensors of the current backend
             return apply(tensor(args[0]), *args[1:], **options)
         if be.name != "numpy":
             inputs = [be.asarray(a) if isinstance(a, np.ndarray) else a for a in inputs]
         try:
+            if not floating:
+                inputs = whole.computed(be, name, inputs, integers)
             y, vjp = function(be, *inputs, **options)
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(error, name, inputs) from error
@@ -401,6 +418,7 @@ def _in_place(name: str, compute: Callable) -> Callable:
         if x.node is not None and (mode.recording or not x.node.is_leaf):
             raise RuntimeError(f"{name}: a tensor that takes part in differentiation is changed in place only if it "
                                "is a leaf, inside `with no_grad():`")
+        whole.exact(name, x.dtype, y)
         if isinstance(y, Tensor):
             if y.backend is not x.backend:
                 raise _mixed(name, (x, y))
@@ -408,8 +426,8 @@ def _in_place(name: str, compute: Callable) -> Callable:
                 raise RuntimeError(f"{name}: the gradient of the right side (shape {y.shape}) would be lost; write "
                                    "x = x + y, or change x inside `with no_grad():`")
             y = y.data
-        elif isinstance(y, np.ndarray | np.generic):
-            y = x.backend.asarray(y, x.dtype)
+        elif hasattr(type(y), "__array__") or isinstance(y, list | tuple):
+            y = x.backend.asarray(np.asarray(y), x.dtype)
         try:
             compute(x, y)
         except (ValueError, TypeError, IndexError) as error:
@@ -428,7 +446,7 @@ Tensor.__itruediv__ = _in_place("/=", lambda x, y: x.backend.divide(x.data, y, o
 
 
 def _setitem(x: Tensor, index: Any, value: Any) -> None:
-    index = index.numpy() if isinstance(index, Tensor) else index
+    index = whole.index("x[…] =", index)
     _in_place("x[…] =", lambda x, y: x.backend.setitem_inplace(x.data, index, y))(x, value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import queue
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..integers import count
 from .augment import Array, Augment
 from .files import DataError
 
@@ -41,7 +41,8 @@ class Loader:
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
             raise DataError(f"Loader: x and y must have the same length, got the shapes {self.x.shape} "
                             f"and {self.y.shape}")
-        self.batch_size, self.seed, self.prefetch = map(operator.index, (batch_size, seed, prefetch))
+        self.batch_size, self.seed, self.prefetch = (
+            count("Loader", what, n) for what, n in (("batch_size", batch_size), ("seed", seed), ("prefetch", prefetch)))
         if self.batch_size < 1 or self.prefetch < 0 or not 0 <= self.seed < 1 << 64:
             raise ValueError(f"Loader: wants batch_size >= 1, prefetch >= 0 and 0 <= seed < 2**64, got "
                              f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}")
@@ -62,9 +63,7 @@ class Loader:
 
     def set_epoch(self, epoch: int) -> None:
         """Make `epoch` (0 or more) the one that the next `for` goes through."""
-        if operator.index(epoch) < 0:
-            raise ValueError(f"Loader: an epoch is 0 or more, got {epoch}")
-        self.epoch = epoch
+        self.epoch = count("Loader", "epoch", epoch, 0)
 
     def __iter__(self) -> Iterator[Batch]:
         """The next epoch."""
@@ -73,6 +72,7 @@ class Loader:
 
     def iterate(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from number `start_batch` on; `loader.epoch` stays as it is."""
+        epoch, start_batch = count("Loader", "epoch", epoch), count("Loader", "start_batch", start_batch)
         if epoch < 0 or not 0 <= start_batch <= len(self):
             raise ValueError(f"Loader: wants epoch >= 0 and 0 <= start_batch <= {len(self)}, got "
                              f"epoch={epoch}, start_batch={start_batch}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..integers import class_numbers
 from ..nn.module import Module
 from ..training.fit import outputs
 
@@ -80,16 +81,14 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     """Precision, recall, F1 and the confusion matrix of a classifier.
 
     Args: data: arrays (x, y), y class numbers; or a Loader that does not shuffle. classes: their names.
-    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K.
+    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K; TypeError where y holds
+        no integers.
     """
     labels, predictions, probability, losses = [], [], [], []
     count = 0
     for out, y in outputs(model, data, batch_size=batch_size):
         logits = out.numpy()
-        if logits.ndim != 2 or y.shape != logits.shape[:1] or y.dtype.kind not in "iu" or (
-                y.size and not 0 <= y.min() <= y.max() < logits.shape[1]):
-            raise ValueError(f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
-                             f"{logits.shape} and labels {y.shape} of dtype {y.dtype}")
+        y = class_numbers("report", y, logits.shape)
         shifted = logits - logits.max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         rows, count = np.arange(len(y)), logits.shape[1]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .. import ops
+from ..integers import count
 from ..ops.conv import Pair, pair, windows
 from ..tensor import Tensor
 from . import activation as activations
@@ -41,13 +40,13 @@ class Conv2d(Module):
             raise TypeError(f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is "
                             f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
                             f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]}).")
-        if not isinstance(out_channels, int | np.integer) or out_channels < 1:
-            raise ValueError(f"Conv2d: out_channels={out_channels!r} must be an int >= 1")
         if padding_mode not in ("zeros", "edge"):
             raise ValueError(f"Conv2d: padding_mode={padding_mode!r} must be \"zeros\" or \"edge\"")
-        self.out_channels, self.kernel_size = int(out_channels), pair("Conv2d", "kernel_size", kernel_size)
+        self.out_channels = count("Conv2d", "out_channels", out_channels, 1)
+        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size)
         self.stride, self.dilation = pair("Conv2d", "stride", stride), pair("Conv2d", "dilation", dilation)
-        self.padding, self.padding_mode, self.groups, self.has_bias = padding, padding_mode, groups, bias
+        self.padding, self.padding_mode, self.has_bias = padding, padding_mode, bias
+        self.groups = count("Conv2d", "groups", groups)
         self.activation, self.kernel_init = activations.get(activation), init.get(kernel_init)
 
     def create(self, shape: tuple) -> None:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from .. import ops
+from ..integers import count
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
@@ -31,9 +30,7 @@ class Dense(Module):
         if extra:
             raise TypeError(f"Dense takes (out_features): the input's features are inferred, and all else is named. "
                             f"Write nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r}).")
-        if not isinstance(out_features, int | np.integer) or out_features < 1:
-            raise ValueError(f"Dense: out_features={out_features!r} must be an int >= 1")
-        self.out_features, self.has_bias = int(out_features), bias
+        self.out_features, self.has_bias = count("Dense", "out_features", out_features, 1), bias
         self.activation, self.kernel_init = activations.get(activation), init.get(kernel_init)
 
     def create(self, shape: tuple) -> None:

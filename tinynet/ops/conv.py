@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import op
+from ..integers import count, counts
 from ..tensor import Tensor
 
 Pair = tuple[int, int]
@@ -17,11 +18,13 @@ Pair = tuple[int, int]
 
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     """An int, or (vertical, horizontal), as a pair; each at least `least`."""
-    number = isinstance(value, int | np.integer)
-    values = (value, value) if number else tuple(value) if hasattr(value, "__iter__") else ()
-    if len(values) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in values):
+    try:
+        values = counts(name, what, value)
+    except TypeError:
+        values = ()
+    if len(values) not in (1, 2) or min(values) < least or (len(values) == 1 and np.ndim(value)):
         raise ValueError(f"{name}: {what}={value!r} must be an int >= {least} or a (vertical, horizontal) pair of them")
-    return int(values[0]), int(values[1])
+    return values[0], values[-1]
 
 
 def windows(name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, dilation: Pair = (1, 1)):
@@ -91,6 +94,7 @@ def _arguments(name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, p
                          "axis of 1")
     if w.ndim != 4:
         raise ValueError(f"{name}: weight {w.shape} must be (KH, KW, C // groups, F)")
+    groups = count(name, "groups", groups)
     channels, filters = x.shape[3], w.shape[3]
     if groups < 1 or channels % groups or filters % groups:
         raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..autograd import op
+from ..integers import computed, operand
 from ..tensor import Tensor
 
 # ---- arithmetic -----------------------------------------------------------------------------------------
@@ -28,7 +30,7 @@ def multiply(be, x, y):
                                                be.multiply(g, x) if need[1] else None)
 
 
-@op
+@op(integers="float64")
 def divide(be, x, y):
     z = be.divide(x, y)
 
@@ -42,9 +44,19 @@ def divide(be, x, y):
 
 @op
 def power(be, x, y):
-    """x ** y. At x = 0 the derivative with respect to y is taken as 0."""
+    """x ** y. At x = 0 the derivative with respect to y is taken as 0.
+
+    Raises ValueError where x and y are integers and one of y is negative: the result would not be an integer.
+    """
+    if not {_kind(x), _kind(y)} & {"f"} and np.size(y) and np.min(be.numpy(y) if hasattr(y, "dtype") else y) < 0:
+        raise ValueError("power: integers to negative integer powers are no integers; make one of them floating, as in "
+                         "x.astype(np.float64)")
     return be.power(x, y), lambda g, need: (be.power_grad(g, x, y) if need[0] else None,
                                             be.power_grad_exponent(g, x, y) if need[1] else None)
+
+
+def _kind(x):
+    return x.dtype.kind if hasattr(x, "dtype") else "f" if isinstance(x, float) else "i"
 
 
 @op
@@ -78,48 +90,70 @@ def _winner_takes_all(be, wins, x, y):
     return vjp
 
 
-@op
+@op(integers="kept")
 def where(be, condition, x, y):
-    """x where `condition` (a bool tensor or array) holds, else y."""
+    """x where `condition` (bools: a tensor, an array, a list or one bool) holds, else y."""
+    condition = be.asarray(condition, np.bool_)
+    x, y = computed(be, "where", [operand(v) if isinstance(v, list | tuple) else v for v in (x, y)], "int64")
     return be.where(condition, x, y), lambda g, need: (None, be.where(condition, g, 0.0) if need[1] else None,
                                                        be.where(condition, 0.0, g) if need[2] else None)
 
 
 @op
 def clip(be, x, low=None, high=None):
-    """x limited to [low, high] (None: open); the gradient is 1 inside and on the limits, 0 outside."""
+    """x limited to [low, high] (None: open); the gradient is 1 inside and on the limits, 0 outside.
+
+    Raises TypeError where a limit is no number, ValueError where it is NaN or low > high.
+    """
+    low, high = _limit("low", low), _limit("high", high)
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"clip: low={low!r} is above high={high!r}")
+    if x.dtype.kind != "f" and isinstance(low, float) | isinstance(high, float):
+        x = be.astype(x, np.float64)
     y = be.clip(x, low, high)
     return y, lambda g, need: (be.where(be.equal(x, y), g, 0.0),)
+
+
+def _limit(name, value):
+    """A limit of clip as a Python number; None stays."""
+    if np.ndim(value) == 0 and hasattr(value, "dtype"):
+        value = value.item()
+    if value is not None and not isinstance(value, Real):
+        raise TypeError(f"clip: {name}={value!r:.60} must be a number or None; arrays limit with "
+                        "ops.maximum(ops.minimum(x, high), low)")
+    if value is not None and value != value:
+        raise ValueError(f"clip: {name} is NaN; it must be a number or None")
+    return value
 
 
 # ---- functions ------------------------------------------------------------------------------------------
 
 
-@op
+@op(integers="float64")
 def exp(be, x):
     y = be.exp(x)
     return y, lambda g, need: (be.multiply(g, y),)
 
 
-@op
+@op(integers="float64")
 def log(be, x):
     """The natural logarithm; -inf at 0, NaN below."""
     return be.log(x), lambda g, need: (be.divide(g, x),)
 
 
-@op
+@op(integers="float64")
 def sqrt(be, x):
     y = be.sqrt(x)
     return y, lambda g, need: (be.sqrt_grad(g, y),)
 
 
-@op
+@op(integers="float64")
 def tanh(be, x):
     y = be.tanh(x)
     return y, lambda g, need: (be.tanh_grad(g, y),)
 
 
-@op
+@op(integers="float64")
 def sigmoid(be, x):
     """1 / (1 + e⁻ˣ)"""
     y = be.sigmoid(x)
@@ -133,25 +167,25 @@ def relu(be, x):
     return y, lambda g, need: (be.relu_grad(g, y),)
 
 
-@op
+@op(integers="float64")
 def leaky_relu(be, x, slope=0.01):
     """x where x > 0, else slope·x (Maas et al. 2013)."""
     return be.leaky_relu(x, slope), lambda g, need: (be.leaky_relu_grad(g, x, slope),)
 
 
-@op
+@op(integers="float64")
 def gelu(be, x):
     """x·Φ(x), the exact form (Hendrycks & Gimpel 2016)."""
     return be.gelu(x), lambda g, need: (be.gelu_grad(g, x),)
 
 
-@op
+@op(integers="float64")
 def softplus(be, x):
     """log(1 + eˣ), without overflow."""
     return be.softplus(x), lambda g, need: (be.softplus_grad(g, x),)
 
 
-@op
+@op(integers="kept")
 def astype(be, x, dtype):
     """x in another dtype; the gradient comes back in x's."""
     dtype = np.dtype(dtype)

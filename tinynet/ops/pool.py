@@ -10,13 +10,13 @@ from .conv import Pair, pair, windows
 from .reduce import mean
 
 
-@op
+@op(integers="kept")
 def _max_pool2d(be, x, kernel, stride, padding):
     y, saved = be.max_pool2d(x, kernel, stride, padding)
     return y, lambda g, need: (be.max_pool2d_grad(g, saved),)
 
 
-@op
+@op(integers="float64")
 def _avg_pool2d(be, x, kernel, stride, padding, count_include_pad):
     shape = x.shape
     y = be.avg_pool2d(x, kernel, stride, padding, count_include_pad)
@@ -29,6 +29,8 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None 
 
     Padding never wins; of equal values the first in the window, row by row, gets the gradient.
     """
+    if x.dtype.kind == "b":
+        raise TypeError("max_pool2d: the input has dtype bool; it must be numbers, as in x.astype(np.float32)")
     return _max_pool2d(x, *pool_windows("max_pool2d", x.shape, kernel_size, stride, padding)[:3])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import op
 from ..tensor import Tensor
+from .reduce import floating
 
 STREAMS = {"dropout": 1, "init": 2}
 
@@ -57,6 +58,7 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate={rate!r} must be in [0, 1): the share of values that are dropped")
+    floating("dropout", x)
     if not x.ndim:
         raise ValueError("dropout: the input is 0-d; it must have a first axis, the samples")
     if not training or rate == 0:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import integers as whole
 from ..autograd import op
 from ..tensor import Tensor
 
@@ -15,7 +16,7 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     axes = []
-    for a in axis if isinstance(axis, tuple | list) else (axis,):
+    for a in whole.counts(name, "axis", axis):
         if not -ndim <= a < ndim:
             raise ValueError(f"{name}: axis {a} is out of range for a tensor with {ndim} axes")
         axes.append(a % ndim)
@@ -37,7 +38,8 @@ def _count(name: str, shape: tuple, axes: tuple) -> int:
     return count
 
 
-def _floating(name: str, x: Any) -> None:
+def floating(name: str, x: Any) -> None:
+    """Raise TypeError where x holds integers or bools."""
     if x.dtype.kind != "f":
         raise TypeError(f"{name}: the input has dtype {x.dtype}; it must be floating, as in x.astype(np.float32)")
 
@@ -59,7 +61,7 @@ def mean(be, x, axis=None, keepdims=False):
         be.broadcast_to(be.reshape(be.multiply(g, scale), _kept(shape, axes)), shape),)
 
 
-@op
+@op(integers="kept")
 def max(be, x, axis=None, keepdims=False):
     """The largest value over `axis`; the first one in C order gets the gradient."""
     axes = axes_of("max", axis, x.ndim)
@@ -68,7 +70,7 @@ def max(be, x, axis=None, keepdims=False):
     return y, lambda g, need: (be.max_grad(g, saved),)
 
 
-@op
+@op(integers="kept")
 def min(be, x, axis=None, keepdims=False):
     """The smallest value over `axis`; the first one in C order gets the gradient."""
     axes = axes_of("min", axis, x.ndim)
@@ -90,7 +92,7 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
 @op
 def logsumexp(be, x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow."""
-    _floating("logsumexp", x)
+    floating("logsumexp", x)
     axes = axes_of("logsumexp", axis, x.ndim)
     _count("logsumexp", x.shape, axes)
 
@@ -103,7 +105,7 @@ def logsumexp(be, x, axis=None, keepdims=False):
 @op
 def softmax(be, x, axis=-1):
     """exp(x) / Σ exp(x) over `axis`, without overflow."""
-    _floating("softmax", x)
+    floating("softmax", x)
     axes = axes_of("softmax", axis, x.ndim)
     y = be.softmax(x, axes)
     return y, lambda g, need: (be.softmax_grad(g, y, axes),)
@@ -112,7 +114,7 @@ def softmax(be, x, axis=-1):
 @op
 def log_softmax(be, x, axis=-1):
     """x - logsumexp(x) over `axis`."""
-    _floating("log_softmax", x)
+    floating("log_softmax", x)
     axes = axes_of("log_softmax", axis, x.ndim)
     y = be.log_softmax(x, axes)
     return y, lambda g, need: (be.log_softmax_grad(g, y, axes),)

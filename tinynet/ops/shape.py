@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import integers as whole
 from ..autograd import Part, op
 from ..tensor import Tensor
 from .reduce import axes_of
 
 
-@op
+@op(integers="kept")
 def _reshape(be, x, shape):
     old = x.shape
     return be.reshape(x, shape), lambda g, need: (be.reshape(g, old),)
@@ -21,7 +22,7 @@ def _reshape(be, x, shape):
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """x in another shape, values in C order; one size may be -1. `reshape(x, 2, 3)` or `reshape(x, (2, 3))`."""
-    new = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list | np.ndarray) else shape
+    new = whole.counts("reshape", "shape", shape[0] if len(shape) == 1 else shape)
     known = math.prod(n for n in new if n != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
         new = tuple(x.size // known if n == -1 else n for n in new)
@@ -37,16 +38,15 @@ def flatten(x: Tensor) -> Tensor:
     return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
-@op
+@op(integers="kept")
 def _transpose(be, x, axes):
     return be.transpose(x, axes), lambda g, need: (be.transpose(g, tuple(int(i) for i in np.argsort(axes))),)
 
 
 def transpose(x: Tensor, axes: Any = None, *more: int) -> Tensor:
     """x with its axes permuted; by default reversed. `transpose(x, (0, 2, 1))` or `transpose(x, 0, 2, 1)`."""
-    if isinstance(axes, int | np.integer):
-        axes = (axes, *more)
-    axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(axes)
+    axes = tuple(range(x.ndim))[::-1] if axes is None else (*whole.counts("transpose", "axes", axes),
+                                                            *whole.counts("transpose", "axes", more))
     if sorted(a % x.ndim if -x.ndim <= a < x.ndim else -1 for a in axes) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are no permutation of the {x.ndim} axes of shape {x.shape}")
     return _transpose(x, tuple(a % x.ndim for a in axes))
@@ -66,14 +66,14 @@ def expand_dims(x: Tensor, axis: int) -> Tensor:
     return _reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
-@op
+@op(integers="kept")
 def broadcast_to(be, x, shape):
     """x repeated along new axes and axes of size 1, to `shape`. (`backward` sums the gradient down again.)"""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = whole.counts("broadcast_to", "shape", shape)
     return be.broadcast_to(x, shape), lambda g, need: (g,)
 
 
-@op
+@op(integers="kept")
 def _concatenate(be, axis, *xs):
     stops = np.cumsum([x.shape[axis] for x in xs]).tolist()
 
@@ -109,17 +109,18 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
     """x cut along `axis` into `sections` equal parts, or before each of the given places, as np.split."""
     axis = axes_of("split", axis, x.ndim)[0]
     n = x.shape[axis]
-    if isinstance(sections, int | np.integer):
+    if not np.ndim(sections):
+        sections = whole.count("split", "sections", sections)
         if sections < 1 or n % sections:
             raise ValueError(f"split: axis {axis} of shape {x.shape} has size {n}, not divisible into {sections} parts")
         places = list(range(0, n, n // sections or 1))[1:] if n else [0] * (sections - 1)
     else:
-        places = list(sections)
+        places = list(whole.counts("split", "sections", sections))
     return [x[(slice(None),) * axis + (slice(a, b),)]
             for a, b in zip([0, *places], [*places, n], strict=True)]
 
 
-@op
+@op(integers="kept")
 def _pad(be, x, widths, mode, value):
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))
     if mode == "edge":
@@ -134,7 +135,11 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
     """
     if mode not in ("constant", "edge"):
         raise ValueError(f"pad: mode {mode!r} is unknown; choose \"constant\" or \"edge\"")
-    pairs = np.broadcast_to(np.asarray(widths, int), (x.ndim, 2)).tolist()
+    given = np.asarray(widths)
+    if given.dtype.kind not in "iu" and given.size:
+        raise TypeError(f"pad: widths={widths!r:.60} must be ints")
+    pairs = np.broadcast_to(given, (x.ndim, 2)).tolist()
+    whole.exact("pad", x.dtype, value)
     if any(w < 0 for pair in pairs for w in pair):
         raise ValueError(f"pad: the widths {widths} must not be negative; slice to crop")
     if mode == "edge" and not x.size:
@@ -142,17 +147,15 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
     return _pad(x, tuple(map(tuple, pairs)), mode, value)
 
 
-@op
+@op(integers="kept")
 def _getitem(be, x, index):
     return be.getitem(x, index), lambda g, need: (Part(g, index),)
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] with ints, slices, …, None, bool and integer arrays; repeated integers add up their gradients."""
-    parts = index if isinstance(index, tuple) else (index,)
-    parts = tuple(part.numpy() if isinstance(part, Tensor) else np.asarray(part, None if part else int)
-                  if isinstance(part, list | tuple) else part for part in parts)
-    return _getitem(x, parts)
+    """x[index] with ints, slices, …, None, and whatever is an array or a list of bools or integers; repeated integers
+    add up their gradients."""
+    return _getitem(x, whole.index("getitem", index))
 
 
 def _iterate(x: Tensor):

@@ -218,9 +218,9 @@ def kept(y: Any) -> Any:
 
 def correct_of(out: Any, y: Any) -> int | None:
     """How often the largest logit of out (N, K) is the label's, None where y is no vector of N class numbers."""
-    kind = y.dtype.kind if hasattr(y, "dtype") else np.asarray(y).dtype.kind
-    if kind not in "iu" or not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] == 1:
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu" or not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] == 1:
         return None
-    if np.shape(y) != out.shape[:1]:
+    if y.shape != out.shape[:1]:
         return None
-    return int((out.numpy().argmax(1) == np.asarray(y)).sum())
+    return int((out.numpy().argmax(1) == y).sum())

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import optim, parallel
 from ..data import Loader
+from ..integers import count
 from ..nn.module import Module
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
@@ -68,9 +69,9 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         raise TypeError(f"fit: schedule={schedule!r:.60} must be a function of the step's number; see optim.schedules")
     loader = _loader("fit: train", train, batch_size, random.state.seed % 2**64 if seed is None else seed)
     held_out = None if validation is None else _loader("fit: validation", validation, 256, None)
-    if not _count(epochs, 0) or not (checkpoint_every is None or _count(checkpoint_every, 1)):
-        raise ValueError(f"fit: epochs={epochs!r} must be an int >= 0, and checkpoint_every={checkpoint_every!r} one "
-                         ">= 1 or None")
+    epochs = count("fit", "epochs", epochs, 0)
+    if checkpoint_every is not None:
+        checkpoint_every = count("fit", "checkpoint_every", checkpoint_every, 1)
     if checkpoint is None and (resume or checkpoint_every):
         raise ValueError("fit: resume and checkpoint_every need checkpoint=, the file to go on from")
     checkpoint, csv = _file("checkpoint", checkpoint), _file("csv", csv)
@@ -166,10 +167,6 @@ def _file(name: str, path: str | os.PathLike[str] | None) -> Path | None:
         raise IsADirectoryError(f"fit: {name}={os.fspath(path)!r} is a folder; name a file in it")
     check_writable(path)
     return Path(path)
-
-
-def _count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and int(value) >= least
 
 
 def _loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader:

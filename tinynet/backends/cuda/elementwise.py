@@ -10,6 +10,8 @@ import numpy as np
 from .arrays import Array, Arrays, computed_in, strides_of
 
 BOOL = np.dtype(np.bool_)
+INT64 = np.iinfo(np.int64)
+OF_INTEGERS = ("Negative", "Sign", "Relu", "Abs", "Clip")      # the others need fractions
 
 
 def _unary(op: str) -> Any:
@@ -51,7 +53,9 @@ class Elementwise(Arrays):
         return self.binary("LeakyReluGrad", g, x, slope, out=out)
 
     def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
-        return self.unary("Clip", x, -math.inf if low is None else low, math.inf if high is None else high, out=out)
+        least, most = (-math.inf, math.inf) if computed_in(x.dtype).kind == "f" else (INT64.min, INT64.max)
+        return self.unary("Clip", x, least if low is None else max(low, least), most if high is None else min(high, most),
+                          out=out)
 
     def power_grad(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
         return self.multiply(g, self.binary("PowerSlope", x, y), out=out)
@@ -69,7 +73,7 @@ class Elementwise(Arrays):
     # ---- the shapes of launch ---------------------------------------------------------------------------
     def unary(self, op: str, x: Array, a: float = 0, b: float = 0, *, out: Array | None = None) -> Array:
         """Op(x, a, b) for each element."""
-        dtype, (x,) = self.operands(x, floating=op not in ("Negative", "Sign", "Relu"))
+        dtype, (x,) = self.operands(x, floating=op not in OF_INTEGERS)
         x = self.contiguous(x)
         return self.into(out, x.shape, dtype, lambda y: self.launch("unary", x, y, a, b, y.size, Op=op))
 
