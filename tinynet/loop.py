@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from . import optim
 from .backends.cpu import conv
 from .checkpoint import CheckpointError
 from .data import Loader
-from .diagnose import explain
+from .diagnose import NonFiniteWarning, explain, explain_gradient
 from .nn.fusion import fusing
 from .nn.module import Module
 from .ops import random
@@ -126,6 +127,7 @@ class Run:
         self.rates = [group.options["lr"] for group in self.optimizer.groups]
         self.saved = False
         self.waiting: list[tuple] = []         # steps whose losses were not read yet
+        self.voided = 0                        # updates of this epoch that a gradient voided
         self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
         if self.path is not None:
             self.described = files.describe(self.model)
@@ -170,6 +172,9 @@ class Run:
         self.loader.set_epoch(self.first + p.epoch)
         self._write_csv()
         self.display.end(row)
+        if self.voided:
+            self.display.line(f"{self.voided} of {len(self.loader)} updates were voided: their gradients were not finite")
+            self.voided = 0
 
     def _moved(self, batches: Iterator) -> Iterator:
         """The batches, on a device ahead of the step where the model is on one."""
@@ -186,7 +191,7 @@ class Run:
         y = _like_model(self.model, y)
         loss = self.step(x, y)
         p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
-        self.waiting.append((loss, self.step.counter(), x, y, draws, p.batch))
+        self.waiting.append((loss, self.optimizer.guard, self.step.counter(), x, y, draws, p.batch))
         if not self.lazy or self.hooks[1] or len(self.waiting) == MOST_WAITING or self.display.due():
             self._read()
         if self.every and p.step % self.every == 0:
@@ -204,12 +209,14 @@ class Run:
         """
         p, value = self.progress, 0.0
         waiting, self.waiting = self.waiting, []
-        for loss, counter, x, y, draws, batch in waiting:
+        for loss, guard, counter, x, y, draws, batch in waiting:
             value, right = float(loss.item()), counter()
             if not math.isfinite(value):
                 self.display.close()
                 raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch, value=value,
                               since=p.batch - batch)
+            if guard is not None and not math.isfinite(guard.item()):
+                self._note_voided(x, y, draws, batch)
             p.correct = None if right is None or p.correct is None else p.correct + int(right)
             p.loss += value * len(x)
         if not waiting:
@@ -219,6 +226,15 @@ class Run:
         for hook in self.hooks[1]:
             hook({"epoch": p.epoch + 1, "batch": p.batch, "step": p.step, "loss": value, "mean_loss": p.loss / p.seen,
                   "accuracy": accuracy, "lr": self.optimizer.lr})
+
+    def _note_voided(self, x: Any, y: Any, draws: dict[str, int], batch: int) -> None:
+        """Warn of the epoch's first update that a gradient voided; count them all."""
+        p = self.progress
+        self.voided += 1
+        if self.voided == 1:
+            warnings.warn(explain_gradient(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch,
+                                           most=min(group.most for group in self.optimizer.groups),
+                                           since=p.batch - batch), NonFiniteWarning, stacklevel=2)
 
     def _validate(self) -> dict[str, Any]:
         self.display.note("validation")
@@ -260,8 +276,10 @@ class Run:
         self._read()
         if self.progress.batch:
             self._tick()
-        arrays = {**files.prefixed("model", self.model.state_dict()),
-                  **files.prefixed("optimizer", self.optimizer.state_dict()), **files.prefixed("best", self.best),
+        weights, state = self.model.state_dict(), self.optimizer.state_dict()
+        files.refuse_broken(self.path, self.model, weights, state)
+        arrays = {**files.prefixed("model", weights),
+                  **files.prefixed("optimizer", state), **files.prefixed("best", self.best),
                   **files.prefixed("last", self.last)}
         files.write(self.path, arrays, {
             "kind": "run", "model": self.described, "settings": self.settings, "progress": vars(self.progress),

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import optim, parallel
 from .data import Loader
-from .diagnose import NonFiniteError
+from .diagnose import NonFiniteError, NonFiniteWarning
 from .loop import STOP, EarlyStopping, Interrupts, Run
 from .nn.module import Module
 from .ops import random
@@ -23,7 +23,7 @@ from .ops.loss import softmax_cross_entropy
 from .progress import Display
 from .tensor import Tensor
 
-__all__ = ["STOP", "EarlyStopping", "NonFiniteError", "evaluate", "fit", "outputs"]
+__all__ = ["STOP", "EarlyStopping", "NonFiniteError", "NonFiniteWarning", "evaluate", "fit", "outputs"]
 
 
 def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: int = 1, batch_size: int = 64,
@@ -55,8 +55,10 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         verbose: show a progress bar (plain lines where standard output is no terminal).
     Returns: the history, a dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, lr, seconds (of
         training, without validation), images_per_second; None where there is no such thing.
-    Raises: NonFiniteError where the loss is not finite: it names the step and the layer; CheckpointError where a
-        checkpoint is damaged or was made under other settings; KeyboardInterrupt at Ctrl-C, after the step and the
+    Raises: NonFiniteError where the loss is not finite: it names the step and the layer. Where only a gradient is not,
+        its update is voided and training goes on; a NonFiniteWarning, the first time in an epoch, names the parameter
+        and the operation. CheckpointError where a checkpoint is damaged or was made under other settings, or where
+        weights are not finite: it is then left as it was; KeyboardInterrupt at Ctrl-C, after the step and the
         checkpoint (a second Ctrl-C does not wait).
     """
     _check("fit", model, extra)
