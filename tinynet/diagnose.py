@@ -106,8 +106,8 @@ def explain_gradient(model: Module, loss: Callable, x: Any, y: Any, *, draws: Ma
     else:
         cause = (f"replaying the step gives finite gradients, the largest of size {largest[0]:.3g}"
                  + (f", with the weights of {since} steps later" if since else ""))
-    return (f"the update of epoch {epoch}, batch {batch} was voided, the weights stayed as they were, and training went "
-            f"on: {cause}")
+    return (f"the update of epoch {epoch}, batch {batch} was voided, the weights stayed as they were, and training "
+            f"went on: {cause}")
 
 
 def _watch(be: Any, root: Node, first: list[str]) -> None:
@@ -118,7 +118,8 @@ def _watch(be: Any, root: Node, first: list[str]) -> None:
             for part in () if first or _bad(be.numpy(g)) else parts:
                 array = part.g if isinstance(part, Part) else part
                 if array is not None and (wrong := _bad(be.numpy(array))) is not None:
-                    first.append(f"the first operation to make such a gradient is {name}, output shape {shape} ({wrong})")
+                    first.append(f"the first operation that made such a gradient is {name}, output shape {shape} "
+                                 f"({wrong})")
                     break
             return parts
         return product

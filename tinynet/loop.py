@@ -173,7 +173,7 @@ class Run:
         self._write_csv()
         self.display.end(row)
         if self.voided:
-            self.display.line(f"{self.voided} of {len(self.loader)} updates were voided: their gradients were not finite")
+            self.display.line(f"{self.voided} updates of this epoch were voided by gradients that were not finite")
             self.voided = 0
 
     def _moved(self, batches: Iterator) -> Iterator:

@@ -13,8 +13,8 @@ FLUSH_EVERY = 64  # steps
 
 def guard(g, loss, most):
     with np.errstate(all="ignore"):
-        total = float(np.dot(g, g))     # one pass, at the memory's speed; where it says no, an element at a time decides
-        sound = math.isfinite(total) and total <= most * most or bool((np.abs(g) <= most).all())
+        total = float(np.dot(g, g))     # one pass at the memory's speed; where it says no, the elements decide
+        sound = (math.isfinite(total) and total <= most * most) or bool((np.abs(g) <= most).all())
     if not sound:
         return np.full((), np.nan, g.dtype)
     return np.zeros((), g.dtype) if loss is None else loss

@@ -7,7 +7,6 @@ import numpy as np
 from .arrays import Array
 from .random import Random
 
-
 MOST_BLOCKS = 1024      # of the passes over the gradient: each of their warps leaves one value, which a block adds up
 
 
