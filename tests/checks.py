@@ -266,7 +266,6 @@ def overwrite(x: np.ndarray) -> None:
 def changed_operands(case: Case, backend: str = "numpy") -> None:
     """Arrays that the caller gave, operands and options (an index), may be written to before backward: the gradient is
     that of the values at the call."""
-    be = tn.backends.get(backend)
     for i in range(-1, len(case.draws)):        # -1: only the options are arrays
         wanted = [j for j in floating(case.arrays()) if j != i]
         found = []
@@ -274,9 +273,9 @@ def changed_operands(case: Case, backend: str = "numpy") -> None:
             arrays = case.arrays()
             options = {k: v.copy() if isinstance(v, np.ndarray) else tuple(p.copy() if isinstance(p, np.ndarray) else p
                        for p in v) if isinstance(v, tuple) else v for k, v in case.options.items()}
-            inputs = [x if j == i else tn.tensor(x, backend=be, requires_grad=j in wanted)
-                      for j, x in enumerate(arrays)]
-            y = case.fn(*inputs, **options)
+            with tn.use(backend):
+                inputs = [x if j == i else tn.tensor(x, requires_grad=j in wanted) for j, x in enumerate(arrays)]
+                y = case.fn(*inputs, **options)
             y = y[0] if isinstance(y, list) else y
             if not isinstance(y, Tensor) or not y.requires_grad:
                 break
