@@ -4,11 +4,35 @@
 // bandwidth; the arithmetic hides behind it. Launched tensor by tensor, the launches alone would cost more.
 //
 // lr_step = [learning rate, step count] lies on the device, so a schedule or a captured graph changes it without
-// the host. `advance` counts the step, before the update; where the loss is not finite, neither does anything.
+// the host. `advance` counts the step, before the update; where the guard's loss is not
+// finite, neither does anything.
 // Launch: a thread an element, grid-stride; `advance` one thread.
 #include "tinynet.cuh"
 
 template <typename T> __device__ __forceinline__ bool voided(In<T> loss) { return loss && !isfinite(T(loss[0])); }
+
+// What voids a step where the gradient does: the loss, if there is one, plus 0 for each element within ±most and NaN for
+// any other. A warp leaves the sum of its part, so nothing has to be cleared before and no two threads write to one
+// place; the sum of all verdicts then takes the loss's part below. Reads g once, 1/7 of what Adam moves.
+// Launch: a grid of whole warps that strides, a verdict each.
+template <typename T>
+__global__ void guard(In<T> g, In<T> loss, Out<T> verdict, T most, i64 n) {
+    T sum = loss && thread_index() == 0 ? loss[0] : T(0);
+    for (i64 i = thread_index(); i < n; i += thread_count())
+        if (T x = g[i]; !(x <= most && x >= -most)) sum = T(0) / T(0);
+    sum = warp_sum(sum);
+    if (threadIdx.x % WARP == 0) verdict[thread_index() / WARP] = sum;
+}
+
+// Σ x² for the norm that gradients are clipped to, in double: a float of 2e19 has a square that is none. A warp leaves the
+// sum of its part, as above.
+template <typename T>
+__global__ void squares(In<T> x, Out<double> part, i64 n) {
+    double sum = 0;
+    for (i64 i = thread_index(); i < n; i += thread_count()) sum += double(x[i]) * double(x[i]);
+    sum = warp_sum(sum);
+    if (threadIdx.x % WARP == 0) part[thread_index() / WARP] = sum;
+}
 
 template <typename T>
 __global__ void advance(InOut<double> lr_step, In<T> loss) {

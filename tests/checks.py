@@ -258,6 +258,36 @@ def changed_inputs(case: Case) -> None:
                 assert_array_equal(x.grad.data, g, err_msg=f"input {i} was changed unnoticed")
 
 
+def overwrite(x: np.ndarray) -> None:
+    """Other values that are as valid: another truth, class 0, another number."""
+    x[...] = np.logical_not(x) if x.dtype == bool else 0 if x.dtype.kind in "iu" else 0.75
+
+
+def changed_operands(case: Case, backend: str = "numpy") -> None:
+    """Arrays that the caller gave, operands and options (an index), may be written to before backward: the gradient is
+    that of the values at the call."""
+    for i in range(-1, len(case.draws)):        # -1: only the options are arrays
+        wanted = [j for j in floating(case.arrays()) if j != i]
+        found = []
+        for change in (False, True):
+            arrays = case.arrays()
+            options = {k: v.copy() if isinstance(v, np.ndarray) else tuple(p.copy() if isinstance(p, np.ndarray) else p
+                       for p in v) if isinstance(v, tuple) else v for k, v in case.options.items()}
+            with tn.use(backend):
+                inputs = [x if j == i else tn.tensor(x, requires_grad=j in wanted) for j, x in enumerate(arrays)]
+                y = case.fn(*inputs, **options)
+            y = y[0] if isinstance(y, list) else y
+            if not isinstance(y, Tensor) or not y.requires_grad:
+                break
+            for x in saved_arrays([arrays[max(i, 0):i + 1], *options.values()]) if change else ():
+                overwrite(x)
+            y.backward(cotangent(y))
+            found.append([x.grad.numpy() for j, x in enumerate(inputs) if j in wanted and x.grad is not None])
+        if len(found) == 2:
+            for a, b in zip(*found, strict=True):
+                assert_array_equal(a, b, err_msg=f"operand {i} was changed by its owner, unnoticed")
+
+
 def grad_equals_backward(case: Case) -> None:
     """tn.grad gives what backward leaves, and leaves `.grad` alone."""
     arrays = case.arrays()
@@ -287,7 +317,7 @@ def values(case: Case) -> None:
 
 
 CHECKS = [gradient, values, dtypes, arrays_stay_arrays, vjp_contract, subsets, layouts, twice, freed, changed_inputs,
-          grad_equals_backward]
+          changed_operands, grad_equals_backward]
 
 
 def kinks(name: str, inputs: list, expected: list) -> None:

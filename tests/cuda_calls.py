@@ -428,6 +428,16 @@ def _step(d: Dice, vectors: int, *rest: Any, optional: bool = False) -> Call:
     return d.call(d.normal(n), d.normal(n), *states, np.array([0.1, d.pick(0.0, 4.0)]), loss, *rest, any_layout=False)
 
 
+def _guarded(d: Dice) -> Call:
+    g = d.normal(d.pick(0, 1, 7, 300, 5000))
+    if len(g):
+        g[d.int(0, len(g) - 1)] = d.pick(0.0, 4.0, -4.0, 5.0, np.nan, np.inf, -np.inf)
+    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
+    return d.call(g, loss, d.pick(4.5, 4.0), any_layout=False)
+
+
+calls("guard")(_guarded)
+calls("squares")(lambda d: d.call(d.normal(*d.shape())))
 calls("sgd_step")(lambda d: _step(d, 0, 0.9, d.pick(True, False), d.pick(0.0, 0.1), optional=True))
 calls("adam_step")(lambda d: _step(d, 2, 0.9, 0.999, 1e-8, d.pick(0.0, 0.1), d.pick(True, False)))
 calls("rmsprop_step")(lambda d: _step(d, 1, 0.99, 1e-8, 0.9, d.pick(0.0, 0.1), optional=True))

@@ -382,6 +382,80 @@ def test_changes_that_do_not_matter():
     assert x.grad.numpy().tolist() == [4, 6]
 
 
+# ---- arrays and lists of the caller's --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+def test_operands_of_every_form_are_those_of_the_call(backend, declare):
+    """An array, a 0-d one, a list, arrays in a list, an index of arrays and lists, an option by keyword; the second
+    call, when all is built, as the first."""
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+
+    def scaled(be, x, factors, *, by):
+        return be.multiply(x, be.asarray(by)), lambda g, need: (be.multiply(be.multiply(g, by), factors[0]),)
+
+    scaled = declare(scaled)
+    for _ in range(2):
+        x = tn.tensor([1.0, 2.0, 3.0], backend=backend, requires_grad=True)
+        array, zero, inside = np.full(3, 2.0, np.float32), np.full((), 2.0, np.float32), [np.full(3, 2.0, np.float32)]
+        by, places, rows = np.full(3, 3.0, np.float32), np.array([0, 0]), [2, 2]
+        y = (x * array).sum() + (x * zero).sum() + x[places].sum() + x[(rows,)].sum()
+        if backend == "numpy":
+            y = y + scaled(x, inside, by=by).sum()
+        array[...] = zero[...] = inside[0][...] = by[...] = 7
+        inside[0], places[...], rows[:] = by, 1, [1, 1]
+        y.backward()
+        expected = np.array([6.0, 4.0, 6.0]) + (6 if backend == "numpy" else 0)
+        assert x.grad.numpy().tolist() == expected.tolist()
+
+
+def test_without_recording_nothing_is_copied():
+    array = np.ones(100_000, np.float32)
+    held = []
+
+    def forward(be, x, y):
+        held.append(y)
+        return be.add(x, y), lambda g, need: (g, None)
+
+    add = op(forward)
+    del autograd.OPS["forward"]
+    x = tn.tensor(np.ones_like(array), requires_grad=True)
+    with tn.no_grad():
+        add(x, array)
+    add(x.detach(), array)
+    add(x, array)
+    assert [h is array for h in held] == [True, True, False]
+
+
+@pytest.mark.parametrize("hold", [
+    lambda x, product: lambda g, need, x=x: product(g, x), lambda x, product: partial(Held(x, product).vjp),
+    lambda x, product: Held(x, product).vjp, lambda x, product: partial(lambda x, g, need: product(g, x), x),
+    lambda x, product: (lambda saved: lambda g, need: product(g, saved["x"][0]))({"x": [x]}),
+    lambda x, product: (lambda inner: lambda g, need: inner(g))(lambda g: product(g, x))])
+def test_what_a_product_saved_is_found_wherever_it_is(hold, declare):
+    def doubled(be, x):
+        return be.multiply(x, x), hold(x, lambda g, x: (be.multiply(g, be.multiply(2, x)),))
+
+    x = leaf(3.0)
+    doubled = declare(doubled)
+    doubled(x).backward(np.ones(1))
+    assert x.grad.item() == 6
+    y = doubled(x)
+    with tn.no_grad():
+        x += 1
+    with pytest.raises(RuntimeError, match=r"backward: doubled saved an array of shape \(1,\).* changed in place"):
+        y.backward(np.ones(1))
+
+
+class Held:
+    def __init__(self, x, product):
+        self.x, self.product = x, product
+
+    def vjp(self, g, need):
+        return self.product(g, self.x)
+
+
 # ---- size and memory -------------------------------------------------------------------------------------------------
 
 
@@ -437,7 +511,7 @@ def test_backward_frees_as_it_goes(no_gc):
     """What the graph saved dies with its node, not with the last reference to the output."""
     x = leaf(1.0)
     kept = np.ones(1)
-    y = x * kept
+    y = x * Tensor(kept, x.backend)
     references = sys.getrefcount(kept)
     z = ops.exp(y)
     z.backward(np.ones(1))

@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import checks
@@ -180,6 +180,36 @@ def test_rmsprop_and_adagrad_steps(be):
         a = a + D * D
         expected = expected - 0.1 / (1 + (t - 1) * 0.5) * D / (np.sqrt(a) + 1e-10)
     assert_allclose(be.numpy(w), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 5000])
+def test_guard_is_the_loss_unless_an_element_is_not_finite_or_too_large(be, n, dtype):
+    most = float(np.finfo(dtype).max)
+    for loss in None, 0.25, np.nan:
+        given = None if loss is None else be.asarray(np.array(loss, dtype))
+        for place in {0, n // 2, n - 1} if n else {None}:
+            for value, limit in ((0.0, most), (most, most), (-most, most), (2.0, 2.0), (np.nan, most), (np.inf, most),
+                                 (-np.inf, most), (3.0, 2.0), (-3.0, 2.0)):
+                g = np.ones(n, dtype)
+                g[slice(0) if place is None else place] = value
+                guard = be.guard(be.asarray(g), given, limit)
+                sound = place is None or abs(value) <= limit
+                assert guard.shape == () and guard.dtype == dtype
+                assert_array_equal(be.numpy(guard), (0 if loss is None else loss) if sound else np.nan)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squares_do_not_overflow(be, dtype):
+    for shape in (), (0, 3), (7, 5), (3000,):
+        x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        total = be.squares(be.asarray(x))
+        assert total.shape == () and total.dtype == np.float64
+        assert_allclose(be.numpy(total), (x.astype(np.float64) ** 2).sum(), rtol=1e-5)
+        huge = be.numpy(be.squares(be.asarray(x * dtype(1e30))))
+        assert_allclose(huge, ((x * dtype(1e30)).astype(np.float64) ** 2).sum(), rtol=1e-5)
+    assert np.isnan(be.numpy(be.squares(be.asarray(np.array([1, np.nan], dtype)))))
+    assert np.isinf(be.numpy(be.squares(be.asarray(np.array([1, -np.inf], dtype)))))
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])

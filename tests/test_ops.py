@@ -56,6 +56,13 @@ def test_smooth(name, check):
                 raise
 
 
+def test_operands_may_change_on_a_device_too():
+    if reason := tn.backends.why_not("simulator"):
+        pytest.skip(reason)
+    for case in SMOOTH:
+        checks.changed_operands(case, "simulator")
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if not c.smooth], ids=str)
 def test_comparisons_record_nothing(case):
     """A comparison gives bools, equal to NumPy's, through which no gradient flows."""

@@ -155,6 +155,99 @@ def test_a_loss_that_is_not_finite_voids_the_step(kind, bad):
     assert not np.array_equal(params[0].numpy(), before[0])
 
 
+KINDS = [optim.SGD, lambda p: optim.SGD(p, momentum=0.9), optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_that_is_not_finite_voids_the_step_of_all_groups(kind, backend):
+    """Also without a loss; neither the parameters, nor their state, nor the step count change."""
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+    be = tn.backends.get(backend)
+    params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
+    optimizer = kind([{"params": params[:1]}, {"params": params[1:]}])
+    rng = np.random.default_rng(0)
+    for i, bad, loss in itertools.product(range(3), (np.nan, np.inf, -np.inf), (None, 1.0)):
+        for p in params:
+            p.grad = tn.tensor(rng.standard_normal(p.shape).astype(np.float32), backend=be)
+        values = params[i].grad.numpy().copy()
+        values.flat[-1] = bad
+        params[i].grad = tn.tensor(values, backend=be)
+        before, state = [p.numpy().copy() for p in params], optimizer.state_dict()
+        optimizer.step(None if loss is None else tn.tensor(loss, backend=be))
+        assert optimizer.voided
+        for p, b in zip(params, before, strict=True):
+            np.testing.assert_array_equal(p.numpy(), b)
+        for name, value in optimizer.state_dict().items():
+            np.testing.assert_array_equal(value, state[name])
+        params[i].grad = tn.tensor(np.zeros(params[i].shape, np.float32), backend=be)
+        optimizer.step()
+        assert not optimizer.voided
+        assert not np.array_equal(params[i - 1].numpy(), before[i - 1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_whose_square_overflows_voids_where_the_rule_squares_it(kind, dtype):
+    """Else the running average of squares would be infinite, and the parameter stand still, for ever."""
+    params = parameters(dtype=dtype)
+    optimizer = kind(params)
+    for size in 0.4, 0.6, 1.0:        # of the largest number
+        for p in params:
+            p.grad = tn.tensor(np.full(p.shape, np.finfo(dtype).max ** dtype(size)))
+        optimizer.step()
+        assert optimizer.voided == (size > 0.5 and optimizer.squares)
+    if not optimizer.squares:
+        return
+    assert all(np.isfinite(v).all() for v in optimizer.state_dict().values())
+    assert all(np.isfinite(p.numpy()).all() for p in params)
+
+
+def test_a_voided_step_is_that_of_all_parameters_or_of_none():
+    optimizer = optim.SGD(parameters(), 0.1)
+    assert not optimizer.voided
+    optimizer.step()        # no gradients
+    assert not optimizer.voided
+    optimizer.step(tn.tensor(np.nan))
+    assert optimizer.voided
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+def test_clipping_hides_no_gradient_that_is_not_finite(backend):
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+    be = tn.backends.get(backend)
+    for bad, clip in itertools.product((np.nan, np.inf), (optim.clip_grad_norm, optim.clip_grad_value)):
+        params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
+        optimizer = optim.SGD(params, 0.1)
+        before = [p.numpy().copy() for p in params]
+        for p in params:
+            p.grad = tn.tensor(np.ones(p.shape, np.float32), backend=be)
+        params[1].grad = tn.tensor(np.array([1, 2, 3, 4, bad], np.float32), backend=be)
+        norm = clip(params, 0.5)
+        assert norm is None or not np.isfinite(norm.item())
+        optimizer.step()
+        assert optimizer.voided == (np.isnan(bad) or clip is optim.clip_grad_norm)
+        for p, b in zip(params, before, strict=True):
+            assert np.array_equal(p.numpy(), b) == optimizer.voided
+            assert np.isfinite(p.numpy()).all()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+def test_the_norm_of_large_gradients_does_not_overflow(backend):
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+    be = tn.backends.get(backend)
+    params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
+    for p in params:
+        p.grad = tn.tensor(np.full(p.shape, 1e30, np.float32), backend=be)
+    assert optim.clip_grad_norm(params, 1.0).item() == pytest.approx(5e30, rel=1e-6)      # 25 values
+    for p in params:
+        np.testing.assert_allclose(p.grad.numpy(), np.full(p.shape, 0.2), rtol=1e-6)
+        assert p.grad.dtype == np.float32
+
+
 def test_state_dict_resumes_bit_for_bit():
     def run(stop):
         params, rng = parameters(dtype=np.float32), np.random.default_rng(3)

@@ -120,3 +120,22 @@ def test_arrays_in_the_other_byte_order_become_native():
     for kind in (">f4", ">f8", ">i4"):
         x = tn.tensor(np.arange(6).reshape(2, 3).astype(kind))
         assert x.dtype.isnative and x.sum().item() == 15 and x.mean().item() == 2.5
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+def test_a_tensor_never_shares_what_it_was_made_of(backend):
+    """Whatever the layout, also where nothing has to be converted; `numpy()` shares, on the numpy backend alone."""
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+    base = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for data in (base.copy(), base.T.copy().T, base[:, ::-1].copy()[:, ::-1], base.astype(np.float64), [base.copy()],
+                 base.astype(np.int64), np.asfortranarray(base), base.astype(">f4")):
+        x = tn.tensor(data, backend=backend)
+        again = tn.tensor(x)
+        values = x.numpy().copy()
+        (data[0] if isinstance(data, list) else data)[...] = 9
+        np.testing.assert_array_equal(x.numpy(), values)
+        with tn.no_grad():
+            x[...] = 7
+        np.testing.assert_array_equal(again.numpy(), values)
+        assert np.shares_memory(x.numpy(), x.numpy()) == (backend == "numpy")

@@ -19,12 +19,19 @@ class Tensor:
     """An array of one backend that may take part in differentiation. Make one with `tinynet.tensor`.
 
     Attributes:
-        data: the backend's array (an `np.ndarray`, a `cupy.ndarray`, …), never a Python scalar.
+        data: the backend's array (an `np.ndarray`, a `cupy.ndarray`, …), never a Python scalar. What is written into it
+            behind the tensor's back, as by `x.data[...] = 0`, no graph notices; `x[...] = 0` it does.
         grad: the gradient that `backward` left, a Tensor of the same shape and dtype, or None.
         node: this tensor's place on the tape, None where no gradient flows.
         backend: the backend whose kernels run on `data`.
 
     Operators and methods are attached where each operation is declared, in `tinynet/ops`.
+
+    Whose memory is it? A tensor made by `tinynet.tensor` holds a copy, and so does a graph of every array, list and
+    batch that an operation, a layer or a loss was given: write to yours when you like, the gradient is that of the
+    values at the call. A graph shares the memory of Tensors; where one changes in place, by `x += 1`, `x[...] = 1`, a
+    step of an optimiser or `load_state_dict`, `backward` refuses. `x.data`, `x.numpy()` on the numpy backend,
+    `x.detach()` and views share x's memory.
     """
 
     __slots__ = ("__weakref__", "backend", "data", "grad", "node")
@@ -62,7 +69,8 @@ class Tensor:
         self.requires_grad_(flag)
 
     def numpy(self) -> np.ndarray:
-        """The values on the host. On the numpy backend this is `data` itself: a change shows in both."""
+        """The values on the host. On the numpy backend this is `data` itself, so a change shows in both, and no graph
+        that saved it notices; elsewhere a copy."""
         return self.backend.numpy(self.data)
 
     def item(self) -> float | int | bool:
@@ -207,7 +215,8 @@ def _unpickled(kind: type[Tensor], values: np.ndarray, backend: str, requires_gr
 
 def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None,
            requires_grad: bool = False) -> Tensor:
-    """A new tensor that holds a copy of `data`.
+    """A new tensor that holds a copy of `data`, on every backend and whatever its dtype and strides: a later change of
+    `data` does not show in it.
 
     Args:
         data: a number, nested sequences, an ndarray, a Tensor (taken off its tape).

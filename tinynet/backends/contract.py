@@ -276,6 +276,13 @@ class Backend(Protocol):
     # ---- optim: in place, over flat vectors ---------------------------------------------------------------
     # `lr_step` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
     # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count first.
+    def guard(self, g: Array, loss: Array | None, most: float) -> Array:
+        """What voids a step, as a 0-d array: `loss` (0 where it is None), or NaN where an element of the flat vector g
+        is NaN or lies outside [-most, most]."""
+
+    def squares(self, x: Array) -> Array:
+        """Σ x² as a 0-d float64 array: squares that overflow float32 do not overflow here."""
+
     def sgd_step(self, w: Array, g: Array, velocity: Array | None, lr_step: Array, loss: Array | None,
                  momentum: float, nesterov: bool, weight_decay: float) -> None:
         """g += weight_decay w; velocity = momentum · velocity + g (g itself at the first step);

@@ -46,7 +46,7 @@ def from_torch(value: Any, kind: str | None = None, *, image: Any = None) -> Any
             weights), 2 axes dense weights, others stay as they are.
         image: (H, W, C) of the image that was flattened before this dense weight; for a state dict a mapping from
             the weight's name.
-    Returns: a C-contiguous NumPy array, or a dict of them, that `load_state_dict` takes.
+    Returns: a C-contiguous NumPy array of its own memory, or a dict of them, that `load_state_dict` takes.
     """
     if isinstance(value, Mapping):
         return {name: _from(_host(x), kind, (image or {}).get(name), True) for name, x in value.items()}
@@ -59,9 +59,9 @@ def _from(x: np.ndarray, kind: str | None, image: Any, weights: bool) -> np.ndar
         if image is not None:
             h, w, c = image
             x = x.reshape(-1, c, h, w).transpose(0, 2, 3, 1).reshape(len(x), -1)
-        return np.ascontiguousarray(x.T)
+        return np.array(x.T, order="C")
     axes = {"images": (0, 2, 3, 1), "conv": (2, 3, 1, 0)}.get(kind)
-    return np.ascontiguousarray(x.transpose(axes) if axes else x)
+    return np.array(x.transpose(axes) if axes else x, order="C")
 
 
 def to_torch(value: Any, kind: str | None = None, *, image: Any = None) -> Any:
@@ -79,4 +79,4 @@ def _to(x: np.ndarray, kind: str | None, image: Any, weights: bool) -> np.ndarra
             h, w, c = image
             x = x.reshape(-1, h, w, c).transpose(0, 3, 1, 2).reshape(len(x), -1)
     axes = {"images": (0, 3, 1, 2), "conv": (3, 2, 0, 1)}.get(kind)
-    return np.ascontiguousarray(x.transpose(axes) if axes else x)
+    return np.array(x.transpose(axes) if axes else x, order="C")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import backends
-from ..autograd import no_grad, requires_grad_
+from ..autograd import changed, mode, no_grad, requires_grad_
 from ..backends.contract import Backend
 from ..hints import missing
 from ..ops import random
@@ -270,6 +270,7 @@ class Module:
             value = state[name]
             host = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
             t.backend.copyto(t.data, t.backend.asarray(host, t.dtype))
+            changed.note(t)
         return self
 
     # ---- showing -------------------------------------------------------------------------------------
@@ -309,10 +310,13 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _input(x: Any, module: Module) -> Tensor:
-    """An array as a tensor of the module's backend; integers and float64 become float32."""
+    """An array as a tensor of the module's backend; integers and float64 become float32. It is a copy wherever a graph
+    may keep it: the caller may fill his array with the next batch before `backward`."""
     parameters = (v for _, m in module.named_modules() for v in vars(m).values() if type(v) is Parameter)
     first = next(chain(parameters, (p for _, p in module._tensors(Parameter))), None)     # the latter: those in lists
     be = first.backend if first is not None else backends.current()
     array = np.asarray(x)
-    return Tensor(be.asarray(array.astype(np.float32) if first is None or array.dtype.kind != "f"
-                             else array.astype(first.dtype, copy=False)), be)
+    dtype = np.float32 if first is None or array.dtype.kind != "f" else first.dtype
+    if be.name == "numpy" and mode.recording:
+        return Tensor(be.astype(array, dtype), be)      # a copy, as for the operands of operations
+    return Tensor(be.asarray(array.astype(dtype, copy=False)), be)

@@ -7,6 +7,7 @@ rate and the step count live beside the parameters, on the device, so that a ste
 from __future__ import annotations
 
 import itertools
+import math
 import weakref
 from collections.abc import Iterable
 from numbers import Real
@@ -40,6 +41,7 @@ class Group:
         lr_step = self.be.asarray(np.array([options["lr"], 0.0]))
         self.runs: list[tuple[int, int, Any]] = [(0, len(params), lr_step)]
         self.lr = options["lr"]      # that is in lr_step
+        self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)     # a larger gradient would overflow
         self.w_tensor = Tensor(self.w, self.be)     # stands for all parameters where changes are noted
         self.adopt(self.w)
         for p in params:
@@ -65,6 +67,7 @@ class Group:
                                      f"{p.data.shape}; make a new model, or write into it: p.data[...] = values")
                 self.be.copyto(view, p.data)
                 p.data = view
+                changed.note(p)
 
     def set_lr(self, lr: float) -> None:
         """Write the learning rate to where the kernels read it, beside the step count."""
@@ -112,10 +115,15 @@ class Group:
 class Optimizer:
     """Base of all optimisers. Subclasses give `state_names(options)` and `update(...)`.
 
+    `guard` is a 0-d Tensor, finite where the last step was made and not where it was voided; None before the first.
+
     Args:
         params: a list of parameters, or of dicts {"params": [...], "lr": ..., ...} with settings of their own.
         defaults: the settings of groups that do not set them.
     """
+
+    squares = True      # whether the rule squares gradients: one whose square would overflow then voids a step
+    guard: Tensor | None = None
 
     def __init__(self, params: Iterable, **defaults: Any):
         name = type(self).__name__
@@ -171,15 +179,29 @@ class Optimizer:
 
     # ---- using it --------------------------------------------------------------------------------------
     def step(self, loss: Tensor | None = None) -> None:
-        """Update all parameters that have a gradient. With `loss` given, a loss that is not finite voids it."""
-        value = None if loss is None else loss.data
+        """Update all parameters that have a gradient. A gradient that is not finite, or so large that the rule would
+        overflow, voids the step for all of them, and so does a loss, where it is given: nothing changes then, and
+        `voided` is true."""
+        guard, parts = None if loss is None else loss.detach(), []
         for group in self.groups:
             group.reclaim()
             for start, stop, lr_step in group.collect():
-                self.apply(group, start, stop, lr_step, value)
+                value = None if guard is None else guard.to(group.be).data
+                guard = Tensor(group.be.guard(group.g[start:stop], value, group.most), group.be)
+                parts.append((group, start, stop, lr_step))
+        self.guard = guard
+        for group, start, stop, lr_step in parts:
+            self.apply(group, start, stop, lr_step, guard.to(group.be).data)     # type: ignore[union-attr]
+
+    @property
+    def voided(self) -> bool:
+        """Whether the last step changed nothing, as its loss or gradient was not finite. Waits for the device, so read
+        it when you need it."""
+        return self.guard is not None and not math.isfinite(self.guard.item())
 
     def apply(self, group: Group, start: int, stop: int, lr_step: Any, loss: Any) -> None:
-        """Run the kernel on elements [start, stop) of a group whose `g` is filled."""
+        """Run the kernel on elements [start, stop) of a group whose `g` is filled, unless `loss`, what guards the step,
+        is not finite."""
         state = {name: flat[start:stop] for name, flat in group.state.items()}
         self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_step, loss, group.options)
         changed.note(group.w_tensor)

@@ -14,6 +14,8 @@ class SGD(Optimizer):
     weight_decay adds weight_decay · w to the gradient.
     """
 
+    squares = False
+
     def __init__(self, params: Iterable, lr: float = 1e-3, *, momentum: float = 0, nesterov: bool = False,
                  weight_decay: float = 0):
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)

@@ -45,7 +45,7 @@ class Replicas(Trainer):
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
-        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=2 + len(self.params))
+        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=3 + len(self.params))
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
         try:
@@ -208,7 +208,7 @@ class Replicas(Trainer):
         sizes = [b - a for a, b in pairwise(bounds)]
         members = [r for r, size in enumerate(sizes) if size]
         out, loss, failure = None, None, None
-        value, have = 0.0, [False] * len(self.params)
+        value, guard, have = 0.0, 0.0, [False] * len(self.params)
         try:
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
@@ -216,6 +216,7 @@ class Replicas(Trainer):
                 homes = self._offer()
                 loss.backward(np.full((), weight, loss.dtype))      # the gradients come out weighted
                 value, have = weight * loss.item(), self._gather(homes)
+                guard = self._guard(loss.data, len(members))
         except Exception as error:
             failure = error
             team.report(error)
@@ -224,14 +225,16 @@ class Replicas(Trainer):
             for node in self._nodes:
                 if node is not None:
                     node.home = None
-        team.put(failure is not None, value, *have)
+        team.put(failure is not None, value, guard, *have)
         correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
-        rows = team.get(2 + len(self.params))
+        rows = team.get(3 + len(self.params))
         failed = [row[0] for row in rows]
         if any(failed):
             return None, self._failure(failure, failed, bounds)
-        total = sum(value for _, value, *_ in rows)
-        self._update(members, total, [any(flags) for flags in zip(*(rows[r][2:] for r in members), strict=True)])
+        total, guard = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        if math.isfinite(guard):
+            self._update(members, guard, [any(flags) for flags in zip(*(rows[r][3:] for r in members), strict=True)])
+        self.optimizer.guard = Tensor(np.array(guard), self.groups[0].be)
         team.put(correct)
         self._others_correct = int(sum(count for count, in team.get(1)))
         if rank == 0:
@@ -248,6 +251,13 @@ class Replicas(Trainer):
             if node is not None:
                 node.home = home
         return self._homes
+
+    def _guard(self, loss: np.ndarray, members: int) -> float:
+        """What voids the step of all where this replica's loss or gradient does; it leaves room for the sum."""
+        for k, group in enumerate(self.groups):
+            most = group.most if self.clip_norm is None else float(np.finfo(group.w.dtype).max)
+            loss = group.be.guard(self.team.own(k, 0, group.w.shape), loss, most / members)
+        return float(loss)
 
     def _gather(self, homes: list[list[np.ndarray]]) -> list[bool]:
         """Copy the other gradients there too, zeros where there is none; which parameters have one."""
@@ -278,10 +288,10 @@ class Replicas(Trainer):
 
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
-        self.team.put(sum(float(np.dot(part, part)) for part in sums))
+        self.team.put(sum(float(self.groups[0].be.squares(part)) for part in sums))
         norm = math.sqrt(sum(part for part, in self.team.get(1)))
         scale = most / (norm + 1e-6)
-        if not scale >= 1:      # a norm that is no number makes the gradient so, as in clip_grad_norm
+        if scale < 1:
             for part in sums:
                 part *= scale
 

@@ -120,7 +120,8 @@ class Trainer:
         self._others_correct = 0
 
     def __call__(self, x: Any, y: Any) -> Tensor:
-        """One step on a batch: x (N, …), y (N, …). Gives the loss, 0-d. Gradients are forgotten (`grad` is None)."""
+        """One step on a batch: x (N, …), y (N, …). Gives the loss, 0-d. Gradients are forgotten (`grad` is None). Where
+        the loss or a gradient is not finite nothing changes, and `voided` is true."""
         self._begin(x, y)
         out, loss = self._forward(x, y)
         loss.backward()
@@ -140,6 +141,11 @@ class Trainer:
         from its own samples: they are made anew then, so that this process's is what is measured."""
         self._check(x, y)
         return measured(self.model, self.loss, x, y)
+
+    @property
+    def voided(self) -> bool:
+        """Whether the last step changed nothing, as its loss or its gradient was not finite. Waits for the device."""
+        return self.optimizer.voided
 
     @property
     def correct(self) -> int | None:

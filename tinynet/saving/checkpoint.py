@@ -46,9 +46,12 @@ def save(model: Module, path: PathLike) -> None:
 
     A model of tinynet's own layers can be read back by `load(path)`; one of your own classes by
     `load(path, MyNet())`. Folders on the way are made. Raises RuntimeError for a model without sizes yet, OSError
-    where the file cannot be written.
+    where the file cannot be written, CheckpointError where a parameter is not finite or a buffer is NaN: what is at
+    `path` is then left as it was.
     """
-    write(path, prefixed("model", model.state_dict()), {"kind": "model", "model": describe(model)})
+    weights = model.state_dict()
+    refuse_broken(path, model, weights)
+    write(path, prefixed("model", weights), {"kind": "model", "model": describe(model)})
 
 
 def load(path: PathLike, model: Module | None = None) -> Module:
@@ -87,6 +90,22 @@ def _build(path: PathLike, model: Module, spec: Mapping[str, Any], weights: Arra
     except Exception as error:      # anything may happen in a class of the user's
         raise CheckpointError(f"{path}: the model cannot be built for inputs of shape {spec['input']}: "
                               f"{first_line(error)}") from error
+
+
+def refuse_broken(path: PathLike, model: Module, weights: Arrays, optimizer: Arrays | None = None) -> None:
+    """CheckpointError for the state of a model or an optimiser that must not take the place of a good checkpoint: a
+    parameter, or the optimiser's state, that is NaN or infinite; a buffer that is NaN (a mask may well be infinite)."""
+    own = {name for name, _ in model.named_parameters()}
+    named = [(f"the {'parameter' if name in own else 'buffer'} {name}", value, name in own)
+             for name, value in weights.items()]
+    named += [(f"the optimiser's {name}", value, True) for name, value in (optimizer or {}).items()]
+    for what, value, finite in named:
+        if value.dtype.kind in "fc" and not np.isfinite(value).all():
+            nan, infinite = int(np.isnan(value).sum()), int(np.isinf(value).sum())
+            if nan or finite:
+                raise CheckpointError(f"{path}: is not written, as {what} {value.shape} holds {nan:,} NaN and "
+                                      f"{infinite:,} infinite of {value.size:,} values; go back to an earlier "
+                                      "checkpoint, with a lower learning rate or clipped gradients (clip_norm=1)")
 
 
 def describe(model: Module) -> dict[str, Any]:

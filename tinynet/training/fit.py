@@ -22,11 +22,11 @@ from ..ops.loss import softmax_cross_entropy
 from ..saving import architecture
 from ..saving.atomic import check_writable
 from ..tensor import Tensor
-from .nonfinite import NonFiniteError
+from .nonfinite import NonFiniteError, NonFiniteWarning
 from .progress import Display
 from .run import STOP, EarlyStopping, Interrupts, Run
 
-__all__ = ["STOP", "EarlyStopping", "NonFiniteError", "evaluate", "fit", "outputs"]
+__all__ = ["STOP", "EarlyStopping", "NonFiniteError", "NonFiniteWarning", "evaluate", "fit", "outputs"]
 
 
 def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: int = 1, batch_size: int = 64,
@@ -58,8 +58,10 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         verbose: show a progress bar (plain lines where standard output is no terminal).
     Returns: the history, a dict an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, lr, seconds (of
         training, without validation), images_per_second; None where there is no such thing.
-    Raises: NonFiniteError where the loss is not finite: it names the step and the layer; CheckpointError where a
-        checkpoint is damaged or was made under other settings; KeyboardInterrupt at Ctrl-C, after the step and the
+    Raises: NonFiniteError where the loss is not finite: it names the step and the layer. Where only a gradient is not,
+        its update is voided and training goes on; a NonFiniteWarning, the first time in an epoch, names the parameter
+        and the operation. CheckpointError where a checkpoint is damaged or was made under other settings, or where
+        weights are not finite: it is then left as it was; KeyboardInterrupt at Ctrl-C, after the step and the
         checkpoint (a second Ctrl-C does not wait).
     """
     _check("fit", model, extra)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import no_grad
+from ..autograd import Node, Part, no_grad, sweep
 from ..nn.module import Module
 from ..ops import random
 from ..tensor import Tensor
@@ -71,6 +71,68 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
         return None, f"the outputs of all layers are finite, the loss function {name} is not"
     return None, (f"replaying the step gives a finite loss, {result.item():.6g}: what it computes is not the same each "
                   "time")
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """Updates of a run were voided, as a gradient was not finite although the loss was; training goes on."""
+
+
+def explain_gradient(model: Module, loss: Callable, x: Any, y: Any, *, draws: Mapping[str, int], epoch: int,
+                     batch: int, most: float, since: int = 0) -> str:
+    """The message for a step whose update its gradient voided: replays it, and names parameter and operation.
+
+    Args: as those of `explain`; most: the largest gradient that the optimiser's rule takes. No `.grad` is changed.
+    """
+    first: list[str] = []
+    bad, largest = [], (0.0, "")
+    with _replayed(draws), np.errstate(all="ignore"):
+        result = loss(model(x), y)
+        names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
+        _watch(result.backend, result.node, first)
+        for node, g, _ in sweep(result.node, result.backend.full(result.shape, 1, result.dtype)):
+            if node in names:
+                host = node.be.numpy(g)
+                if (wrong := _bad(host)) is not None:
+                    bad.append(f"{names[node]} {_shape(host)} ({wrong})")
+                elif host.size:
+                    largest = max(largest, (float(np.abs(host).max()), names[node]))
+    if bad:
+        more = f" and of {len(bad) - 1} more" if len(bad) > 1 else ""
+        made = first[0] if first else "it is a sum of finite gradients that is too large"
+        cause = f"the gradient of the parameter {bad[-1]}{more} is not finite: {made}"
+    elif largest[0] > most:
+        cause = (f"the gradient of the parameter {largest[1]} has a value of size {largest[0]:.3g}, more than the "
+                 f"{most:.3g} that the optimiser can square; lower the loss's scale, or clip gradients (clip_norm=1)")
+    else:
+        cause = (f"replaying the step gives finite gradients, the largest of size {largest[0]:.3g}"
+                 + (f", with the weights of {since} steps later" if since else ""))
+    return (f"the update of epoch {epoch}, batch {batch} was voided, the weights stayed as they were, and training "
+            f"went on: {cause}")
+
+
+def _watch(be: Any, root: Node, first: list[str]) -> None:
+    """Have each operation behind root put into `first` that it made a gradient that is not finite of a finite one."""
+    def watched(name: str, shape: tuple, vjp: Callable) -> Callable:
+        def product(g: Any, need: Any) -> Any:
+            parts = vjp(g, need)
+            for part in () if first or _bad(be.numpy(g)) else parts:
+                array = part.g if isinstance(part, Part) else part
+                if array is not None and (wrong := _bad(be.numpy(array))) is not None:
+                    first.append(f"the first operation that made such a gradient is {name}, output shape {shape} "
+                                 f"({wrong})")
+                    break
+            return parts
+        return product
+
+    nodes, seen = [root], {root}
+    while nodes:
+        node = nodes.pop()
+        if node.vjp is not None:
+            node.vjp = watched(node.name, node.shape, node.vjp)
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                nodes.append(parent)
 
 
 @contextmanager

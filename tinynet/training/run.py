@@ -11,6 +11,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from numbers import Real
@@ -28,7 +29,7 @@ from ..saving import checkpoint as files
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
 from . import settings
-from .nonfinite import explain
+from .nonfinite import NonFiniteWarning, explain, explain_gradient
 from .progress import Display
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
@@ -135,6 +136,7 @@ class Run:
         self.rates = [float(group.options["lr"]) for group in self.optimizer.groups]
         self.saved = False
         self.waiting: list[tuple] = []         # steps whose losses were not read yet
+        self.voided = 0                        # updates of this epoch that a gradient voided
         self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
         if self.path is not None:
             self.settings = settings.of_run(self)
@@ -180,6 +182,9 @@ class Run:
         self.loader.set_epoch(self.first + p.epoch)
         self._write_csv()
         self.display.end(row)
+        if self.voided:
+            self.display.line(f"{self.voided} updates of this epoch were voided by gradients that were not finite")
+            self.voided = 0
 
     def _moved(self, batches: Iterator) -> Iterator:
         """The batches, on a device ahead of the step where the model is on one."""
@@ -196,7 +201,7 @@ class Run:
         y = _like_model(self.model, y)
         loss = self.step(x, y)
         p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
-        self.waiting.append((loss, self.step.counter(), x, y, draws, p.batch))
+        self.waiting.append((loss, self.optimizer.guard, self.step.counter(), x, y, draws, p.batch))
         if not self.lazy or self.hooks[1] or len(self.waiting) == MOST_WAITING or self.display.due():
             self._read()
         if self.every and p.step % self.every == 0:
@@ -214,12 +219,14 @@ class Run:
         """
         p, value = self.progress, 0.0
         waiting, self.waiting = self.waiting, []
-        for loss, counter, x, y, draws, batch in waiting:
+        for loss, guard, counter, x, y, draws, batch in waiting:
             value, right = float(loss.item()), counter()
             if not math.isfinite(value):
                 self.display.close()
                 raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch, value=value,
                               since=p.batch - batch)
+            if guard is not None and not math.isfinite(guard.item()):
+                self._note_voided(x, y, draws, batch)
             p.correct = None if right is None or p.correct is None else p.correct + int(right)
             p.loss += value * len(x)
         if not waiting:
@@ -229,6 +236,15 @@ class Run:
         for hook in self.hooks[1]:
             hook({"epoch": p.epoch + 1, "batch": p.batch, "step": p.step, "loss": value, "mean_loss": p.loss / p.seen,
                   "accuracy": accuracy, "lr": self.optimizer.lr})
+
+    def _note_voided(self, x: Any, y: Any, draws: dict[str, int], batch: int) -> None:
+        """Warn of the epoch's first update that a gradient voided; count them all."""
+        p = self.progress
+        self.voided += 1
+        if self.voided == 1:
+            warnings.warn(explain_gradient(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch,
+                                           most=min(group.most for group in self.optimizer.groups),
+                                           since=p.batch - batch), NonFiniteWarning, stacklevel=2)
 
     def _validate(self) -> dict[str, Any]:
         self.display.note("validation")
@@ -270,8 +286,10 @@ class Run:
         self._read()
         if self.progress.batch:
             self._tick()
-        arrays = {**files.prefixed("model", self.model.state_dict()),
-                  **files.prefixed("optimizer", self.optimizer.state_dict()), **files.prefixed("best", self.best),
+        weights, state = self.model.state_dict(), self.optimizer.state_dict()
+        files.refuse_broken(self.path, self.model, weights, state)
+        arrays = {**files.prefixed("model", weights),
+                  **files.prefixed("optimizer", state), **files.prefixed("best", self.best),
                   **files.prefixed("last", self.last)}
         files.write(self.path, arrays, self._description())
         self.saved = True

@@ -11,6 +11,21 @@ CHUNK = 1 << 15
 FLUSH_EVERY = 64  # steps
 
 
+def guard(g, loss, most):
+    with np.errstate(all="ignore"):
+        total = float(np.dot(g, g))     # one pass at the memory's speed; where it says no, the elements decide
+        sound = (math.isfinite(total) and total <= most * most) or bool((np.abs(g) <= most).all())
+    if not sound:
+        return np.full((), np.nan, g.dtype)
+    return np.zeros((), g.dtype) if loss is None else loss
+
+
+def squares(x):
+    with np.errstate(all="ignore"):
+        total = np.dot(x.reshape(-1), x.reshape(-1))
+        return np.asarray(total if np.isfinite(total) else np.square(x, dtype=np.float64).sum(), np.float64)
+
+
 def _begin(lr_step, loss) -> tuple[float, float] | None:
     """(learning rate, step count) of this step, or None where the loss voids it."""
     if loss is not None and not np.isfinite(loss):

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .arrays import Array
 from .random import Random
 
+MOST_BLOCKS = 1024      # of the passes over the gradient: each of their warps leaves one value, which a block adds up
+
 
 class Optim(Random):
+    def guard(self, g: Array, loss: Array | None, most: float) -> Array:
+        loss = None if loss is None else self.asarray(loss, g.dtype)
+        blocks = self._blocks(g.size)
+        verdicts = self.empty((blocks * 8,), g.dtype)
+        self.launch("guard", g, loss, verdicts, most, g.size, grid=blocks, block=256)
+        return self.sum(verdicts, (0,), False)
+
+    def squares(self, x: Array) -> Array:
+        blocks = self._blocks(x.size)
+        parts = self.empty((blocks * 8,), np.dtype(np.float64))
+        self.launch("squares", self.contiguous(x), parts, x.size, grid=blocks, block=256)
+        return self.sum(parts, (0,), False)
+
+    @staticmethod
+    def _blocks(n: int) -> int:
+        """How many blocks of eight warps go through a flat vector."""
+        return max(1, min(-(-n // 1024), MOST_BLOCKS))
+
     def _advance(self, lr_step: Array, loss: Array | None, w: Array) -> Array | None:
         """Count the step unless the loss voids it; gives the loss in w's dtype."""
         loss = None if loss is None else self.asarray(loss, w.dtype)

@@ -110,6 +110,6 @@ TABLE: dict[str, dict[str, Entry]] = {
                 "avg_pool_grad": Entry(each)},
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
-    "optim.cu": {"advance": Entry(None), "sgd": Entry(each), "adam": Entry(each), "rmsprop": Entry(each),
-                 "adagrad": Entry(each)},
+    "optim.cu": {"guard": Entry(None), "squares": Entry(None), "advance": Entry(None), "sgd": Entry(each),
+                 "adam": Entry(each), "rmsprop": Entry(each), "adagrad": Entry(each)},
 }
