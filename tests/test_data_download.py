@@ -223,12 +223,12 @@ def test_other_schemes_are_refused(tmp_path):
 def test_interrupted_leaves_a_part_to_go_on_with(get, server, monkeypatch):
     from tinynet.data import download
 
-    class Interrupting(download.tqdm):
+    class Interrupting(download.Bar):
         def update(self, n=1):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(download, "tqdm", Interrupting)
+        patch.setattr(download, "Bar", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             get()
     assert not get.target.exists() and 0 < get.part.stat().st_size < len(FILE)

@@ -41,7 +41,10 @@ def current() -> Backend:
     """The backend of new tensors: the last `use`, else $TINYNET_BACKEND, else numpy."""
     global _current
     if _current is None:
-        _current = get(os.environ.get("TINYNET_BACKEND") or "numpy")
+        name = os.environ.get("TINYNET_BACKEND") or "numpy"
+        if name not in NAMES:
+            raise ValueError(f"TINYNET_BACKEND={name!r:.60} is no backend; choose one of {', '.join(NAMES)}")
+        _current = get(name)
     return _current
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import backends
 from ..backends.cpu.threads import usable_cores
+from ..console import plain, say
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
 Line = tuple[str, str, str]     # mark, topic, finding
@@ -22,14 +23,14 @@ Line = tuple[str, str, str]     # mark, topic, finding
 
 def main() -> int:
     """Print the findings; 0 where tinynet itself works, else 1."""
-    print("tinynet doctor: ok works, -- is not there (and not needed), !! is broken\n")
+    say("tinynet doctor: ok works, -- is not there (and not needed), !! is broken\n")
     broken = False
     for mark, topic, finding in findings():
         broken |= mark == BROKEN
-        head, *more = finding.splitlines()
-        print(f"{mark}  {topic:<12} {head}")
+        head, *more = finding.splitlines() or [""]
+        say(f"{mark}  {topic:<12} {plain(head, 2000)}")
         for line in more:
-            print(f"    {'':<12} {line}")
+            say(f"    {'':<12} {plain(line, 2000)}")
     return int(broken)
 
 
@@ -113,6 +114,8 @@ def _cores() -> Iterator[tuple[str, str]]:
 
 
 def _backends() -> Iterator[tuple[str, str]]:
+    if (wanted := os.environ.get("TINYNET_BACKEND") or "numpy") not in backends.NAMES:
+        yield BROKEN, f"TINYNET_BACKEND ({wanted}) is none; there are {', '.join(backends.NAMES)}"
     for name in backends.NAMES:
         reason = backends.why_not(name)
         yield (OK, f"{name} runs") if reason is None else (MISSING, f"{name} does not run here: {reason}")
@@ -172,7 +175,7 @@ def _data() -> Iterator[tuple[str, str]]:
                           (datasets.CIFAR10, datasets._holds_cifar)):
         try:
             yield OK, f"{source.name} in {datasets._locate(source, holds, None, None, False)}"
-        except DataError:
+        except (DataError, OSError):
             own = os.environ.get("TINYNET_DATA", "not set")
             yield MISSING, (f"{source.name} is downloaded at the first use, or put its files into "
                             f"$TINYNET_DATA/{source.name}/ (TINYNET_DATA: {own})")

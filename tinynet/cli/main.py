@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from .. import __version__, backends, optim
+from ..console import message, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import CheckpointError, first_line, load, read
 from . import runs
@@ -40,36 +42,45 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        if hasattr(sys.stdout, "flush"):        # here, and not as the process ends, a lost reader can be told
+            sys.stdout.flush()
+        return status
     except SystemExit as stop:                  # argparse: --help, or a wrong usage that it has explained
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt as stop:
-        print(f"tinynet: interrupted{str(stop) and '; ' + str(stop)}", file=sys.stderr)
+        say(f"tinynet: interrupted{str(stop) and '; ' + message(stop)}", sys.stderr)
         return 130
     except BrokenPipeError:                     # the reader of our output has gone: `tinynet … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, AttributeError):      # what stands in for the output may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if os.environ.get("TINYNET_DEBUG", "0") not in ("", "0"):
             raise
-        message = str(error) or type(error).__name__
+        text = message(error)
         if not isinstance(error, ValueError | ArithmeticError | OSError | backends.BackendError):
-            message += f" ({type(error).__name__}; TINYNET_DEBUG=1 shows where)"
-        print(f"tinynet: error: {message}", file=sys.stderr)
+            text += f" ({type(error).__name__}; TINYNET_DEBUG=1 shows where)"
+        say(f"tinynet: error: {text}", sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:      # it repeats what was typed
+        super().error(plain(message, 2000))
+
+
 def _parser() -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="tinynet", epilog=EXAMPLES, formatter_class=plain,
-                                     description="A neural-network engine that you can read in an evening.")
+    verbatim = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="tinynet", epilog=EXAMPLES, formatter_class=verbatim,
+                     description="A neural-network engine that you can read in an evening.")
     parser.add_argument("--version", action="version", version=f"tinynet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable, text: str, examples: str) -> argparse.ArgumentParser:
         shown = "\n".join(f"  tinynet {name} {example}".rstrip() for example in examples.split("\n"))
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                    epilog=f"examples:\n{shown}", formatter_class=plain)
+                                    epilog=f"examples:\n{shown}", formatter_class=verbatim)
         added.set_defaults(run=run)
         return added
 
@@ -126,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     from ..data import Loader
-    from ..insight.report import report
+    from ..insight.report import can_plot, report
     from ..ops.random import seed
     from ..training.fit import fit
 
@@ -141,27 +152,27 @@ def _train(arguments: argparse.Namespace) -> int:
     settings |= {"classes": list(task.classes), "status": "running"}
     runs.write_settings(folder, settings)
     checkpoint = folder / runs.CHECKPOINT
-    print(f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {task.name}: "
-          f"{len(task.train[0]):,} images to train, {len(task.validation[0]) if task.validation else 0:,} to validate, "
-          f"{len(task.test[0]):,} to test; into {folder}", flush=True)
+    say(f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(task.name)}: "
+        f"{len(task.train[0]):,} images to train, {len(task.validation[0]) if task.validation else 0:,} to validate, "
+        f"{len(task.test[0]):,} to test; into {plain(folder)}")
     train = Loader(*task.train, batch_size=settings["batch_size"], seed=settings["seed"])
     try:
         history = fit(model, train, validation=task.validation, epochs=settings["epochs"], lr=settings["lr"],
                       optimizer=settings["optimizer"], workers=_recorded_workers(checkpoint, settings["workers"]),
                       checkpoint=checkpoint, checkpoint_every=500, resume=True, csv=folder / runs.HISTORY)
-        seconds = sum(row["seconds"] for row in history)
-        print(f"trained {len(history)} epoch{'s' * (len(history) != 1)} in {seconds:.1f} s", flush=True)
         measured = report(model, task.test, classes=task.classes)
         pictures = _pictures(folder, settings, history, measured, task)
     except KeyboardInterrupt:
         runs.write_settings(folder, settings | {"status": "interrupted"})
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
+    seconds = sum(row["seconds"] for row in history)
     runs.write_settings(folder, settings | {"status": "finished", "train_seconds": round(seconds, 3),
                                             "test_loss": float(measured.loss.mean()),
                                             "test_accuracy": measured.accuracy})
-    print(f"wrote {folder}: {', '.join([runs.CHECKPOINT, runs.HISTORY, runs.SETTINGS, *pictures])}")
-    if not pictures:
-        print("pictures of the run need matplotlib: pip install matplotlib")
+    say(f"trained {len(history)} epoch{'s' * (len(history) != 1)} in {seconds:.1f} s")
+    say(f"wrote {plain(folder)}: {', '.join([runs.CHECKPOINT, runs.HISTORY, runs.SETTINGS, *pictures])}")
+    if not can_plot():
+        say("pictures of the run need matplotlib: pip install matplotlib")
     _accuracy(measured.accuracy)
     return 0
 
@@ -170,14 +181,15 @@ def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
     """The settings of a new run; its folder comes later, when all is known to fit."""
     if arguments.out is not None:
         runs.refuse_taken(Path(arguments.out))
-    data = runs.data_name(arguments.data or "digits")
-    model = arguments.model or ("cifar_cnn" if data == "cifar10" else "mnist_cnn")
-    backend = arguments.backend or os.environ.get("TINYNET_BACKEND") or "numpy"
+    data = runs.data_name("digits" if arguments.data is None else arguments.data)
+    usual = "cifar_cnn" if data == "cifar10" else "mnist_cnn"
+    model = usual if arguments.model is None else arguments.model
+    optimizer = "adam" if arguments.optimizer is None else arguments.optimizer
     return None, {
         "tinynet": __version__, "model": runs.choose("--model", model, runs.CLASSIFIERS), "data": data,
         "epochs": arguments.epochs or runs.EPOCHS.get(data, 10), "batch_size": arguments.batch_size or 64,
-        "lr": arguments.lr, "optimizer": runs.choose("--optimizer", arguments.optimizer or "adam", optim.OPTIMIZERS),
-        "backend": runs.choose("--backend", backend, backends.NAMES),
+        "lr": arguments.lr, "optimizer": runs.choose("--optimizer", optimizer, optim.OPTIMIZERS),
+        "backend": _backend(arguments) or "numpy",
         "workers": arguments.workers or "auto", "seed": arguments.seed or 0, "samples": arguments.samples}
 
 
@@ -197,7 +209,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
                              f"on with what is recorded; for {wanted}, begin a new run")
     if arguments.data is not None and runs.data_name(arguments.data) != settings["data"]:
         raise UsageError(f"{folder} was begun with --data {settings['data']}: --resume goes on with what is recorded")
-    runs.choose(f"{folder}: model", settings["model"], runs.CLASSIFIERS)
+    for name, known in (("model", runs.CLASSIFIERS), ("optimizer", optim.OPTIMIZERS), ("backend", backends.NAMES)):
+        runs.choose(f"{folder}: {name}", settings[name], known)
     runs.data_name(settings["data"])
     if arguments.epochs:
         settings["epochs"] = arguments.epochs
@@ -214,20 +227,28 @@ def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
 
 
 def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: Report, task: runs.Task) -> list[str]:
-    """The run's pictures, where matplotlib is present; their names."""
+    """Draw the run's pictures, where matplotlib is present. Returns the names of those that could be drawn."""
     from ..insight.report import can_plot, plot_confusion, plot_history, plot_mistakes
 
     if not can_plot():
         return []
     name = f"{settings['model']} on {Path(settings['data']).name}"
-    wrong = len(measured.worst)
-    if history:
-        plot_history(history, folder / "learning.png", title=name)
-    plot_confusion(measured, folder / "confusion.png",
-                   title=f"{name}: {measured.accuracy:.2%} of the test images are right")
-    plot_mistakes(measured, task.test[0], folder / "mistakes.png",
-                  title=f"{name}: {wrong:,} of {len(task.test[0]):,} wrong; true → predicted, and how sure")
-    return ["learning.png"] * bool(history) + ["confusion.png", "mistakes.png"]
+    titles = f"{measured.accuracy:.2%} of the test images are right", (
+        f"{len(measured.worst):,} of {len(task.test[0]):,} wrong; true → predicted, and how sure")
+    draw: dict[str, Callable[[Path], None]] = {
+        "learning.png": lambda path: plot_history(history, path, title=name),
+        "confusion.png": lambda path: plot_confusion(measured, path, title=f"{name}: {titles[0]}"),
+        "mistakes.png": lambda path: plot_mistakes(measured, task.test[0], path, title=f"{name}: {titles[1]}")}
+    drawn = []
+    for picture, plot in draw.items():
+        if picture == "learning.png" and not history:
+            continue
+        try:
+            plot(folder / picture)
+            drawn.append(picture)
+        except Exception as error:      # a picture must not cost the run its end
+            say(f"tinynet: {picture} cannot be drawn: {plain(first_line(error))}", sys.stderr)
+    return drawn
 
 
 # ---- the others ---------------------------------------------------------------------------------------------
@@ -243,8 +264,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     task = runs.load_task(runs.data_name(name), shape=model.built, samples=settings.get("samples"), train=False)
     runs.check_fit(settings.get("model", "the model"), model, task)
     measured = report(model, task.test, classes=task.classes)
-    print(f"{path} on {len(task.test[0]):,} test images of {task.name}: loss {measured.loss.mean():.4f}\n")
-    print(measured, end="\n\n")
+    say(f"{plain(path)} on {len(task.test[0]):,} test images of {plain(task.name)}: loss {measured.loss.mean():.4f}\n")
+    say(f"{measured}\n")
     _accuracy(measured.accuracy)
     return 0
 
@@ -265,14 +286,14 @@ def _predict(arguments: argparse.Namespace) -> int:
         try:
             image = read_image(name, shape, invert=invert)
         except (DataError, OSError) as error:
-            print(f"tinynet: error: {error}", file=sys.stderr)
+            say(f"tinynet: error: {message(error)}", sys.stderr)
             failed = True
             continue
         with no_grad():
             p = softmax(model(image[None])).numpy()[0]
         names = settings.get("classes") or list(map(str, range(len(p))))
-        best = [f"{names[i] if i < len(names) else i} ({p[i]:.1%})" for i in np.argsort(-p)[:3]]
-        print(f"{name}: {best[0]}" + (f"  then {', '.join(best[1:])}" if len(best) > 1 else ""), flush=True)
+        best = [f"{plain(names[i], 40) if i < len(names) else i} ({p[i]:.1%})" for i in np.argsort(-p)[:3]]
+        say(f"{plain(name)}: {best[0]}" + (f"  then {', '.join(best[1:])}" if len(best) > 1 else ""))
     return int(failed)
 
 
@@ -281,7 +302,9 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(case.name for case in CASES))
     chosen = [runs.choose("operation", name, names) for name in arguments.operations] or names
-    print(f"{'operation':<34} cases  result   seconds\n{'-' * 60}")
+    if backend := _backend(arguments):
+        _use(backend)
+    say(f"{'operation':<34} cases  result   seconds\n{'-' * 60}")
     wrong = []
     for name in chosen:
         cases, began, failures = [c for c in CASES if c.name == name], time.perf_counter(), []
@@ -293,16 +316,16 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
                 failures.append(f"{case}: {first_line(error)}")
         smooth = any(case.smooth for case in cases)
         result = "WRONG" if failures else "right" if smooth else "no derivative"
-        print(f"{name:<34} {len(cases):>5}  {result:<7} {time.perf_counter() - began:>7.2f}", flush=True)
+        say(f"{name:<34} {len(cases):>5}  {result:<7} {time.perf_counter() - began:>7.2f}")
         wrong += failures
-    print("-" * 60)
+    say("-" * 60)
     for line in wrong:
-        print(line)
+        say(line)
     lacking = [] if arguments.operations else missing()
     if lacking:
-        print(f"without any case: {', '.join(lacking)}")
-    print(f"{len(chosen)} operation{'s' * (len(chosen) != 1)}, {sum(c.name in chosen for c in CASES)} cases: "
-          f"{f'{len(wrong)} wrong' if wrong else 'all derivatives are right'}")
+        say(f"without any case: {', '.join(lacking)}")
+    say(f"{len(chosen)} operation{'s' * (len(chosen) != 1)}, {sum(c.name in chosen for c in CASES)} cases: "
+        f"{f'{len(wrong)} wrong' if wrong else 'all derivatives are right'}")
     return int(bool(wrong or lacking))
 
 
@@ -314,12 +337,20 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _trained(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
     """The checkpoint that was asked for, its run's settings, and the model."""
-    if name := arguments.backend or os.environ.get("TINYNET_BACKEND"):
-        _use(runs.choose("--backend" if arguments.backend else "TINYNET_BACKEND", name, backends.NAMES))
+    if name := _backend(arguments):
+        _use(name)
     path, settings = runs.find_checkpoint(arguments.trained)
     if not path.is_file():
         raise CheckpointError(f"{path}: is no file")
     return path, settings, load(path)
+
+
+def _backend(arguments: argparse.Namespace) -> str | None:
+    """The backend that --backend or $TINYNET_BACKEND names, None where neither does."""
+    given = getattr(arguments, "backend", None)
+    name = given if given is not None else os.environ.get("TINYNET_BACKEND") or None
+    return None if name is None else runs.choose("TINYNET_BACKEND" if given is None else "--backend", name,
+                                                 backends.NAMES)
 
 
 def _use(name: str) -> None:
@@ -327,7 +358,7 @@ def _use(name: str) -> None:
 
 
 def _accuracy(value: float) -> None:
-    print(f"test accuracy: {value:.2%}", flush=True)
+    say(f"test accuracy: {value:.2%}")
 
 
 # ---- arguments ----------------------------------------------------------------------------------------------

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, models
+from ..console import message, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import replacing
 
@@ -34,6 +38,23 @@ DATA = ("digits", *PUBLISHED)
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}       # elsewhere 10
 CLASSIFIERS = {name: make for name, make in models.MODELS.items() if name != "linear_regression"}
 ANY_SHAPE = ("mlp", "logistic_regression")                # they take any images, and any number of classes
+SETTINGS_LIMIT = 1 << 24                                  # bytes of settings.json
+
+
+def _whole(low: int, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {               # what settings.json holds: the name, and what may stand there
+    "model": _text, "data": _text, "epochs": _whole(1), "batch_size": _whole(1),
+    "lr": lambda value: value is None or (type(value) in (int, float) and 0 < value < math.inf),
+    "optimizer": _text, "backend": _text, "workers": lambda value: value == "auto" or _whole(1)(value),
+    "seed": _whole(0, 2**62 - 1), "samples": lambda value: value is None or _whole(1)(value),
+    "status": _text, "classes": lambda value: isinstance(value, list) and all(map(_text, value))}
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -74,7 +95,7 @@ def data_name(name: str) -> str:
     """The name of a known dataset, or the absolute path of a folder."""
     if name in DATA:
         return name
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return str(Path(name).resolve())
     if any(mark in name for mark in "/\\."):
         raise UsageError(f"--data {name}: no such folder")
@@ -212,27 +233,36 @@ def find_checkpoint(given: str | None) -> tuple[Path, dict[str, Any]]:
     try:
         return path, read_settings(path.parent)
     except UsageError as error:
-        print(f"tinynet: {error}; going on without it", file=sys.stderr)
+        say(f"tinynet: {message(error)}; going on without it", sys.stderr)
         return path, {}
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """settings.json, atomically."""
     with replacing(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_bytes(text.encode("utf-8", "surrogatepass"))        # a folder's name may be no UTF-8
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """What write_settings wrote. UsageError where there is none, or it is damaged."""
     path = folder / SETTINGS
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SETTINGS_LIMIT:     # a pipe would be waited for
+            raise UsageError(f"{path}: cannot be read: it is no file of at most {SETTINGS_LIMIT:,} bytes")
+        with open(path, "rb") as file:
+            settings = json.loads(file.read(SETTINGS_LIMIT).decode("utf-8", "surrogatepass"))
     except FileNotFoundError:
         raise UsageError(f"{folder}: holds no run ({SETTINGS} is missing)") from None
+    except UsageError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
-    kinds = {"model": str, "data": str, "epochs": int, "batch_size": int, "optimizer": str, "backend": str, "seed": int,
-             "status": str, "classes": list}
-    if not isinstance(settings, dict) or any(type(settings.get(name)) is not kind for name, kind in kinds.items()):
+    if not isinstance(settings, dict):
         raise UsageError(f"{path}: is damaged: it does not hold a run's settings")
+    for name, fits in KINDS.items():
+        if name not in settings or not fits(settings[name]):
+            found = plain(repr(settings[name]), 60) if name in settings else "missing"
+            raise UsageError(f"{path}: is damaged: it does not hold a run's settings ({name} is {found})")
     return settings

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from ..console import Bar, is_terminal, plain, say
 from .files import LIMIT, DataError, PathLike, reading
 
 BLOCK = 1 << 16
@@ -38,8 +37,8 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30
     part = target.with_name(target.name + ".part")
     failures = []
     for url in urls:
-        if sys.stderr.isatty():       # a server that does not answer takes its time
-            print(f"{target.name}: asking {url}", file=sys.stderr)
+        if is_terminal(sys.stderr):       # a server that does not answer takes its time
+            say(f"{target.name}: asking {plain(url)}", sys.stderr)
         if not re.match(r"https?://[^/]", url):
             raise DataError(f"a mirror's address must start with http:// or https://, got {url!r}")
         for attempt in range(attempts):
@@ -101,8 +100,8 @@ def _transfer(url: str, part: Path, timeout: float, limit: int) -> None:
         if whole is not None and whole > limit:
             raise DataError(f"the server offers {whole:,} bytes; at most {limit:,} are taken")
         with (open(part, "ab" if went_on else "wb") as file,
-              tqdm(total=whole, initial=have, desc=part.stem, unit="B", unit_scale=True,
-                   disable=None) as bar):
+              Bar(total=whole, initial=have, desc=part.stem, unit="B", unit_scale=True,
+                  disable=not is_terminal(sys.stderr)) as bar):
             def write(block: bytes) -> None:
                 nonlocal have
                 have += len(block)

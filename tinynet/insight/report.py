@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console import plain
 from ..integers import class_numbers
 from ..nn.module import Module
 from ..training.fit import outputs
@@ -62,18 +64,19 @@ class Report:
         return wrong[np.argsort(-self.loss[wrong], kind="stable")]
 
     def __str__(self) -> str:
-        width = max(5, *(len(name) for name in self.classes))
+        names = [plain(name, 40) for name in self.classes]
+        width = max([5, *map(len, names)])
         lines = [f"{'class':<{width}}  precision  recall      F1  images"]
-        for name, *numbers, count in zip(self.classes, self.precision, self.recall, self.f1, self.confusion.sum(1),
+        for name, *numbers, count in zip(names, self.precision, self.recall, self.f1, self.confusion.sum(1),
                                          strict=True):
             shares = "  ".join(f"{n:>{w}.2%}" for n, w in zip(numbers, (9, 6, 6), strict=True))
             lines.append(f"{name:<{width}}  {shares}  {count:>6,}")
         if len(self.classes) <= WIDEST:
             cell = max(len(f"{self.confusion.max():,}"), 3, min(width, 6))
             lines += ["", f"{'true':<{width}}  predicted"]
-            lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in self.classes)]
+            lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in names)]
             lines += [f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
-                      for name, row in zip(self.classes, self.confusion.tolist(), strict=True)]
+                      for name, row in zip(names, self.confusion.tolist(), strict=True)]
         return "\n".join(lines)
 
 
@@ -156,7 +159,7 @@ def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> No
         for i, j in np.argwhere(confusion):
             axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", fontsize=8,
                       color="white" if share[i, j] > 0.35 else "black")
-        names = measured.classes
+        names = [_label(name) for name in measured.classes]
         slanted = max(map(len, names)) > 3
         axes.set_xticks(range(count), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
         axes.set_yticks(range(count), names)
@@ -174,7 +177,7 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
         raise ValueError(f"plot_mistakes: images must be (N, H, W, 1 or 3), got {images.shape}")
     worst = measured.worst[: rows * columns]
     rows = max(1, -(-len(worst) // columns))
-    long = max(map(len, measured.classes)) > 2              # names in two lines
+    long = max(len(str(name)) for name in measured.classes) > 2              # names in two lines
     high = (1.6 if long else 1.45) * rows + 0.5
     figure = _figure(1.25 * columns, high, layout=None)     # placed by hand, which is quicker with so many axes
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1 / high, wspace=0.08,
@@ -186,7 +189,7 @@ def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, tit
         image = np.clip(images[i] / (255 if images.dtype == np.uint8 else 1), 0, 1)
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
-        true, seen = measured.classes[measured.labels[i]], measured.classes[measured.predictions[i]]
+        true, seen = (_label(measured.classes[numbers[i]]) for numbers in (measured.labels, measured.predictions))
         sure = f"{measured.probability[i]:.0%}"
         text = f"{true} → {seen}  {sure}" if not long else f"{true}\n→ {seen} {sure}"
         axes.set_title(text, fontsize=8.5, pad=3)
@@ -203,10 +206,16 @@ def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
     return figure
 
 
+def _label(name: object, limit: int = 24) -> str:
+    """A name as matplotlib shall show it: what stands between two dollars would be a formula."""
+    return plain(name, limit).replace("$", r"\$")
+
+
 def _finish(figure: Any, path: str | Path, title: str) -> None:
     from ..saving.checkpoint import replacing
 
     if title:
-        figure.suptitle(title, fontsize=12)
-    with replacing(path) as temporary:
+        figure.suptitle(_label(title, 120), fontsize=12)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # a font may lack the letters of a class's name
         figure.savefig(temporary, format="png", dpi=140)
