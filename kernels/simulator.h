@@ -395,10 +395,14 @@ static void run_grid(int kind) {
 // A kernel that runs into a closed page or divides an integer by zero must not end Python. The handler
 // runs on a stack of its own and simply goes back to the host's, like every other fault.
 static pthread_t launching;
-static void on_signal(int signal) {
+static void on_signal(int signal, siginfo_t* info, void*) {
     if (!pthread_equal(pthread_self(), launching)) raise(SIGABRT);
+    const char* at = static_cast<const char*>(info->si_addr);
+    bool full = signal != SIGFPE && at >= stacks && at < stacks + STACK * MOST_THREADS;
     fault(last_seen, "was stopped after this line by signal %d (%s)", signal,
-          signal == SIGFPE ? "an integer division by zero" : "an access far outside of every array, or a full stack");
+          signal == SIGFPE ? "an integer division by zero"
+          : full ? "its local variables and calls take more than the 64 kB of a simulated thread: a full stack"
+                 : "an access far outside of every array");
 }
 
 struct Signals {
@@ -412,8 +416,8 @@ struct Signals {
         stack.ss_size = sizeof handler_stack;
         sigaltstack(&stack, &stack_before);
         struct sigaction action = {};
-        action.sa_handler = on_signal;
-        action.sa_flags = SA_ONSTACK | SA_NODEFER;
+        action.sa_sigaction = on_signal;
+        action.sa_flags = SA_ONSTACK | SA_NODEFER | SA_SIGINFO;
         launching = pthread_self();
         for (int k = 0; k < 4; k++) sigaction(caught[k], &action, &before[k]);
     }

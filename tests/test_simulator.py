@@ -157,6 +157,36 @@ def test_lanes_that_the_block_does_not_have():
     assert caught.value.line == 2
 
 
+LARGE = {
+    "an array": "float a[N]; a[at] = 7; y[0] = a[at * 2 % N];",
+    "an array of a function": "y[0] = deep<N>(at);",
+    "after a barrier": "__syncthreads(); float a[N]; a[at] = 7; __syncthreads(); y[0] = a[at * 2 % N];",
+    "a length known at the launch": "float* a = (float*)__builtin_alloca(n * 4); a[at] = 7; y[0] = a[at * 2 % n];",
+}
+
+
+@pytest.mark.parametrize("switch", ["", "#define SIMULATOR_UCONTEXT\n"], ids=["own switch", "ucontext"])
+@pytest.mark.parametrize("check", [True, False], ids=["checking", "fast"])
+def test_large_local_arrays_stay_in_their_stack(check, switch):
+    """CUDA allows 512 kB a thread; a frame must not jump over the closed page below a stack."""
+    text = switch + '#include "tinynet.cuh"\n#line 1 "kernel.cu"\n' + (
+        "template <int N> __device__ NOINLINE float deep(int at) { float a[N]; a[at] = 7; return a[at * 2 % N]; }\n"
+    ) + "\n".join(f"template <int N> __global__ void k{k}(Out<float> y, int at, int n) {{ {body} }}"
+                  for k, body in enumerate(LARGE.values()))  # fmt: skip
+    kernels = load(text, check=check, N=("1000", *map(str, (20_000, 131_072, 20_000_000))))
+    y = np.zeros(2, np.float32)
+    for k in range(len(LARGE)):
+        getattr(kernels, f"k{k}")(1, 1, y, 5, 1000, N=1000)      # makes the stacks
+    around = [np.zeros(1 << 20, np.uint8) for _ in range(64)]    # new mappings lie below them
+    for n in (20_000, 131_072, 20_000_000):
+        for k in range(len(LARGE)):
+            for threads in (1, 2):
+                with pytest.raises(KernelError, match=rf"k{k}.*a full stack"):
+                    getattr(kernels, f"k{k}")(1, threads, y, 5, n, N=n)
+    assert not any(a.any() for a in around)
+    kernels.k0(1, 1, y, 5, 1000, N=1000)
+
+
 # ---- Right kernels -------------------------------------------------------------------------------
 
 

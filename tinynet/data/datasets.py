@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..folders import cache_folder
 from .download import fetch
 from .files import CIFAR_RECORD, DataError, PathLike, cifar_records, read_cifar10, read_idx, read_members
 from .images import SUFFIXES, read_image
@@ -174,23 +175,23 @@ def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | N
             download: bool) -> Path:
     """The folder that holds the files of a dataset, downloaded if need be."""
     names = dict.fromkeys((source.name, source.name.replace("_", "-")))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinynet"
+    cache = cache_folder(source.name)       # None for a user without a home
     if folder is not None:
         places = [Path(folder)]
     else:
         share = (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(os.pathsep)
         own = os.environ.get("TINYNET_DATA")
-        roots = [*([Path(own)] if own else []), cache,
+        roots = [*([Path(own)] if own else []), *([cache.parent] if cache else []),
                  *(Path(place) / "datasets" for place in share if place)]
         places = [root / name for root in roots for name in names]
     for place in places:
         if holds(place):
             return place
-    goal = places[0] if folder is not None else cache / source.name
-    by_hand = f"put {', '.join(source.sums)} into {goal}"
-    if not download:
-        raise DataError(f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, "
-                        "or allow the download")
+    goal = places[0] if folder is not None else cache
+    by_hand = f"put {', '.join(source.sums)} into {goal or '$TINYNET_DATA/' + source.name}"
+    if not download or goal is None:
+        raise DataError(f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, or "
+                        + ("allow the download" if goal else "name a folder to download into: this user has no home"))
     mirror = mirror or os.environ.get("TINYNET_MIRROR")
     bases = (f"{mirror.rstrip('/')}/{source.name}",) if mirror else source.urls
     try:
@@ -205,8 +206,8 @@ def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | N
 
 
 def _either(folder: Path, name: str) -> Path | None:
-    """The file of this name in a folder, unpacked or .gz."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """The file of this name in a folder, unpacked or .gz; in a folder that this user may not enter there is none."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if os.path.isfile(path)), None)
 
 
 def _holds_idx(folder: Path) -> bool:
@@ -214,14 +215,14 @@ def _holds_idx(folder: Path) -> bool:
 
 
 def _holds_cifar(folder: Path) -> bool:
-    return (folder / CIFAR_ARCHIVE).is_file() or _bins(folder) is not None
+    return os.path.isfile(folder / CIFAR_ARCHIVE) or _bins(folder) is not None
 
 
 def _bins(folder: Path) -> list[Path] | None:
     """CIFAR-10's six unpacked files, or None where one lacks."""
     for place in (folder, folder / "cifar-10-batches-bin"):
         paths = [place / name for name in CIFAR_FILES]
-        if all(path.is_file() for path in paths):
+        if all(map(os.path.isfile, paths)):
             return paths
     return None
 

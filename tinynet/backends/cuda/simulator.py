@@ -6,14 +6,20 @@ depends on, so that each text is compiled once on a machine. `load` does the sam
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
+import functools
 import hashlib
 import itertools
 import os
 import platform
+import re
 import shutil
+import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from ...folders import cache_folder, who_else_may_write
+from .. import BackendError
 from ..errors import BackendError
 from . import sources
 from .devicearray import DeviceArray
@@ -132,7 +140,7 @@ class SimulatorLauncher(Launcher):
             batch = (name,)
         if (file, batch) not in self._libraries:
             text = self._source(file, declared, batch)
-            self._libraries[file, batch] = ctypes.CDLL(str(build(text, check=self.check)))
+            self._libraries[file, batch] = build(text, check=self.check)
         return self._libraries[file, batch], batch.index(name)
 
     def _batch(self, file: str) -> tuple[dict[str, sources.Kernel], tuple[str, ...]]:
@@ -185,40 +193,133 @@ def compiler() -> str:
     )
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME or ~/.cache, tinynet/simulator."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "tinynet" / "simulator"
+PATIENCE = 600    # seconds that a compiler may take; the largest file takes some ten
+DIGITS = 32       # of a SHA-256 sum, in the name of a library
 
 
-def build(text: str, *, check: bool) -> Path:
-    """The shared library made of a source text, from the cache where it is there."""
+def build(text: str, *, check: bool) -> ctypes.CDLL:
+    """The shared library made of a source text, from the cache where it is there whole.
+
+    Raises KernelError where the text does not compile, BackendError where the compiler or every folder fails.
+    """
     cxx = compiler()
     flags = ["-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-U_FORTIFY_SOURCE", "-fno-stack-protector",
+             "-fstack-clash-protection",    # a large local array touches each page, and so the closed one of its stack
              "-O1" if check else "-O2", f"-DTINYNET_CHECK={int(check)}"]  # fmt: skip
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-fcf-protection=none")    # fibers switch stacks
     status = os.stat(cxx)
     key = repr((text, flags, cxx, status.st_size, status.st_mtime_ns, platform.machine(), platform.system()))
-    folder = cache_folder()
-    library = folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".so")
-    if library.exists():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.mkdtemp(dir=folder)
-    except OSError:    # a home that cannot be written: compile for this process
-        scratch = tempfile.mkdtemp(prefix="tinynet-")
-        library = Path(scratch) / library.name
-    made = Path(scratch) / "kernels.so"
-    done = subprocess.run([cxx, *flags, "-x", "c++", "-", "-o", str(made)], input=text, text=True, capture_output=True)
-    if done.returncode:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise KernelError(f"the kernel does not compile:\n{done.stderr.strip()}")
-    os.replace(made, library)    # whole or not there, for other processes too
-    if library.parent == folder:
-        shutil.rmtree(scratch, ignore_errors=True)
+    key = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
+    failures = []
+    for find in (_own_cache, _temporary):
+        try:
+            folder = find()
+            return _from_cache(folder, key) or ctypes.CDLL(str(_make([cxx, *flags], text, folder, key)))
+        except OSError as error:    # it cannot be written, is full, or is mounted noexec
+            failures.append(str(error))
+            if find is _own_cache:
+                _note(f"compiled kernels are not kept: {error}")
+    raise BackendError(
+        "the simulator found no folder for compiled kernels: set XDG_CACHE_HOME or TMPDIR to one of yours that can be"
+        f" written and executed from ({'; '.join(failures)})"
+    )
+
+
+def _own_cache() -> Path:
+    """The user's folder of compiled kernels; OSError where there is none, or others could plant code in it."""
+    folder = cache_folder("simulator")
+    if folder is None:
+        raise OSError("this user has no home folder; XDG_CACHE_HOME names another place")
+    for place in (folder.parent.parent, folder.parent, folder):
+        if not place.is_dir():
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = folder.resolve()
+    if reason := who_else_may_write(folder):
+        raise OSError(f"{reason}, so code in {folder} could be somebody else's")
+    return folder
+
+
+@functools.cache
+def _temporary_of(process: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tinynet-"))    # closed to others
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def _temporary() -> Path:
+    """A private folder that lasts as long as this process."""
+    folder = _temporary_of(os.getpid())
+    folder.mkdir(mode=0o700, exist_ok=True)    # a cleaner of temporary files may have been here
+    return folder
+
+
+@functools.cache
+def _note(text: str) -> None:
+    print(f"tinynet: {text}", file=sys.stderr)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def _from_cache(folder: Path, key: str) -> ctypes.CDLL | None:
+    """The library of this key, if its content has the sum in its name: loading a damaged one can end the process."""
+    for path in folder.glob(f"{key}-*.so"):
+        try:
+            if path.name == f"{key}-{_digest(path.read_bytes())}.so":
+                return ctypes.CDLL(str(path))
+        except OSError:    # another process removed it, or it was made for another system: it is made anew
+            pass
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return None
+
+
+def _make(command: list[str], text: str, folder: Path, key: str) -> Path:
+    """Compile into `folder`. The library is there whole or not at all, for other processes and after a power cut."""
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
+        made = Path(scratch) / "kernels.so"
+        _compile([*command, "-x", "c++", "-", "-o", str(made)], text, scratch)
+        with open(made, "r+b") as file:
+            content = file.read()
+            os.fsync(file.fileno())
+        library = folder / f"{key}-{_digest(content)}.so"
+        os.replace(made, library)
     return library
+
+
+def _compile(command: list[str], text: str, scratch: str) -> None:
+    """Run the compiler; it speaks English, reads UTF-8 and keeps its own files in `scratch`."""
+    environment = os.environ | {"LC_ALL": "C", "TMPDIR": scratch}
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   env=environment, start_new_session=True)  # fmt: skip
+    except OSError as error:
+        raise BackendError(f"the C++ compiler {command[0]} does not run: {error.strerror or error}") from error
+    with process:
+        try:
+            _, answer = process.communicate(text.encode("utf-8", "surrogateescape"), timeout=PATIENCE)
+        except BaseException as error:    # Ctrl-C among them: the compiler's children hold its pipes
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BackendError(f"the C++ compiler {command[0]} did not end within {PATIENCE} s") from error
+            raise
+    says = answer.decode("utf-8", "replace").strip()
+    if process.returncode and re.search("No space left on device|Disk quota exceeded", says):
+        raise OSError(f"{scratch} is full")
+    if process.returncode > 0 and says:
+        raise KernelError(f"the kernel does not compile:\n{says}")
+    if process.returncode or not os.path.exists(command[-1]):
+        code = process.returncode
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}" if code else "made no library"
+        raise BackendError(f"the C++ compiler {command[0]} {how}" + (f": {says}" if says else " and says nothing"))
 
 
 # ---- A kernel of one's own -----------------------------------------------------------------------
