@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 
 from ...folders import cache_folder, who_else_may_write
-from .. import BackendError
 from ..errors import BackendError
 from . import sources
 from .devicearray import DeviceArray
