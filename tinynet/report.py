@@ -81,8 +81,8 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     """Precision, recall, F1 and the confusion matrix of a classifier.
 
     Args: data: arrays (x, y), y class numbers; or a Loader that does not shuffle. classes: their names.
-    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K; TypeError where y holds no
-        integers.
+    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K; TypeError where y holds
+        no integers.
     """
     labels, predictions, probability, losses = [], [], [], []
     count = 0
