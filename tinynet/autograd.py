@@ -124,8 +124,10 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
                     tracked = True
                 elif x.dtype.kind != "f":
                     floating = False
-            else:              # a NumPy scalar is a number: float64 ones must not promote
-                if isinstance(a, generic):
+            else:
+                if type(a) is float or type(a) is int or a is None:
+                    pass
+                elif isinstance(a, generic):        # a number: float64 ones must not promote
                     a = a.item()
                 elif hasattr(type(a), "__array__") or (isinstance(a, list | tuple) and len(inputs) in operands):
                     a, floating = whole.operand(a), False

@@ -77,6 +77,8 @@ def index(name: str, given: Any) -> tuple:
     Lists, ranges, tuples within the tuple, buffers and whatever has `__array__` (Tensors, other libraries' arrays)
     count as arrays. Raises IndexError for anything else.
     """
+    if type(given) is int:
+        return (given,)
     if type(given) is not tuple:
         return (_part(name, given),)
     return tuple([_part(name, part) for part in given])
@@ -87,9 +89,9 @@ def _part(name: str, part: Any) -> Any:
     if kind is int or part is None or part is Ellipsis:
         return part
     if kind is slice:
-        if all(v is None or type(v) is int for v in (part.start, part.stop, part.step)):
+        bounds = a, b, c = part.start, part.stop, part.step
+        if (type(a) is int or a is None) and (type(b) is int or b is None) and (type(c) is int or c is None):
             return part
-        bounds = part.start, part.stop, part.step
         return slice(*(None if v is None else count(name, "a slice's bound", v) for v in bounds))
     if isinstance(part, Tensor):
         part = part.numpy()
@@ -139,8 +141,14 @@ def count(name: str, what: str, value: Any, least: int | None = None) -> int:
 
 def counts(name: str, what: str, values: Any) -> tuple[int, ...]:
     """One such number, or several, as a tuple of ints: a shape, axes."""
-    if type(values) is tuple and all(type(v) is int for v in values):
-        return values
+    if type(values) is int:
+        return (values,)
+    if type(values) is tuple:
+        for v in values:
+            if type(v) is not int:
+                break
+        else:
+            return values
     if isinstance(values, Tensor):
         values = values.numpy()
     if hasattr(values, "__index__") and not getattr(values, "ndim", 0):
