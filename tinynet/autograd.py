@@ -22,6 +22,7 @@ import numpy as np
 from numpy import generic
 
 from . import integers as whole
+from .backends.switches import decorated
 from .hints import keyword
 from .tensor import Tensor, tensor
 
@@ -65,7 +66,7 @@ mode = _Mode()
 
 
 class no_grad:
-    """`with no_grad():` (or `@no_grad` on a function): operations are computed but not recorded."""
+    """`with no_grad():` (or `@no_grad` on a function or a generator): operations are computed but not recorded."""
 
     def __new__(cls, function: Callable | None = None) -> Any:
         return super().__new__(cls) if function is None else cls()(function)
@@ -81,11 +82,7 @@ class no_grad:
         mode.recording = self.previous.pop()
 
     def __call__(self, function: Callable) -> Callable:
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
-                return function(*args, **kwargs)
-        return wrapped
+        return decorated(no_grad, function)
 
 
 def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
@@ -104,6 +101,8 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
         return functools.partial(op, integers=integers)
     if integers not in whole.RULES:
         raise ValueError(f"op: integers={integers!r} must be one of {', '.join(whole.RULES)}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"op: {function.__name__} is a generator or a coroutine; an operation returns (y, vjp)")
     name = function.__name__.strip("_")    # _conv2d computes what users know as conv2d
     parameters = list(inspect.signature(function).parameters.values())[1:]
     names = {p.name: i for i, p in enumerate(parameters) if p.kind is p.POSITIONAL_OR_KEYWORD}
@@ -127,11 +126,15 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
                     tracked = True
                 elif x.dtype.kind != "f":
                     floating = False
-            else:              # a NumPy scalar is a number: float64 ones must not promote
-                if isinstance(a, generic):
+            else:
+                if type(a) is float or type(a) is int or a is None:
+                    pass
+                elif isinstance(a, generic):        # a number: float64 ones must not promote
                     a = a.item()
                 elif hasattr(type(a), "__array__") or (isinstance(a, list | tuple) and len(inputs) in operands):
                     a, floating = whole.operand(a), False
+                    if not a.ndim and len(inputs) not in operands:
+                        a = a.item()       # a limit, a rate
                 inputs.append(a)
                 parents.append(None)
                 loose = loose or type(a) not in FIXED
@@ -442,12 +445,22 @@ def _contents(cell: Any) -> Any:
         return None
 
 
+def _for_integers(name: str, x: Tensor, y: Any) -> Any:
+    """y, as a change in place of x takes it; TypeError where an x of integers or bools would cut the result off."""
+    if x.dtype.kind == "f":
+        return y
+    if name == "/=" or (x.dtype.kind == "b" and name in ("+=", "-=", "*=")):
+        raise TypeError(f"{name}: the tensor has dtype {x.dtype}, the result has another; write x = x {name[0]} y")
+    whole.exact(name, x.dtype, y)
+    return int(y) if isinstance(y, float) else y
+
+
 def _in_place(name: str, compute: Callable) -> Callable:
     def method(x: Tensor, y: Any) -> Tensor:
         if x.node is not None and (mode.recording or not x.node.is_leaf):
             raise RuntimeError(f"{name}: a tensor that takes part in differentiation is changed in place only if it "
                                "is a leaf, inside `with no_grad():`")
-        whole.exact(name, x.dtype, y)
+        y = _for_integers(name, x, y)
         if isinstance(y, Tensor):
             if y.backend is not x.backend:
                 raise _mixed(name, (x, y))

@@ -53,32 +53,32 @@ def _has_dtypes(value: Any) -> bool:
 
 
 def exact(name: str, dtype: np.dtype, value: Any) -> None:
-    """Raise TypeError where an array of an integer dtype, or of bools, cannot hold `value` (a number or an array)."""
+    """Raise TypeError where an array of integers, or of bools, cannot hold `value` (a number, an array, a list)."""
     if dtype.kind == "f":
         return
-    if hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if isinstance(value, list | tuple):
+        value = np.asarray(value)
+    if hasattr(value, "dtype") and np.ndim(value):
         fits = np.can_cast(value.dtype, dtype, "safe")
     else:
         number = value.item() if hasattr(value, "item") else value
-        try:
-            fits = bool(np.array(number).astype(dtype) == number) if isinstance(number, float | int) else False
-            if fits and dtype.kind in "iu":
-                fits = np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
-        except (OverflowError, ValueError):     # infinity, NaN
-            fits = False
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        fits = isinstance(number, int | float) and low <= number <= high and number == int(number)
     if not fits:
         what = f"values of {value.dtype}" if hasattr(value, "dtype") else repr(value)
-        raise TypeError(f"{name}: the tensor has dtype {dtype}, which cannot hold {what:.60}; use x.astype(…) of a wider "
-                        "dtype first")
+        raise TypeError(f"{name}: the tensor has dtype {dtype}, which cannot hold {what:.60}; use x.astype(…) of a "
+                        "wider dtype first")
 
 
 def index(name: str, given: Any) -> tuple:
-    """An index in the one form that kernels take: a tuple of ints, slices of ints, …, None, and fresh ndarrays of int64 or
-    bool.
+    """An index in the one form that kernels take: a tuple of ints, slices of ints, …, None, and fresh ndarrays of int64
+    or bool.
 
-    Lists, ranges, tuples within the tuple, buffers and whatever has `__array__` (Tensors, other libraries' arrays) count
-    as arrays. Raises IndexError for anything else.
+    Lists, ranges, tuples within the tuple, buffers and whatever has `__array__` (Tensors, other libraries' arrays)
+    count as arrays. Raises IndexError for anything else.
     """
+    if type(given) is int:
+        return (given,)
     if type(given) is not tuple:
         return (_part(name, given),)
     return tuple([_part(name, part) for part in given])
@@ -89,9 +89,10 @@ def _part(name: str, part: Any) -> Any:
     if kind is int or part is None or part is Ellipsis:
         return part
     if kind is slice:
-        if all(v is None or type(v) is int for v in (part.start, part.stop, part.step)):
+        bounds = a, b, c = part.start, part.stop, part.step
+        if (type(a) is int or a is None) and (type(b) is int or b is None) and (type(c) is int or c is None):
             return part
-        return slice(*(None if v is None else count(name, "a slice's bound", v) for v in (part.start, part.stop, part.step)))
+        return slice(*(None if v is None else count(name, "a slice's bound", v) for v in bounds))
     if isinstance(part, Tensor):
         part = part.numpy()
     elif isinstance(part, set | frozenset | dict | str | bytes):
@@ -106,22 +107,23 @@ def _part(name: str, part: Any) -> Any:
         return array
     if array.dtype.kind == "O" and array.ndim == 0 and hasattr(part, "__index__"):
         array = np.array(operator.index(part))
-    if array.dtype.kind not in "iu" or (array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max):
+    if array.dtype.kind not in "iu" or (array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max):
         raise _no_index(name, part)
     return array.astype(np.int64, copy=False) if array.ndim else int(array)
 
 
 def _no_index(name: str, part: Any) -> IndexError:
     what = f"an array of {part.dtype}" if hasattr(part, "dtype") else f"{part!r:.60}"
-    return IndexError(f"{name}: {what} is no index; use ints, slices, …, None, and lists or arrays of integers or bools, "
-                      "as in index.astype(int)")
+    return IndexError(f"{name}: {what} is no index; use ints, slices, …, None, and lists or arrays of integers or "
+                      "bools, as in index.astype(int)")
 
 
 def count(name: str, what: str, value: Any, least: int | None = None) -> int:
     """A whole number (a size, a length, an axis) as a Python int, whose arithmetic does not wrap around: an int of any
     library, or an array of one.
 
-    Raises ValueError below `least`, and TypeError (ValueError where there is a least value) for anything else."""
+    Raises ValueError below `least`, and TypeError (ValueError where there is a least value) for anything else.
+    """
     if type(value) is int and (least is None or value >= least):
         return value
     try:
@@ -129,8 +131,8 @@ def count(name: str, what: str, value: Any, least: int | None = None) -> int:
     except TypeError:
         one = np.asarray(value)
         if one.size != 1 or one.dtype.kind not in "iu":
-            kind = TypeError if least is None else ValueError
-            raise kind(f"{name}: {what}={value!r:.60} must be an int{'' if least is None else f' >= {least}'}") from None
+            kind, bound = (TypeError, "") if least is None else (ValueError, f" >= {least}")
+            raise kind(f"{name}: {what}={value!r:.60} must be an int{bound}") from None
         number = int(one.item())
     if least is not None and number < least:
         raise ValueError(f"{name}: {what}={value!r} must be an int >= {least}")
@@ -139,8 +141,14 @@ def count(name: str, what: str, value: Any, least: int | None = None) -> int:
 
 def counts(name: str, what: str, values: Any) -> tuple[int, ...]:
     """One such number, or several, as a tuple of ints: a shape, axes."""
-    if type(values) is tuple and all(type(v) is int for v in values):
-        return values
+    if type(values) is int:
+        return (values,)
+    if type(values) is tuple:
+        for v in values:
+            if type(v) is not int:
+                break
+        else:
+            return values
     if isinstance(values, Tensor):
         values = values.numpy()
     if hasattr(values, "__index__") and not getattr(values, "ndim", 0):
@@ -151,8 +159,8 @@ def counts(name: str, what: str, values: Any) -> tuple[int, ...]:
 
 
 def class_numbers(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
-    """Labels that fit outputs of `shape` (N, K): int64 (N,), fresh, on the host; a Tensor on a device as it is, whose values
-    are not looked at.
+    """Labels that fit outputs of `shape` (N, K): int64 (N,), fresh, on the host; a Tensor on a device as it is, whose
+    values are not looked at.
 
     Raises ValueError where their shape is another or a label is not in [0, K), TypeError where they are no integers.
     """
@@ -167,6 +175,6 @@ def class_numbers(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
     if on_device:
         return labels
     if array.size and not 0 <= array.min() <= array.max() < shape[1]:
-        raise ValueError(f"{name}: labels run from {array.min()} to {array.max()}, the logits {shape} have classes 0 to "
-                         f"{shape[1] - 1}")
+        raise ValueError(f"{name}: labels run from {array.min()} to {array.max()}, the logits {shape} have classes 0 "
+                         f"to {shape[1] - 1}")
     return array.astype(np.int64)

@@ -35,7 +35,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "backend", "data", "grad", "node")
-    __array_ufunc__ = None   # `ndarray * Tensor` asks Tensor.__rmul__, and so is a Tensor
 
     def __init__(self, data: Any, backend: Backend, node: Node | None = None):
         self.data = data
@@ -112,9 +111,6 @@ class Tensor:
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         copied = type(self)(self.backend.copy(self.data), self.backend)   # type: ignore[call-arg]
@@ -205,6 +201,9 @@ class Tensor:
         # ops/matmul.py
         __matmul__: _Operator
         __rmatmul__: _Operator
+        # ops/protocols.py
+        __array__: Callable[..., np.ndarray]
+        __array_function__: Callable[..., Any]
 
 
 def _unpickled(kind: type[Tensor], values: np.ndarray, backend: str, requires_grad: bool) -> Tensor:

@@ -14,6 +14,7 @@ import os
 
 from .contract import Backend
 from .errors import BackendError
+from .switches import Switch
 
 NAMES = ("numpy", "cupy", "simulator")
 _loaded: dict[str, Backend] = {}
@@ -48,7 +49,7 @@ def current() -> Backend:
     return _current
 
 
-class use:
+class use(Switch):
     """Make new tensors on a backend: at once and for good, or for the length of a `with` block.
 
     Args: name: "numpy", "cupy" (a GPU through CuPy) or "simulator" (the same CUDA kernels, run on the CPU).
@@ -56,17 +57,17 @@ class use:
     """
 
     def __init__(self, name: str):
+        super().__init__(name)
+
+    @staticmethod
+    def put(name: str | Backend | None) -> Backend | None:
         global _current
-        previous = _current
-        _current = get(name)
-        self._previous = previous
+        previous, _current = _current, None if name is None else get(name)
+        return previous
 
     def __enter__(self) -> Backend:
+        super().__enter__()
         return current()
-
-    def __exit__(self, *_: object) -> None:
-        global _current
-        _current = self._previous
 
     def __repr__(self) -> str:
         return f"<tinynet backend {current().name!r}>"

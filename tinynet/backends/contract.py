@@ -9,8 +9,11 @@ Words used throughout:
 - *array*: the backend's own array (`numpy.ndarray`, `cupy.ndarray`, …). Kernels take and give arrays;
   where an operand may also be a Python number it is called *x or number*. No kernel changes an input,
   except `copyto` and those whose name ends in `_step` or `_inplace`.
-- dtypes: float32, float64 and int64 are the same everywhere. Others (small integers, bools, float16) are NumPy's on
-  the host, where they may overflow; a device computes them in the next wider of the three.
+- dtypes: float32, float64 and int64 are the same everywhere. Operations give kernels that compute no others of
+  integers and bools: those become int64 before, or float64 where the mathematics needs fractions (integers.py), so
+  that uint8 does not overflow and all backends agree. uint64 is refused there. What only moves values (views, copies,
+  concatenate, pad, getitem, max, min, max_pool2d) keeps any dtype. float16 is NumPy's on the host, float32 inside a
+  device's kernels. int64 wraps around.
 - `out`: an array of the right shape and dtype to write into; without it the kernel makes one.
 - `axes`: a tuple of distinct non-negative ints, already normalised; `()` means no axis at all.
 - `g`: a gradient with the shape of the forward result; it may have any strides.
@@ -115,7 +118,9 @@ class Backend(Protocol):
     def subtract(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
     def multiply(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
     def divide(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def power(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
+    def power(self, x: Array, y: Array, *, out: Array | None = None) -> Array:
+        """x^y. Of integers y >= 0: the operation refuses others."""
+
     def maximum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
     def minimum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
 
@@ -135,10 +140,11 @@ class Backend(Protocol):
         """The six comparisons give bool arrays."""
 
     def where(self, condition: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """x where the bool array `condition` holds, else y."""
+        """x where the own bool array `condition` holds, else y."""
 
     def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
-        """x limited to [low, high]; None leaves that side open; NaN stays NaN."""
+        """x limited to [low, high], numbers with low <= high, ints where x holds integers; None leaves that side open;
+        NaN stays NaN."""
 
     # ---- reduce -------------------------------------------------------------------------------------
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
@@ -192,8 +198,8 @@ class Backend(Protocol):
         """The transpose of pad(mode="edge"): the border's gradient is added to the edge it was copied from."""
 
     def getitem(self, x: Array, index: Any) -> Array:
-        """x[index]: ints, slices, Ellipsis, None, host integer or bool arrays, own integer arrays. A view
-        where NumPy gives one."""
+        """x[index], as integers.index makes it: a tuple of ints, slices, Ellipsis, None, host int64 or bool arrays. A
+        view where NumPy gives one."""
 
     def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
         """Zeros of `shape` with g added at [index]; repeated indices add up, in a fixed order."""
@@ -245,7 +251,7 @@ class Backend(Protocol):
 
     def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool,
                    *, out: Array | None = None) -> Array:
-        """The mean of each window; the divisor counts padding or not."""
+        """The mean of each window of a floating x; the divisor counts padding or not."""
 
     def avg_pool2d_grad(self, g: Array, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
                         count_include_pad: bool, *, out: Array | None = None) -> Array:
@@ -268,7 +274,7 @@ class Backend(Protocol):
 
     def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int,
                 ) -> tuple[Array, Any]:
-        """(y, saved): x / (1 - rate) where random_bits >= round(rate · 65536), else 0."""
+        """(y, saved), of a floating x: x / (1 - rate) where random_bits >= round(rate · 65536), else 0."""
 
     def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         """g under the same mask and scale."""

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ..integers import count
+
 Array = NDArray[Any]
 Augment = Callable[[Array, np.random.Generator], Array]
 
@@ -50,8 +52,7 @@ def compose(*augments: Augment) -> Augment:
 
 
 def _shift(name: str, pixels: int, mode: Any) -> Augment:
-    if pixels < 0:
-        raise ValueError(f"{name}: the number of pixels must be 0 or more, got {pixels}")
+    pixels = count(name, "pixels", pixels, 0)       # 2 · pixels wraps around in a small integer dtype
 
     def shift(x: Array, rng: np.random.Generator) -> Array:
         n, height, width, _ = _images(name, x).shape

@@ -41,8 +41,8 @@ class Loader:
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
             raise DataError(f"Loader: x and y must have the same length, got the shapes {self.x.shape} "
                             f"and {self.y.shape}")
-        self.batch_size, self.seed, self.prefetch = (
-            count("Loader", what, n) for what, n in (("batch_size", batch_size), ("seed", seed), ("prefetch", prefetch)))
+        settings = {"batch_size": batch_size, "seed": seed, "prefetch": prefetch}
+        self.batch_size, self.seed, self.prefetch = (count("Loader", what, n) for what, n in settings.items())
         if self.batch_size < 1 or self.prefetch < 0 or not 0 <= self.seed < 1 << 64:
             raise ValueError(f"Loader: wants batch_size >= 1, prefetch >= 0 and 0 <= seed < 2**64, got "
                              f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}")

@@ -84,14 +84,17 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     """Precision, recall, F1 and the confusion matrix of a classifier.
 
     Args: data: arrays (x, y), y class numbers; or a Loader that does not shuffle. classes: their names.
-    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K; TypeError where y holds
-        no integers.
+    Raises: ValueError where the outputs are no logits (N, K), or y is no class numbers below K.
     """
     labels, predictions, probability, losses = [], [], [], []
     count = 0
     for out, y in outputs(model, data, batch_size=batch_size):
         logits = out.numpy()
-        y = class_numbers("report", y, logits.shape)
+        try:
+            y = class_numbers("report", y, logits.shape)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
+                             f"{logits.shape} and labels {y.shape} of dtype {y.dtype} ({error})") from error
         shifted = logits - logits.max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         rows, count = np.arange(len(y)), logits.shape[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..backends.switches import Switch
+
 _fusion = True
 
 
@@ -10,18 +12,20 @@ def fusing() -> bool:
     return _fusion
 
 
-class set_fusion:
+class set_fusion(Switch):
     """`set_fusion(False)` runs every layer as its own operation, from now on or for a `with` block.
 
     Fused and unfused agree to rounding; only speed and memory differ.
     """
 
     def __init__(self, flag: bool):
-        global _fusion
-        self._previous, _fusion = _fusion, bool(flag)
+        super().__init__(bool(flag))
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None:
+    @staticmethod
+    def put(flag: bool) -> bool:
         global _fusion
-        _fusion = self._previous
+        before, _fusion = _fusion, flag
+        return before
+
+    def __enter__(self) -> None:
+        super().__enter__()

@@ -22,7 +22,7 @@ def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
         values = counts(name, what, value)
     except TypeError:
         values = ()
-    if len(values) not in (1, 2) or min(values) < least or (len(values) == 1 and np.ndim(value)):
+    if len(values) != 1 + bool(np.ndim(value)) or min(values) < least:
         raise ValueError(f"{name}: {what}={value!r} must be an int >= {least} or a (vertical, horizontal) pair of them")
     return values[0], values[-1]
 

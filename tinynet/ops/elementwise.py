@@ -51,6 +51,8 @@ def power(be, x, y):
     if not {_kind(x), _kind(y)} & {"f"} and np.size(y) and np.min(be.numpy(y) if hasattr(y, "dtype") else y) < 0:
         raise ValueError("power: integers to negative integer powers are no integers; make one of them floating, as in "
                          "x.astype(np.float64)")
+    if hasattr(x, "dtype") and hasattr(y, "dtype") and x.dtype.kind != y.dtype.kind:
+        x, y = (v if v.dtype.kind == "f" else be.astype(v, np.result_type(x.dtype, y.dtype)) for v in (x, y))
     return be.power(x, y), lambda g, need: (be.power_grad(g, x, y) if need[0] else None,
                                             be.power_grad_exponent(g, x, y) if need[1] else None)
 
@@ -119,7 +121,8 @@ def _limit(name, value):
     if np.ndim(value) == 0 and hasattr(value, "dtype"):
         value = value.item()
     if value is not None and not isinstance(value, Real):
-        raise TypeError(f"clip: {name}={value!r:.60} must be a number or None; arrays limit with "
+        given = f"an array of shape {value.shape}" if hasattr(value, "shape") else f"{value!r:.60}"
+        raise TypeError(f"clip: {name} is {given}; it must be a number or None. Arrays limit with "
                         "ops.maximum(ops.minimum(x, high), low)")
     if value is not None and value != value:
         raise ValueError(f"clip: {name} is NaN; it must be a number or None")

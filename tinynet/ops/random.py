@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import op
+from ..integers import count
 from ..tensor import Tensor
 from .reduce import floating
 
@@ -41,8 +42,8 @@ state = RandomState()
 
 
 def seed(n: int) -> None:
-    """Start all random draws (initial weights, dropout) from seed n. A fresh process starts from 0."""
-    state.set(n)
+    """Start all random draws (initial weights, dropout) from seed n, an int. A fresh process starts from 0."""
+    state.set(count("seed", "n", n))
 
 
 @op

@@ -12,7 +12,6 @@ and the optimiser's work is divided too.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from numbers import Real
@@ -23,6 +22,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad
 from ..backends.cpu.threads import usable_cores
+from ..backends.switches import scope
 from ..nn import Module, Parameter
 from ..ops import softmax_cross_entropy
 from ..optim import clip_grad_norm
@@ -197,7 +197,7 @@ class Trainer:
         return out, loss
 
 
-@contextlib.contextmanager
+@scope
 def evaluating(model: Module) -> Iterator[None]:
     """Within this context the model is in eval mode and nothing is recorded; the modes are then what they were."""
     modes = {m: m.training for m in model.modules()}

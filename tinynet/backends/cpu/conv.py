@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from ..switches import Switch
 from . import taps, winograd
 from .elementwise import rectify, relu_grad
 from .matmul import product
@@ -269,7 +270,7 @@ ALGORITHMS = ("auto", "im2col", "winograd", "taps", "exact")
 _algorithm = "auto"
 
 
-class set_conv_algorithm:
+class set_conv_algorithm(Switch):
     """Chooses how convolutions are computed, from now on or within a `with` block.
 
     "auto" estimates times from shapes; "winograd" and "taps" are used wherever they apply, im2col elsewhere;
@@ -277,17 +278,15 @@ class set_conv_algorithm:
     """
 
     def __init__(self, name: str) -> None:
-        global _algorithm
         if name not in ALGORITHMS:
             raise ValueError(f"set_conv_algorithm: {name!r} is none of {', '.join(ALGORITHMS)}")
-        self.before, _algorithm = _algorithm, name
+        super().__init__(name)
 
-    def __enter__(self) -> set_conv_algorithm:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    @staticmethod
+    def put(name: str) -> str:
         global _algorithm
-        _algorithm = self.before
+        before, _algorithm = _algorithm, name
+        return before
 
 
 # Measured on one core: multiply-adds a second in large products and in small ones, elements a second in all else.

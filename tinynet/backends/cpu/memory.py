@@ -27,10 +27,11 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from ..switches import scope
 
 POOLED = 1 << 16  # bytes; smaller arrays are cheap to make, NumPy keeps their memory itself
 ALIGN = 64  # bytes: a cache line, and the widest vector register
@@ -159,7 +160,7 @@ def stats() -> dict[str, int]:
     }
 
 
-@contextmanager
+@scope
 def disabled() -> Iterator[None]:
     """Within this context every array is NumPy's own; leases of before live on as they would."""
     global enabled

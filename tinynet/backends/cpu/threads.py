@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..switches import scope
+
 RUNS = 4  # for each thread
 
 _limit: int | None = None
@@ -41,7 +43,7 @@ def count() -> int:
     return _limit
 
 
-@contextlib.contextmanager
+@scope
 def limited(most: int) -> Iterator[None]:
     """Within this context `count()` is `most`."""
     global _limit

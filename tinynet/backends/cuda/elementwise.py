@@ -54,8 +54,8 @@ class Elementwise(Arrays):
 
     def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
         least, most = (-math.inf, math.inf) if computed_in(x.dtype).kind == "f" else (INT64.min, INT64.max)
-        return self.unary("Clip", x, least if low is None else max(low, least), most if high is None else min(high, most),
-                          out=out)
+        limits = least if low is None else max(low, least), most if high is None else min(high, most)
+        return self.unary("Clip", x, *limits, out=out)
 
     def power_grad(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
         return self.multiply(g, self.binary("PowerSlope", x, y), out=out)
