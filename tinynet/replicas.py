@@ -20,6 +20,7 @@ import numpy as np
 
 from .autograd import mode
 from .backends.cpu import conv, memory
+from .backends.cpu.summation import sum_of_squares
 from .backends.cpu.team import LINE, ReplicaError, Team, shared_array
 from .nn import Module
 from .nn.fusion import fusing
@@ -278,7 +279,7 @@ class Replicas(Trainer):
 
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
-        self.team.put(sum(float(np.dot(part, part)) for part in sums))
+        self.team.put(sum(sum_of_squares(part) for part in sums))
         norm = math.sqrt(sum(part for part, in self.team.get(1)))
         scale = most / (norm + 1e-6)
         if not scale >= 1:      # a norm that is no number makes the gradient so, as in clip_grad_norm

@@ -18,10 +18,10 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: max_norm={max_norm!r} must be > 0")
     grads = [p.grad for p in have if p.grad is not None]
-    total = (grads[0] * grads[0]).sum()
-    for g in grads[1:]:
-        total = total + (g * g).sum()
-    norm = total.sqrt()
+    squares = [(g * g).sum() for g in grads]
+    while len(squares) > 1:     # in pairs: of many parameters the rounding errors do not grow with their number
+        squares = [sum(squares[i + 1 : i + 2], squares[i]) for i in range(0, len(squares), 2)]
+    norm = squares[0].sqrt()
     scale = (max_norm / (norm + 1e-6)).clip(None, 1.0)
     for p, g in zip(have, grads, strict=True):
         p.grad = (g * scale).astype(g.dtype) if g.dtype != scale.dtype else g * scale
