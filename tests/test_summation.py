@@ -20,9 +20,9 @@ CLOSE = {"rtol": 20 * EPS}      # 64 additions that all round the same way make 
 MANY = 1 << 25                  # float32 ones stop counting at half of it
 
 
-def uneven(*shape: int, around: float = 0.3) -> np.ndarray:
-    """float32 values of which each addition to a running sum rounds, mostly the same way."""
-    return np.random.default_rng(0).uniform(around, around * 1.01, shape).astype(np.float32)
+def uneven(*shape: int, around: float = 0.3, spread: float = 1e-5) -> np.ndarray:
+    """float32 values of which additions to a running sum round the same way, for as long as it keeps its exponent."""
+    return np.random.default_rng(0).uniform(around, around * (1 + spread), shape).astype(np.float32)
 
 
 LAYOUTS = {
@@ -40,8 +40,8 @@ AXES = [axes for k in range(4) for axes in itertools.combinations(range(3), k)]
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "logsumexp", "softmax", "log_softmax"])
 def test_every_reduction_over_any_axes_of_any_layout(name, layout):
-    for shape in ((3000, 2, 3), (2, 3000, 3), (3, 2, 3000), (130, 3, 70)):
-        x = LAYOUTS[layout](uneven(*shape))
+    for shape in ((9000, 2, 3), (2, 9000, 3), (3, 2, 9000), (130, 3, 70)):
+        x = LAYOUTS[layout](uneven(*shape, spread=1.0 if name == "var" else 1e-5))
         for axes in AXES:
             got = getattr(ops, name)(tn.Tensor(x, tn.backends.get("numpy")), axes).numpy()
             want = REFERENCES[name](x.astype(np.float64), axes)
@@ -153,11 +153,11 @@ def test_products_of_a_long_inner_axis(rows):
     x, y = uneven(rows, 1 << 18), uneven(1 << 18, 2)
     want = x.astype(float) @ y.astype(float)
     be = tn.backends.get("numpy")
-    assert_allclose(be.matmul(x, y), want, rtol=100 * EPS)
-    assert_allclose(be.matmul(x[None], y), want[None], rtol=100 * EPS)
+    assert_allclose(be.matmul(x, y), want, rtol=200 * EPS)
+    assert_allclose(be.matmul(x[None], y), want[None], rtol=200 * EPS)
     out = np.empty((2, rows), np.float32).T
     assert be.matmul(x, y, out=out) is out
-    assert_allclose(out, want, rtol=100 * EPS)
+    assert_allclose(out, want, rtol=200 * EPS)
 
 
 @pytest.mark.parametrize("stride", [1, 64])
