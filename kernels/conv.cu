@@ -73,7 +73,7 @@ __global__ void col2im(In<T> cols, Out<T> dx, Ints<25> sizes, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 channel = i % s.C, pixel = i / s.C, image = pixel / s.W / s.H;
         i32 h = i32(pixel / s.W % s.H) + s.top, w = i32(pixel % s.W) + s.left;
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i32 u = 0; u < s.KH; u++)
             for (i32 v = 0; v < s.KW; v++) {
                 i32 oh = output_line(h - u * s.DH, s.SH, s.by_SH, s.OH), ow = output_line(w - v * s.DW, s.SW, s.by_SW, s.OW);

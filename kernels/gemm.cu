@@ -66,9 +66,10 @@ gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth, i
 template <typename T>
 __global__ void add_slices(In<T> partial, In<T> bias, Out<T> z, i64 slices, i64 columns, bool relu, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
-        Acc<T> sum = 0;
-        for (i64 s = 0; s < slices; s++) sum += Acc<T>(partial[s * n + i]);
-        if (bias) sum += Acc<T>(bias[i % columns]);
+        Sum<T> total = 0;
+        for (i64 s = 0; s < slices; s++) total += Acc<T>(partial[s * n + i]);
+        if (bias) total += Acc<T>(bias[i % columns]);
+        Acc<T> sum = total;
         z[i] = T(relu && sum < Acc<T>(0) ? Acc<T>(0) : sum);
     }
 }

@@ -14,9 +14,9 @@ __global__ void softmax_cross_entropy(In<T> x, In<i64> label, Out<T> loss, Out<T
         Acc<T> top = Acc<T>(x[start]);
         for (i64 c = lane; c < columns; c += WARP) top = Acc<T>(x[start + c]) > top ? Acc<T>(x[start + c]) : top;
         top = warp_max(top);
-        Acc<T> sum = 0;
-        for (i64 c = lane; c < columns; c += WARP) sum += exp(Acc<T>(x[start + c]) - top);
-        sum = warp_sum(sum);
+        Sum<T> exps = 0;
+        for (i64 c = lane; c < columns; c += WARP) exps += exp(Acc<T>(x[start + c]) - top);
+        Acc<T> sum = warp_sum(exps);
         for (i64 c = lane; c < columns; c += WARP)
             slope[start + c] = exp(Acc<T>(x[start + c]) - top) / sum - (c == y ? Acc<T>(1) : Acc<T>(0));
         if (lane == 0) loss[r] = log(sum) + top - Acc<T>(x[start + y]);

@@ -45,7 +45,7 @@ __global__ void max_pool_grad(In<T> g, In<i32> winner, Out<T> dx, Ints<11> sizes
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, w = i / p.C % p.W, h = i / p.C / p.W % p.H, image = i / p.C / p.W / p.H;
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 oh = first_window(h, p.top, p.KH, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
             for (i64 ow = first_window(w, p.left, p.KW, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++) {
                 i64 o = ((image * p.OH + oh) * p.OW + ow) * p.C + c;
@@ -68,14 +68,14 @@ __global__ void avg_pool(In<T> x, Out<T> y, Ints<11> sizes, bool count_padding, 
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, ow = i / p.C % p.OW, oh = i / p.C / p.OW % p.OH, image = i / p.C / p.OW / p.OH;
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 u = 0; u < p.KH; u++)
             for (i64 v = 0; v < p.KW; v++) {
                 i64 h = oh * p.SH + u - p.top, w = ow * p.SW + v - p.left;
                 if (h >= 0 && h < p.H && w >= 0 && w < p.W)
                     sum += Acc<T>(x[((image * p.H + h) * p.W + w) * p.C + c]);
             }
-        y[i] = sum / Acc<T>(divisor(p, oh, ow, count_padding));
+        y[i] = T(Acc<T>(sum) / Acc<T>(divisor(p, oh, ow, count_padding)));
     }
 }
 
@@ -84,7 +84,7 @@ __global__ void avg_pool_grad(In<T> g, Out<T> dx, Ints<11> sizes, bool count_pad
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, w = i / p.C % p.W, h = i / p.C / p.W % p.H, image = i / p.C / p.W / p.H;
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 oh = first_window(h, p.top, p.KH, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
             for (i64 ow = first_window(w, p.left, p.KW, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++)
                 sum += Acc<T>(g[((image * p.OH + oh) * p.OW + ow) * p.C + c]) / Acc<T>(divisor(p, oh, ow, count_padding));

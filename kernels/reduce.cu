@@ -14,7 +14,7 @@
 template <typename T>
 __global__ void row_sum_naive(In<T> x, Out<T> y, i64 rows, i64 columns) {
     for (i64 r = thread_index(); r < rows; r += thread_count()) {
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 c = 0; c < columns; c++) sum += Acc<T>(x[r * columns + c]);
         y[r] = T(sum);
     }
@@ -28,7 +28,7 @@ template <typename T>
 __global__ void row_sum_warp(In<T> x, Out<T> y, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {    // a whole warp goes on or stops
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 c = lane; c < columns; c += WARP) sum += Acc<T>(x[r * columns + c]);
         sum = warp_sum(sum);
         if (lane == 0) y[r] = T(sum);
@@ -41,16 +41,16 @@ __global__ void row_sum_warp(In<T> x, Out<T> y, i64 rows, i64 columns) {
 // Launch: a block a row (or a grid of fewer, which stride); whole warps, at most 1024 threads.
 template <typename T>
 __global__ void row_sum(In<T> x, Out<T> y, i64 rows, i64 columns) {
-    SHARED(Acc<T>, partial, WARP);
+    SHARED(Sum<T>, partial, WARP);
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 c = threadIdx.x; c < columns; c += blockDim.x) sum += Acc<T>(x[r * columns + c]);
         sum = warp_sum(sum);
         if (lane == 0) partial[warp] = sum;
         __syncthreads();    // every partial sum is there
         if (warp == 0) {
-            sum = lane < warps ? partial[lane] : Acc<T>(0);
+            sum = lane < warps ? partial[lane] : Sum<T>(0);
             sum = warp_sum(sum);
             if (lane == 0) y[r] = T(sum);
         }
@@ -67,10 +67,10 @@ __global__ void row_sum(In<T> x, Out<T> y, i64 rows, i64 columns) {
 // Launch: (columns / 32, slices) blocks of (32, 8) threads.
 template <typename T>
 __global__ void column_sum(In<T> x, Out<T> y, i64 rows, i64 columns, i64 slice) {
-    SHARED_2D(Acc<T>, partial, 8, 32);      // a warp writes, and later reads, a line of it: 32 banks
+    SHARED_2D(Sum<T>, partial, 8, 32);      // a warp writes, and later reads, a line of it: 32 banks
     i64 c = i64(blockIdx.x) * 32 + threadIdx.x;
     i64 first = blockIdx.y * slice, last = first + slice < rows ? first + slice : rows;
-    Acc<T> sum = 0;
+    Sum<T> sum = 0;
     if (c < columns)
         for (i64 r = first + threadIdx.y; r < last; r += 8) sum += Acc<T>(x[r * columns + c]);
     partial[threadIdx.y][threadIdx.x] = sum;
@@ -131,8 +131,8 @@ template <typename T> __device__ Acc<T> row_shift(In<T> x, i64 start, i64 column
     return isinf(top) ? Acc<T>(0) : top;
 }
 
-template <typename T> __device__ Acc<T> row_exp_sum(In<T> x, i64 start, i64 columns, int lane, Acc<T> shift) {
-    Acc<T> sum = 0;
+template <typename T> __device__ Sum<T> row_exp_sum(In<T> x, i64 start, i64 columns, int lane, Acc<T> shift) {
+    Sum<T> sum = 0;
     for (i64 c = lane; c < columns; c += WARP) sum += exp(Acc<T>(x[start + c]) - shift);
     return warp_sum(sum);
 }
@@ -143,8 +143,8 @@ __global__ void row_softmax(In<T> x, Out<T> y, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {
         Acc<T> shift = row_shift<T>(x, r * columns, columns, lane);
-        Acc<T> sum = row_exp_sum<T>(x, r * columns, columns, lane, shift);
-        for (i64 c = lane; c < columns; c += WARP) y[r * columns + c] = exp(Acc<T>(x[r * columns + c]) - shift) / sum;
+        Sum<T> sum = row_exp_sum<T>(x, r * columns, columns, lane, shift);
+        for (i64 c = lane; c < columns; c += WARP) y[r * columns + c] = exp(Acc<T>(x[r * columns + c]) - shift) / Acc<T>(sum);
     }
 }
 
@@ -165,8 +165,8 @@ __global__ void row_logsumexp(In<T> x, Out<T> y, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {
         Acc<T> shift = row_shift<T>(x, r * columns, columns, lane);
-        Acc<T> sum = row_exp_sum<T>(x, r * columns, columns, lane, shift);
-        if (lane == 0) y[r] = log(sum) + shift;
+        Sum<T> sum = row_exp_sum<T>(x, r * columns, columns, lane, shift);
+        if (lane == 0) y[r] = log(Acc<T>(sum)) + shift;
     }
 }
 
@@ -175,10 +175,10 @@ template <typename T>
 __global__ void row_softmax_grad(In<T> g, In<T> y, Out<T> dx, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 i = r * columns + lane; i < (r + 1) * columns; i += WARP) sum += Acc<T>(g[i]) * Acc<T>(y[i]);
-        sum = warp_sum(sum);
-        for (i64 i = r * columns + lane; i < (r + 1) * columns; i += WARP) dx[i] = Acc<T>(y[i]) * (Acc<T>(g[i]) - sum);
+        Acc<T> all = warp_sum(sum);
+        for (i64 i = r * columns + lane; i < (r + 1) * columns; i += WARP) dx[i] = Acc<T>(y[i]) * (Acc<T>(g[i]) - all);
     }
 }
 
@@ -187,10 +187,10 @@ template <typename T>
 __global__ void row_log_softmax_grad(In<T> g, In<T> y, Out<T> dx, i64 rows, i64 columns) {
     int lane = threadIdx.x % WARP;
     for (i64 r = thread_index() / WARP; r < rows; r += thread_count() / WARP) {
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 i = r * columns + lane; i < (r + 1) * columns; i += WARP) sum += Acc<T>(g[i]);
-        sum = warp_sum(sum);
+        Acc<T> all = warp_sum(sum);
         for (i64 i = r * columns + lane; i < (r + 1) * columns; i += WARP)
-            dx[i] = Acc<T>(g[i]) - exp(Acc<T>(y[i])) * sum;
+            dx[i] = Acc<T>(g[i]) - exp(Acc<T>(y[i])) * all;
     }
 }

@@ -39,7 +39,7 @@ __global__ void fold_edges(In<T> g, Out<T> dx, i64 length, i64 before, i64 after
         i64 o = i / inner / length, k = i / inner % length, c = i % inner;
         i64 first = k == 0 ? 0 : before + k;
         i64 last = k == length - 1 ? before + length + after - 1 : before + k;
-        Acc<T> sum = 0;
+        Sum<T> sum = 0;
         for (i64 j = first; j <= last; j++) sum += Acc<T>(g[(o * (before + length + after) + j) * inner + c]);
         dx[i] = T(sum);
     }
@@ -57,8 +57,8 @@ __global__ void gather(In<T> x, In<i64> index, Out<T> y, i64 n) {
 template <typename T>
 __global__ void scatter_add(In<T> g, In<i64> order, In<i64> starts, In<i64> place, InOut<T> dx, i64 segments) {
     for (i64 s = thread_index(); s < segments; s += thread_count()) {
-        Acc<T> sum = Acc<T>(dx[place[s]]);
+        Sum<T> sum = Acc<T>(dx[place[s]]);
         for (i64 j = starts[s]; j < starts[s + 1]; j++) sum += Acc<T>(g[order[j]]);
-        dx[place[s]] = sum;
+        dx[place[s]] = T(sum);
     }
 }

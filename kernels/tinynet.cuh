@@ -42,13 +42,19 @@ template <int N> struct Ints {
     __device__ i64 operator[](int k) const { return value[k]; }
 };
 
-// Sums are kept in `Acc<T>`: half types add up in float, float and double in themselves.
+// Values are computed in `Acc<T>`: half types, and short sums of them, in float, float and double in themselves.
 template <typename T> struct Accumulator { using type = T; };
 #if !defined(__CUDACC__) || defined(TINYNET_HALF)
 template <> struct Accumulator<half> { using type = float; };
 template <> struct Accumulator<bfloat16> { using type = float; };
 #endif
 template <typename T> using Acc = typename Accumulator<T>::type;
+
+// Sums of as many values as there are, in `Sum<T>`: double, as each addition in float may round away all that it adds
+// once the sum is 2²⁴ times as large. A reduction waits for memory, so a device whose doubles are slow has the time.
+template <typename T> struct LongAccumulator { using type = double; };
+template <> struct LongAccumulator<i64> { using type = i64; };
+template <typename T> using Sum = typename LongAccumulator<T>::type;
 
 // N neighbouring elements moved by one instruction; `i` must be a multiple of N.
 template <typename T, int N> struct alignas(sizeof(T) * N) Vec {

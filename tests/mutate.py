@@ -126,7 +126,7 @@ ORDERED = ("subtract", "divide", "power", "matmul", "where")
 # part of a mutant's description → why it computes the same
 EQUIVALENT = {
     "in `if need[1] and len(y_shape) == 2 and x.ndim > 2": "a shortcut: the general way gives the same sum",
-    "not True in `total = np.sum(x, axis=axes, keepdims=True": "the reshape that follows removes the axes, too",
+    "not True in `total = add_up(np.exp(x - top), axes, True": "the reshape that follows removes the axes, too",
     "2 + 1 in `dz[:, :, ow // 2 * 2 :] = 0": "clears more than it must, before the rest is written",
     "`frame: np.ndarray = np.zeros(0)`": "a first value for the type checker; the first tile makes the frame",
     "another Add in `place = dplanes[:, (a + i) % q, (b + j) % q": "q is 1 or 2, where i and -i are the same",

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import integers as whole
 from ..autograd import op
 from ..tensor import Tensor
@@ -57,7 +59,11 @@ def mean(be, x, axis=None, keepdims=False):
     """The arithmetic mean over `axis`."""
     shape, axes = x.shape, axes_of("mean", axis, x.ndim)
     scale = 1 / _count("mean", shape, axes)
-    return be.multiply(be.sum(x, axes, keepdims), scale), lambda g, need: (
+    if x.dtype == np.float16:       # whose sum may exceed its largest number, 65504
+        y = be.astype(be.multiply(be.sum(be.astype(x, np.float32), axes, keepdims), scale), x.dtype)
+    else:
+        y = be.multiply(be.sum(x, axes, keepdims), scale)
+    return y, lambda g, need: (
         be.broadcast_to(be.reshape(be.multiply(g, scale), _kept(shape, axes)), shape),)
 
 
@@ -80,11 +86,13 @@ def min(be, x, axis=None, keepdims=False):
 
 
 def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
-    """The variance over `axis`: Σ (x - mean)² / (n - ddof)."""
+    """The variance over `axis`: Σ (x - mean)² / (n - ddof), in two passes, so that a mean far from 0 does no harm."""
     axes = axes_of("var", axis, x.ndim)
     n = _count("var", x.shape, axes)
     if n <= ddof:
         raise ValueError(f"var: {n} values along axis {axes} with ddof={ddof}; more than ddof are needed")
+    if x.dtype == np.float16:
+        return var(x.astype(np.float32), axis, keepdims, ddof).astype(x.dtype)
     away = x - mean(x, axis, True)
     return sum(away * away, axis, keepdims) * (1 / (n - ddof))
 

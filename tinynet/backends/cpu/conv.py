@@ -39,7 +39,7 @@ import numpy as np
 from ..switches import Switch
 from . import taps, winograd
 from .elementwise import rectify, relu_grad
-from .matmul import product
+from .matmul import matmul, product
 from .memory import empty
 from .pool import (
     KEPT_BYTES,
@@ -227,7 +227,7 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         rows = flat.reshape(-1, at.groups, f // at.groups).transpose(1, 0, 2)
         if need[1]:
             columns = kept[number] if kept else _columns(x[images], (kh, kw), lines, at)
-            dws.add(np.matmul(columns.transpose(0, 2, 1), rows))
+            dws.add(matmul(columns, rows, transpose_x=True))
         if has_bias and need[2]:
             dbs.add(add_up(flat, (0,)))
         if dx is not None and (kh, kw, oh, c) == (1, 1, h, per) and (at.stride, at.padding) == ((1, 1), NO_PADS):

@@ -17,7 +17,7 @@ from .summation import Sums, add_up
 
 THIN = 32    # rows (of a batch) that count as few
 LONG = 8     # how many times as long as the others the long axis is
-DEEP = 1 << 15   # so many products BLAS adds up at one time; its rounding errors grow with their number
+DEEP = 1 << 12   # so many products BLAS adds up at one time; its rounding errors grow with their number
 
 
 def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .summation import sum_of_squares
+
 CHUNK = 1 << 15
 FLUSH_EVERY = 64  # steps
 
@@ -22,7 +24,7 @@ def guard(g, loss, most):
 
 def squares(x):
     with np.errstate(all="ignore"):
-        total = np.dot(x.reshape(-1), x.reshape(-1))
+        total = sum_of_squares(x.reshape(-1))
         return np.asarray(total if np.isfinite(total) else np.square(x, dtype=np.float64).sum(), np.float64)
 
 

@@ -76,13 +76,14 @@ def getitem_grad(g, index, shape, *, out=None):
 
 
 def add_at_inplace(x, index, g):
-    parts = [np.asarray(p) for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, np.ndarray | list)]
+    whole = index if isinstance(index, tuple) else (index,)
+    parts = [np.asarray(part) for part in whole if isinstance(part, np.ndarray | list)]
     if not any(part.dtype.kind in "iu" for part in parts):
         x[index] += g
     elif x.dtype.kind != "f" or x.dtype.itemsize >= 8 or _most_repeats(parts) <= FEW:
         np.add.at(x, index, g)   # repeated indices add up
-    else:                        # one by one: in float64, that they do not round
-        rows = ...
+    else:                        # one by one: in float64, where they round less
+        rows: slice | np.ndarray = slice(None)
         if isinstance(index, np.ndarray):       # only the rows that are named
             rows, index = np.unique(np.arange(len(x))[index], return_inverse=True)
             index = index.reshape(parts[0].shape)

@@ -25,6 +25,7 @@ import numpy as np
 
 from . import threads
 from .elementwise import rectify, relu_grad
+from .matmul import matmul
 from .memory import empty
 from .pool import (
     KEPT_BYTES,
@@ -223,7 +224,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                     dz = spread[None, block]
                 if wanted:
                     for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
-                        sums[index // q].add(matrix[:, block] @ member)
+                        sums[index // q].add(matmul(matrix[:, block], member))
                 if dplanes is not None:
                     for index, member in enumerate(dz):
                         _add_columns(dplanes, matrix_w @ member.T, p, index, first)
