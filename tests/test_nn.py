@@ -582,3 +582,15 @@ def test_weights_that_move_leave_a_graph_as_it_was():
         loss.backward()
         np.testing.assert_allclose(x.grad.numpy(), expected.T, rtol=1e-6)
         del held
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trainers_step_under_a_graph_is_noticed(workers):
+    """Whichever replica updated the weights."""
+    model = nn.Sequential(nn.Dense(2), nn.Dense(2), input_shape=2)
+    x = np.ones((4, 2), np.float32)
+    with tn.parallel.trainer(model, tn.optim.SGD(model.parameters(), 0.1), workers=workers) as step:
+        loss = model(x).sum()
+        step(x, np.zeros(4, int))
+        with pytest.raises(RuntimeError, match=r"dense saved an array .* changed in place since"):
+            loss.backward()

@@ -169,7 +169,7 @@ def _kept(be: Any, value: Any) -> Any:
     """An operand of the caller's as it is now: of arrays and lists a copy, as he may write to them before `backward`
     reads what the operation saved. (A batch's copy costs less than 1% of its step. Devices copy anyway.)"""
     if isinstance(value, np.ndarray):
-        return be.copy(value) if be.name == "numpy" else value
+        return value.copy() if be.name == "numpy" else value
     if type(value) in (tuple, list):
         return type(value)([part if type(part) in FIXED else np.array(part) if isinstance(part, np.ndarray) else
                             _kept(be, part) for part in value])

@@ -182,16 +182,16 @@ class Optimizer:
         """Update all parameters that have a gradient. A gradient that is not finite, or so large that the rule would
         overflow, voids the step for all of them, and so does a loss, where it is given: nothing changes then, and
         `voided` is true."""
-        guard, parts = None if loss is None else loss.detach(), []
+        guard, be, parts = (None, None, []) if loss is None else (loss.data, loss.backend, [])
         for group in self.groups:
             group.reclaim()
+            guard, be = _moved(guard, be, group.be), group.be
             for start, stop, lr_step in group.collect():
-                value = None if guard is None else guard.to(group.be).data
-                guard = Tensor(group.be.guard(group.g[start:stop], value, group.most), group.be)
+                guard = be.guard(group.g[start:stop], guard, group.most)
                 parts.append((group, start, stop, lr_step))
-        self.guard = guard
+        self.guard = None if guard is None else Tensor(guard, be)      # type: ignore[arg-type]
         for group, start, stop, lr_step in parts:
-            self.apply(group, start, stop, lr_step, guard.to(group.be).data)     # type: ignore[union-attr]
+            self.apply(group, start, stop, lr_step, _moved(guard, be, group.be))
 
     @property
     def voided(self) -> bool:
@@ -262,3 +262,8 @@ class Optimizer:
             group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(lr_step[k])))
                           for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())]
             group.lr = group.options["lr"] = float(lr_step[0, 0])
+
+
+def _moved(x: Any, be: Any, to: Any) -> Any:
+    """An array of backend `be`, or None, on another backend; groups may well lie on several."""
+    return x if x is None or be is to else to.asarray(be.numpy(x))
