@@ -55,13 +55,21 @@ def part(seconds: int) -> Callable:
 @part(30)
 def starts(options: argparse.Namespace) -> Iterator[Row]:
     """CuPy imports without a warning; versions; the headers are found; asking makes no context, a launch does."""
+    import numpy as np
+
     import tinynet as tn
+    from tinynet.parallel import trainer
     if not options.stand_in:
         done = subprocess.run([sys.executable, "-W", "error", "-c", "import cupy"], capture_output=True, text=True)
         yield {"check": "import under -W error", "good": done.returncode == 0, "says": done.stderr[-2000:]}
     reason = tn.backends.why_not("cupy")
     yield {"check": "cupy is available", "good": reason is None, "says": reason}
     yield {"check": "asking makes no CUDA context", "good": not tn.backends.cuda_runs()}
+    with tn.use("numpy"):
+        model = tn.models.mnist_small()
+        with trainer(model, tn.optim.Adam(model.parameters()), workers=2) as step:
+            step(np.zeros((4, 28, 28, 1), np.float32), np.zeros(4, np.int64))
+            yield {"check": "replicas in a process that asked for cupy", "good": step.workers == 2, "says": step.note}
     import gpu
     yield {"device": gpu.device(), "l2_bytes": gpu.l2_bytes(), "pictures": gpu.beyond_l2()}
     be = tn.backends.get("cupy")
@@ -120,14 +128,19 @@ def _losses(name: str, count: int) -> list[float]:
 def tests(options: argparse.Namespace) -> Iterator[Row]:
     """The tests marked gpu, in 8 processes; all failures, not the first."""
     few = ["-n", "0", "-p", "tests.cupy_on_host", "-k", "test_arrays or repeats_bit"]
-    command = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "--tb=short", "-p", "no:cacheprovider",
+    command = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "-vv", "--tb=short", "-p", "no:cacheprovider",
                *(few if options.stand_in else ["-n", "8"])]
     on_host = {"TINYNET_CUPY_ON_HOST": "stand-in"} if options.stand_in else {}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | on_host)
-    lines = done.stdout.splitlines()
-    yield {"check": "pytest -m gpu", "good": done.returncode == 0 and " passed" in done.stdout, "says": lines[-1:],
-           "failed": [line for line in lines if line.startswith(("FAILED", "ERROR"))],
-           "end": "" if done.returncode == 0 else (done.stdout + done.stderr)[-12_000:]}
+    done = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=os.environ | on_host | {"PYTHONUNBUFFERED": "1"})
+    lines: list[str] = []
+    for line in done.stdout or ():      # a failure is written down at once: at the limit the rest would be lost
+        lines.append(line)
+        if re.search(r"\b(FAILED|ERROR)\b.*::", line):
+            yield {"failed": line.strip()}
+    code, passed = done.wait(), sum(" PASSED" in line for line in lines)
+    yield {"check": "pytest -m gpu", "good": code == 0 and passed > 1, "passed": passed, "says": lines[-1:],
+           "end": "" if code == 0 else "".join(lines)[-12_000:]}
 
 
 @part(45)
