@@ -1,8 +1,10 @@
 """The CUDA kernels beside their floors, and whole networks beside PyTorch: `python benchmarks/gpu.py`.
 
 A kernel cannot be faster than moving its inputs and outputs once at the speed of a plain copy, nor than its
-operations at the speed of cuBLAS's float32 product. Both speeds are measured here first. Times are medians of
-CUDA events around single calls, after a warm-up; the batch of a network is on the device before the clock starts.
+operations at the speed of cuBLAS's float32 product. Both speeds are measured here first. A kernel's time is the median
+of CUDA events around single calls, queued behind a kernel that spins, so that the device never waits for Python; its
+arrays are larger than the L2 cache, which is overwritten before each call. A network's time is the wall's, of steps in
+a row whose batch is on the device, beside the time that it takes to queue them.
 
 Prints tables and writes benchmarks/results/gpu-DEVICE.json. Without a GPU it says so and does nothing.
 """
@@ -11,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -58,7 +63,8 @@ def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
     yield Case("sum of all", lambda: be.sum(x, (0, 1, 2, 3)), size(image))
     yield Case("sum, bias gradient", lambda: be.sum(x, (0, 1, 2)), size(image))
     yield Case("max over channels", lambda: be.max(x, (3,)), size(image) + 3 * size(image[:3]))
-    logits, labels, g = array(64 * n, 100), be.asarray(rng.integers(0, 100, 64 * n)), array(64 * n)
+    rows = 256 * n
+    logits, labels, g = array(rows, 100), be.asarray(rng.integers(0, 100, rows)), array(rows)
     yield Case("softmax", lambda: be.softmax(logits, (1,)), size(logits.shape, logits.shape))
     _, slope = be.softmax_cross_entropy(logits, labels)
     moved = size(logits.shape, logits.shape)
@@ -106,42 +112,95 @@ def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
 
 # ---- the clock ---------------------------------------------------------------------------------------------
 
+SPIN = """__global__ void spin(long long cycles) {
+    long long start = clock64();
+    while (clock64() - start < cycles) {}
+}"""
+MILLISECOND = 2_000_000      # cycles, at the 2 GHz that no device exceeds by much
 
-def milliseconds(call: Callable[[], Any], repeats: int = 50, warm: int = 5) -> float:
-    """The median time of a call on the device, from CUDA events."""
+
+class Clock:
+    """Times calls on the device, from CUDA events, with the caches cold.
+
+    Before each call a kernel spins for a millisecond, in which the host queues the call and both events: without it
+    the time from one event to the other holds Python's launches (10 to 30 µs). A call that takes the host longer
+    than the spin is `late`.
+    """
+
+    def __init__(self) -> None:
+        import cupy
+        self.cupy, self.late = cupy, 0
+        module = cupy.RawModule(code=SPIN, options=("--std=c++17",), name_expressions=("spin",))
+        self.spin = module.get_function("spin")
+        self.scratch = cupy.zeros(2 * l2_bytes(), cupy.uint8)
+
+    def milliseconds(self, call: Callable[[], Any], repeats: int = 50, warm: int = 5) -> float:
+        """The median time of a call."""
+        events = self.cupy.cuda.Event
+        for _ in range(warm):
+            call()
+        times = []
+        for _ in range(repeats):
+            start, end = events(), events()
+            self.scratch.data.memset_async(0, self.scratch.nbytes)
+            self.spin((1,), (1,), (MILLISECOND,))
+            began = time.perf_counter()
+            start.record()
+            call()
+            end.record()
+            self.late += time.perf_counter() - began > 1e-3
+            end.synchronize()
+            times.append(self.cupy.cuda.get_elapsed_time(start, end))
+        return median(times)
+
+
+def steps(step: Callable[[], Any], count: int = 50, rounds: int = 5) -> tuple[float, float]:
+    """(milliseconds a step takes, milliseconds that the host takes to queue it): medians of rounds of `count` steps."""
     import cupy
-    for _ in range(warm):
-        call()
-    times = []
-    for _ in range(repeats):
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(start, end))
-    return median(times)
+    wait, walls, queues = cupy.cuda.Device().synchronize, [], []
+    for _ in range(rounds + 1):      # the first one warms up
+        wait()
+        start = time.perf_counter()
+        for _ in range(count):
+            step()
+        queues.append(1e3 * (time.perf_counter() - start) / count)
+        wait()
+        walls.append(1e3 * (time.perf_counter() - start) / count)
+    return median(walls[1:]), median(queues[1:])
 
 
-def speeds() -> tuple[float, float]:
+def l2_bytes() -> int:
+    import cupy
+    return int(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"])
+
+
+def speeds(clock: Clock, small: bool) -> tuple[float, float]:
     """(bytes a second of a large copy, operations a second of cuBLAS's float32 product)."""
     import cupy
-    a, b = (cupy.zeros(1 << 28, cupy.float32) for _ in range(2))
-    copy = 2 * a.nbytes / milliseconds(lambda: cupy.copyto(b, a)) * 1e3
-    x, y = (cupy.random.rand(8192, 8192, dtype=cupy.float32) for _ in range(2))
+    n, k = (1 << 12, 64) if small else (1 << 28, 8192)
+    a, b = (cupy.zeros(n, cupy.float32) for _ in range(2))
+    copy = 2 * a.nbytes / clock.milliseconds(lambda: cupy.copyto(b, a)) * 1e3
+    x, y = (cupy.random.rand(k, k, dtype=cupy.float32) for _ in range(2))
     z = cupy.empty_like(x)
-    return copy, 2 * 8192**3 / milliseconds(lambda: cupy.matmul(x, y, out=z), 20) * 1e3
+    return copy, 2 * k**3 / clock.milliseconds(lambda: cupy.matmul(x, y, out=z), 20) * 1e3
 
 
-def measure_kernels(bandwidth: float, peak: float) -> list[dict]:
+def beyond_l2(side: int = 32) -> int:
+    """How many pictures make an array of twice the L2 cache, of which `cases` uses two at least."""
+    return max(128, 1 << math.ceil(math.log2(2 * l2_bytes() / (4 * side * side * 32))))
+
+
+def measure_kernels(clock: Clock, bandwidth: float, peak: float, small: bool) -> list[dict]:
     import tinynet as tn
     rows = []
+    n, side = (2, 8) if small else (beyond_l2(), 32)
     print(f"\n  {'kernel':30}{'µs':>10}{'floor':>10}   of it")
-    for case in cases(tn.backends.get("cupy")):
-        ms = milliseconds(case.call)
+    for case in cases(tn.backends.get("cupy"), n, side):
+        ms = clock.milliseconds(case.call, 2 if small else 50)
         floor = 1e3 * max(case.bytes / bandwidth, case.flops / peak)
         bound = "bytes" if case.bytes / bandwidth > case.flops / peak else "operations"
-        rows.append({"kernel": case.name, "ms": ms, "floor_ms": floor, "bound_by": bound, "share": floor / ms})
+        rows.append({"kernel": case.name, "ms": ms, "floor_ms": floor, "bound_by": bound, "share": floor / ms,
+                     "pictures": n})
         print(f"  {case.name:30}{1e3 * ms:10.1f}{1e3 * floor:10.1f}{floor / ms:8.0%}   {bound}", flush=True)
     return rows
 
@@ -194,17 +253,19 @@ def torch_step(network: Any) -> Callable[[], Any]:
     return step
 
 
-def measure_networks() -> list[dict]:
+def measure_networks(small: bool) -> list[dict]:
     from networks import DESIGN
     peer, missing = _torch()
-    print(f"\n  {'network':16}{'batch':>6}{'tinynet ms':>12}{'torch ms':>10}{missing}")
+    print(f"\n  {'network':16}{'batch':>6}{'tinynet ms':>12}{'to queue':>10}{'torch ms':>10}{missing}")
     rows = []
-    for network in DESIGN:
-        mine = milliseconds(tinynet_step(network), 30)
-        # CuPy's events see only its own stream: PyTorch's default stream is the same one, the null stream
-        theirs = milliseconds(torch_step(network), 30) if peer else None
-        rows.append({"network": network.name, "batch": network.batch, "tinynet_ms": mine, "torch_ms": theirs})
-        print(f"  {network.name:16}{network.batch:6}{mine:12.3f}" + (f"{theirs:10.3f}" if theirs else ""), flush=True)
+    for network in DESIGN[:1] if small else DESIGN:
+        network, count = (replace(network, batch=2), 1) if small else (network, 50)
+        mine, queued = steps(tinynet_step(network), count)
+        theirs = steps(torch_step(network), count)[0] if peer else None
+        rows.append({"network": network.name, "batch": network.batch, "tinynet_ms": mine, "tinynet_queue_ms": queued,
+                     "torch_ms": theirs})
+        print(f"  {network.name:16}{network.batch:6}{mine:12.3f}{queued:10.3f}" + (f"{theirs:10.3f}" if theirs else ""),
+              flush=True)
     return rows
 
 
@@ -231,6 +292,7 @@ def device() -> dict[str, Any]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="the JSON; benchmarks/results/gpu-DEVICE.json by default")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that all runs; its times mean nothing")
     options = parser.parse_args(arguments)
 
     import tinynet as tn
@@ -238,12 +300,16 @@ def main(arguments: list[str]) -> int:
         print(f"No GPU was measured: {reason}")
         return 0
     found = device()
-    bandwidth, peak = speeds()
+    clock = Clock()
+    bandwidth, peak = speeds(clock, options.small)
     print(f"{found['name']}, {found['multiprocessors']} multiprocessors, {found['memory_gb']} GB; "
           f"CuPy {found['cupy']}, CUDA {found['cuda']}, driver {found['driver']}\n"
           f"copies {bandwidth / 1e9:.0f} GB/s, cuBLAS float32 {peak / 1e12:.1f} TFLOP/s")
     result = {"device": found, "copy_bytes_per_s": bandwidth, "peak_flops_per_s": peak,
-              "kernels": measure_kernels(bandwidth, peak), "networks": measure_networks()}
+              "kernels": measure_kernels(clock, bandwidth, peak, options.small), "late_calls": clock.late,
+              "networks": measure_networks(options.small)}
+    if clock.late:
+        print(f"\n  {clock.late} calls took the host more than a millisecond to queue: their times hold some of that")
     file = re.sub(r"\W+", "-", found["name"]).strip("-").lower()
     out = options.out or HERE / "results" / f"gpu-{file}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -207,6 +207,7 @@ def matmul(x: ndarray, y: ndarray, out: ndarray) -> None:
     gpu.device.forbid("cuBLAS", gpu.current[-1].graph is not None)
 
 
+uint8, float32 = np.uint8, np.float32
 random = SimpleNamespace(rand=lambda *shape, dtype: zeros(shape, dtype))
 empty_like = lambda x: empty(x.shape, x.dtype)     # noqa: E731
 

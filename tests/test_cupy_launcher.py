@@ -18,6 +18,7 @@ import pytest
 import tinynet as tn
 from tests import cuda_calls, cuda_parity, fake_cupy
 from tests.fake_cuda import SCHEDULES, CUDADriverError, CUDARuntimeError
+from tinynet import parallel
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import Cuda, cupy_launcher
 from tinynet.backends.cuda.launcher import KernelError
@@ -360,6 +361,18 @@ def test_asking_starts_nothing(module=cupy_launcher):
     with backend("lazy", module) as (_, device):
         assert (len(device.streams), device.memory, device.pinned) == (1, [], [])
         assert device.streams[0].queued == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="replicas are for Linux only")
+def test_replicas_beside_cupy(monkeypatch):
+    """A process that loaded cupy may be forked, until CUDA runs in it."""
+    model = tn.models.mlp(3, 2)
+    adam = tn.optim.Adam(model.parameters())
+    with backend() as (be, _):
+        monkeypatch.setitem(tn.backends._loaded, "cupy", be)
+        assert parallel._alone_because(adam) is None
+        monkeypatch.setattr(tn.backends, "cuda_runs", lambda: True)
+        assert parallel._alone_because(adam) == "CUDA runs in this process, which must not be forked then"
 
 
 # A driver whose second device has a context once `start` was called.
