@@ -45,6 +45,16 @@ UNARY(Clip, x < a ? a : x > b ? b : x)
 
 template <typename T> __device__ T power_of(T x, T y) { return T(pow(x, y)); }
 
+// Integers by squaring, exact until they wrap around, as products do (CUDA has no pow of two integers, and floats would
+// round). The operation refuses negative exponents; here the fraction is cut off.
+__device__ __forceinline__ i64 power_of(i64 x, i64 y) {
+    if (y < 0) return x == 1 ? 1 : x == -1 ? (y % 2 ? -1 : 1) : 0;
+    u64 result = 1;
+    for (u64 square = u64(x); y > 0; y /= 2, square *= square)
+        if (y % 2) result *= square;
+    return i64(result);
+}
+
 BINARY(Add, x + y)
 BINARY(Subtract, x - y)
 BINARY(Multiply, x * y)

@@ -30,7 +30,9 @@ __global__ void random_bits(Out<u16> bits, u64 seed, u64 stream, u64 step, i64 f
     for (i64 b = thread_index(); b < n; b += thread_count()) {
         Words words = philox(u64(first * blocks + b), 0, step, 0, seed, stream);
         i64 row = b / blocks, start = b % blocks * 16;
-        for (int k = 0; k < 16 && start + k < size; k++) bits[row * size + start + k] = u16(bits_of(words, k));
+#pragma unroll
+        for (int k = 0; k < 16; k++)    // of fixed length, so that the words stay in registers
+            if (start + k < size) bits[row * size + start + k] = u16(bits_of(words, k));
     }
 }
 
@@ -41,7 +43,9 @@ __global__ void dropout(In<T> x, Out<T> y, u32 limit, T scale, u64 seed, u64 str
     for (i64 b = thread_index(); b < n; b += thread_count()) {
         Words words = philox(u64(first * blocks + b), 0, step, 0, seed, stream);
         i64 row = b / blocks, start = b % blocks * 16;
-        for (int k = 0; k < 16 && start + k < size; k++) {
+#pragma unroll
+        for (int k = 0; k < 16; k++) {
+            if (start + k >= size) continue;
             i64 i = row * size + start + k;
             y[i] = bits_of(words, k) >= limit ? T(x[i]) * scale : T(0);
         }

@@ -18,7 +18,9 @@ template <typename T>
 __global__ void pad_edge(In<T> x, Out<T> y, Ints<8> x_shape, Ints<8> before, Ints<8> y_shape, i32 axes, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 rest = i, from = 0, stride = 1;
-        for (int d = axes - 1; d >= 0; d--) {
+#pragma unroll
+        for (int d = 7; d >= 0; d--) {    // as in `place`
+            if (d >= axes) continue;
             i64 k = rest % y_shape[d] - before[d];
             rest /= y_shape[d];
             k = k < 0 ? 0 : k >= x_shape[d] ? x_shape[d] - 1 : k;

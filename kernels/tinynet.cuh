@@ -73,11 +73,16 @@ __device__ __forceinline__ i64 thread_count() { return i64(gridDim.x) * blockDim
 // Where element i of the result finds its operand: i counts through `shape` in C order, and the operand
 // lies at offset + Σ k_d · strides_d. A broadcast axis has stride 0; a transposed or reversed view simply
 // has its own strides.
+//
+// The loop has a fixed length and is unrolled: arguments have no addresses that an index could be added to at run
+// time, so an index that is not a constant would copy each of these arrays to the thread's local memory first.
 __device__ __forceinline__ i64 place(i64 i, const Ints<8>& shape, i64 offset, const Ints<8>& strides, i32 axes) {
-    for (int d = axes - 1; d >= 0; d--) {
-        offset += i % shape[d] * strides[d];
-        i /= shape[d];
-    }
+#pragma unroll
+    for (int d = 7; d >= 0; d--)
+        if (d < axes) {
+            offset += i % shape[d] * strides[d];
+            i /= shape[d];
+        }
     return offset;
 }
 

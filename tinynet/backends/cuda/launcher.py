@@ -36,6 +36,10 @@ CTYPES: dict[str, np.dtype] = {
 }  # fmt: skip
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in reversed(CTYPES.items())}
 
+# Where a compiler or the simulator points to: `kernel.cu:46:7: error: …`, or NVRTC: `kernel.cu(46): error: …`.
+_PLACE = re.compile(r"^(?:In file included from )?(.+?\.(?:cuh?|h))(?::(\d+)|\((\d+)\))", re.MULTILINE)
+_ERROR = re.compile(_PLACE.pattern + r"(?::\d+)?: (?:catastrophic |fatal )?error", re.MULTILINE)
+
 Dim3 = tuple[int, int, int]
 Shape = tuple[Dim3, Dim3, int]    # grid, block, bytes of dynamic shared memory
 
@@ -45,9 +49,9 @@ class KernelError(RuntimeError):
 
     def __init__(self, message: str):
         super().__init__(message)
-        place = re.search(r"^(?:In file included from )?([^\s:]+\.(?:cuh?|h)):(\d+)", message, re.MULTILINE)
+        place = _ERROR.search(message) or _PLACE.search(message)
         self.file: str | None = place[1] if place else None
-        self.line: int | None = int(place[2]) if place else None
+        self.line: int | None = int(place[2] or place[3]) if place else None
 
 
 @dataclass(frozen=True)

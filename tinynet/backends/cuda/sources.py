@@ -21,6 +21,7 @@ _KERNEL = re.compile(
     r'(?:extern\s*"C"\s*)?\b__global__\s+' + _BOUNDS.format("b1") + r"void\s+" + _BOUNDS.format("b2")
     + r"(?P<name>\w+)\s*\((?P<arguments>[^{};]*?)\)\s*\{"
 )  # fmt: skip
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ARRAY = re.compile(r"(InOut|In|Out)\s*<\s*(.+?)\s*>$")
 
 
@@ -97,8 +98,13 @@ def with_prelude(text: str, file: str) -> str:
 
 
 def cuda_text(text: str, file: str) -> str:
-    """What CUDA's compiler gets: one text without the simulator."""
-    return expand(with_prelude(text, file), file, skip=("simulator.h", "checks.h"))
+    """What CUDA's compiler gets: one text without the simulator.
+
+    It is ASCII, as CuPy writes it to files in the encoding of the locale: other characters stand there by their
+    numbers (`\\u00b7`), which C++ takes for them.
+    """
+    whole = expand(with_prelude(text, file), file, skip=("simulator.h", "checks.h"))
+    return _NOT_ASCII.sub(lambda c: f"\\u{ord(c[0]):04x}" if c[0] < "\U00010000" else f"\\U{ord(c[0]):08x}", whole)
 
 
 def kernels(text: str) -> dict[str, Kernel]:
