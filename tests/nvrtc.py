@@ -1,4 +1,4 @@
-"""CUDA's own compiler, called without CuPy and without a GPU: from NVIDIA's wheels (`pip install 'tinynet[test-gpu]'`)."""
+"""NVRTC, called without CuPy and without a GPU: from NVIDIA's wheels (`pip install 'tinynet[test-gpu]'`)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ CTYPES: dict[str, np.dtype] = {
 }  # fmt: skip
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in reversed(CTYPES.items())}
 
-# Where a compiler or the simulator points to: `kernel.cu:46:7: error: …` or, as NVRTC writes, `kernel.cu(46): error: …`.
+# Where a compiler or the simulator points to: `kernel.cu:46:7: error: …`, or NVRTC: `kernel.cu(46): error: …`.
 _PLACE = re.compile(r"^(?:In file included from )?(.+?\.(?:cuh?|h))(?::(\d+)|\((\d+)\))", re.MULTILINE)
 _ERROR = re.compile(_PLACE.pattern + r"(?::\d+)?: (?:catastrophic |fatal )?error", re.MULTILINE)
 
