@@ -285,8 +285,8 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
     """The sorted pictures of each class: of each sub-folder that has any. What systems leave behind is passed over."""
     found = {}
     for place in sorted(path for path in folder.iterdir() if path.is_dir() and not _left_behind(path)):
-        files = (path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-        if files := sorted(path for path in files if not (_left_behind(path) or path.is_dir())):
+        named = (path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+        if files := sorted(path for path in named if not (_left_behind(path) or path.is_dir())):
             found[place.name] = files
     if not found:
         raise DataError(f"{folder}: holds neither IDX files ({IDX_FILES[0]} ...) nor CIFAR-10 files "

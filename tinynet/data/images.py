@@ -96,8 +96,9 @@ def _load_pillow(path: PathLike) -> Any:
             picture = Image.open(file, formats=FORMATS)
             if picture.width * picture.height > PIXELS:      # whatever the file's size: a blank page packs into nothing
                 raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}")
+            tiles: Any = picture.tile
             if picture.format == "TIFF" and picture.width * picture.height > sum(
-                    (right - left) * (low - top) for _, (left, top, right, low), *_ in picture.tile):
+                    (right - left) * (low - top) for _, (left, top, right, low), *_ in tiles):
                 raise DataError("lacks a part of its pixels")        # which Pillow would leave black
             picture.load()
             with contextlib.suppress(Exception):     # damaged notes are no reason to refuse the pixels
