@@ -199,3 +199,37 @@ def test_the_real_files_have_the_published_sums():
     for name, total in datasets.MNIST.sums.items():
         path = Path(REAL) / "mnist" / name
         assert sum_of(path if path.exists() else path.with_suffix("")) == total
+
+
+def test_what_systems_leave_in_folders_is_passed_over(tmp_path):
+    """Sidecars, thumbnails and trash are neither pictures nor classes; a link that leads nowhere is an error."""
+    put_pictures(tmp_path, "ab")
+    left = ["a/._0.npy", "a/.hidden.png", "a/.DS_Store", "b/Thumbs.db", "b/desktop.ini", "b/~$3.npy", ".DS_Store",
+            "a/@eaDir/0.npy/thumb.jpg", "@eaDir/a/thumb.jpg", "@eaDir/x.jpg", "__MACOSX/x.png", "__MACOSX/a/._0.png",
+            "a/.ipynb_checkpoints/0-checkpoint.png", ".ipynb_checkpoints/0.png", "$RECYCLE.BIN/x.bmp", "#recycle/x.gif",
+            "a/inner.png/x.png", "lost+found/x.png", "System Volume Information/x.png", ".git/x.png"]
+    for name in left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(60))
+    found = load_dir(tmp_path)
+    assert found.classes == ("a", "b") and len(found.train[0]) + len(found.test[0]) == 20
+    (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        load_dir(tmp_path)
+
+
+def test_without_a_home_the_files_are_found_where_they_are(tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    put_idx(tmp_path / "own")
+    put_idx(tmp_path / "data" / "mnist")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert len(mnist(tmp_path / "own").test[1]) == 4
+    monkeypatch.setenv("TINYNET_DATA", str(tmp_path / "data"))
+    assert len(mnist().test[1]) == 4
+    monkeypatch.setenv("TINYNET_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_DATA_DIRS", ":::")
+    with pytest.raises(DataError, match="put train-images"):
+        mnist(download=False)

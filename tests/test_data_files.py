@@ -346,3 +346,132 @@ def test_pictures_of_floats_and_folders_with_a_pictures_name(tmp_path):
     for name, message in (("bright.tif", "floats outside"), ("folder.png", "a folder"), ("folder.npy", "a folder")):
         with pytest.raises(DataError, match=message):
             read_image(tmp_path / name)
+
+
+# What a viewer does with the stored array, by the orientation that the file notes (EXIF 2.3, tag 0x0112).
+UPRIGHT = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+           5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+           8: lambda a: np.rot90(a, 1), 0: lambda a: a, 9: lambda a: a}
+MODES = {"PNG": "1 L LA P RGB RGBA I;16", "JPEG": "L RGB CMYK", "TIFF": "1 L LA P RGB RGBA I;16 CMYK F",
+         "WEBP": "L RGB RGBA", "BMP": "1 L P RGB", "GIF": "1 L P RGB"}
+NOTED = ("PNG", "JPEG", "TIFF", "WEBP")
+
+
+def stored(mode, height=24, width=40):
+    """A picture of this mode for Pillow, and the same as float64 (H, W, 1 or 3) over white: blocks of even colour."""
+    Image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(3)
+
+    def blocks(high, *more):
+        return np.kron(rng.integers(0, high, (height // 8, width // 8, *more)), np.ones((8, 8, *[1] * len(more)), int))
+
+    if mode == "1":
+        a = blocks(2).astype(bool)
+        return Image.fromarray(255 * a.astype(np.uint8)).convert("1"), a[..., None] * 1.0
+    if mode == "F":
+        a = (blocks(1000) / 1000).astype(np.float32)
+        return Image.fromarray(a), a[..., None].astype(float)
+    if mode == "I;16":
+        a = blocks(65536).astype(np.uint16)
+        return Image.fromarray(a), a[..., None] / 65535
+    if mode == "P":
+        colours, numbers = rng.integers(0, 256, (16, 3)), blocks(16)
+        picture = Image.new("P", (width, height))
+        picture.putdata(numbers.ravel().tolist())
+        picture.putpalette(colours.ravel().tolist())
+        return picture, colours[numbers] / 255
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    a = blocks(256, bands).astype(np.uint8)
+    picture = Image.merge(mode, [Image.fromarray(np.ascontiguousarray(a[..., i])) for i in range(bands)])
+    unit = a / 255
+    if mode == "CMYK":
+        return picture, (1 - unit[..., :3]) * (1 - unit[..., 3:])
+    if mode == "LA":
+        unit = unit[..., [0, 0, 0, 1]]
+    return picture, 1 - unit[..., 3:] * (1 - unit[..., :3]) if unit.shape[2] == 4 else unit
+
+
+@pytest.mark.parametrize("form, mode", [(form, mode) for form, modes in MODES.items() for mode in modes.split()])
+def test_every_orientation_of_every_kind_of_picture_is_read_upright(tmp_path, form, mode):
+    Image = pytest.importorskip("PIL.Image")
+    picture, array = stored(mode)
+    lossy = form == "JPEG"
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}.get(form, {})
+    for number, upright in UPRIGHT.items():
+        for compression in ([None, "tiff_lzw"] if form == "TIFF" and number in range(1, 9) else [None]):
+            exif, path = Image.Exif(), tmp_path / f"x.{form.lower()}"
+            exif[0x0112] = number
+            more = {"compression": compression} if compression else {}
+            picture.save(path, form, **options, **more, **({"exif": exif} if form in NOTED else {}))
+            got, want = read_image(path), upright(array) if form in NOTED else array
+            if got.shape[2] != want.shape[2]:      # a format may keep grey as colour, or the other way about
+                got, want = (np.broadcast_to(a, (*a.shape[:2], 3)) for a in (got, want))
+            assert got.shape == want.shape, (number, compression)
+            gap = np.abs(got - want)
+            assert (np.median(gap) if lossy else gap.max()) < (0.02 if lossy else 0.006), (number, compression)
+            small = read_image(path, (7, 9, 3), invert=False)
+            np.save(tmp_path / "y.npy", np.clip(np.broadcast_to(got, (*got.shape[:2], 3)), 0, 1))
+            np.testing.assert_allclose(small, read_image(tmp_path / "y.npy", (7, 9, 3), invert=False), atol=2e-3)
+
+
+@pytest.mark.parametrize("tile", [64, 1000, 1 << 18])
+@pytest.mark.parametrize("size, goal", [((50, 70), (28, 28)), ((9, 300), (28, 28)), ((1, 1000), (5, 7)),
+                                        ((3, 2), (40, 9)), ((28, 28), (28, 28)), ((61, 1), (8, 8))])
+def test_scaling_in_parts_is_scaling_at_once(tmp_path, monkeypatch, tile, size, goal):
+    """Against the two whole matrices."""
+    rng = np.random.default_rng(1)
+    image = rng.random((*size, 3), dtype=np.float32)
+    np.save(tmp_path / "x.npy", image)
+    monkeypatch.setattr("tinynet.data.images.TILE", tile)
+
+    def matrix(old, new):
+        centre = (np.arange(new) + 0.5) * old / new - 0.5
+        weight = np.maximum(0, 1 - np.abs(np.arange(old) - centre[:, None]) / max(old / new, 1))
+        return weight / weight.sum(1, keepdims=True)
+
+    scale = min(goal[0] / size[0], goal[1] / size[1])
+    h, w = (min(g, max(1, round(s * scale))) for g, s in zip(goal, size, strict=True))
+    want = np.einsum("hH,HWc,wW->hwc", matrix(size[0], h), image, matrix(size[1], w))
+    got = read_image(tmp_path / "x.npy", (*goal, 3))
+    top, left = (goal[0] - h) // 2, (goal[1] - w) // 2
+    np.testing.assert_allclose(got[top:top + h, left:left + w], want, atol=1e-5)
+    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]]).mean(0)
+    if (h, w) != goal:
+        np.testing.assert_allclose(got[0, 0] if top or left else got[-1, -1], border, atol=0.02)
+
+
+@pytest.mark.parametrize("form, mode, options", [
+    ("PNG", "1", {"optimize": True}), ("TIFF", "1", {"compression": "group4"}), ("WEBP", "RGB", {"lossless": True}),
+    ("GIF", "L", {}), ("PNG", "L", {"optimize": True}), ("TIFF", "L", {"compression": "tiff_adobe_deflate"})])
+def test_an_honest_page_may_have_few_bytes(tmp_path, form, mode, options):
+    Image = pytest.importorskip("PIL.Image")
+    page = Image.new("1", (2480, 3508), 1)
+    page.paste(0, (900, 700, 1200, 1700))
+    page.convert(mode).save(tmp_path / "page.png", form, **options)
+    got = read_image(tmp_path / "page.png", (28, 28, 1))
+    assert got.max() > 0.8 and got[0].max() < 1e-5 and (got[6:13, 11:14] > 0.5).any()
+
+
+def test_a_picture_of_too_many_pixels_is_refused_and_one_of_many_takes_little_memory(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    Image.new("1", (8001, 8000)).save(tmp_path / "much.png")
+    with pytest.raises(DataError, match="more than 64,000,000"):
+        read_image(tmp_path / "much.png")
+    Image.new("1", (1_000_000, 30)).save(tmp_path / "long.tif", compression="group4")
+    tracemalloc.start()
+    try:
+        assert read_image(tmp_path / "long.tif", (28, 28, 1)).shape == (28, 28, 1)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tiff_that_lacks_pixels_is_refused(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    Image.fromarray(np.ones((9, 8), np.uint8)).save(tmp_path / "x.tif")
+    data = (tmp_path / "x.tif").read_bytes()
+    entry = struct.pack("<HHI", 257, 4, 1)
+    at = data.index(entry) + 8
+    (tmp_path / "x.tif").write_bytes(data[:at] + struct.pack("<I", 9000) + data[at + 4:])
+    with pytest.raises(DataError, match=r"x\.tif"):
+        read_image(tmp_path / "x.tif")

@@ -377,7 +377,8 @@ def _rate(text: str) -> float:
 
 
 def _workers(text: str) -> int | str:
-    return "auto" if text == "auto" else _number(text, int, lambda n: n >= 1, "auto, or a whole number, 1 or more")
+    return "auto" if text == "auto" else _number(text, int, lambda n: 1 <= n <= runs.MOST_WORKERS,
+                                                 f"auto, or a whole number from 1 to {runs.MOST_WORKERS:,}")
 
 
 def _number(text: str, kind: Callable, fits: Callable, wanted: str) -> Any:

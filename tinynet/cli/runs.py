@@ -38,6 +38,7 @@ DATA = ("digits", *PUBLISHED)
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}       # elsewhere 10
 CLASSIFIERS = {name: make for name, make in models.MODELS.items() if name != "linear_regression"}
 ANY_SHAPE = ("mlp", "logistic_regression")                # they take any images, and any number of classes
+MOST_WORKERS = 1024                                       # processes
 SETTINGS_LIMIT = 1 << 24                                  # bytes of settings.json
 
 
@@ -52,7 +53,7 @@ def _text(value: Any) -> bool:
 KINDS: dict[str, Callable[[Any], bool]] = {               # what settings.json holds: the name, and what may stand there
     "model": _text, "data": _text, "epochs": _whole(1), "batch_size": _whole(1),
     "lr": lambda value: value is None or (type(value) in (int, float) and 0 < value < math.inf),
-    "optimizer": _text, "backend": _text, "workers": lambda value: value == "auto" or _whole(1)(value),
+    "optimizer": _text, "backend": _text, "workers": lambda value: value == "auto" or _whole(1, MOST_WORKERS)(value),
     "seed": _whole(0, 2**62 - 1), "samples": lambda value: value is None or _whole(1)(value),
     "status": _text, "classes": lambda value: isinstance(value, list) and all(map(_text, value))}
 

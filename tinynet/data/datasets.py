@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
              "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
+LEFT_BEHIND = ("__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+               "system volume information", "__pycache__")           # folders, in lower case
 BATCH = 10_000 * CIFAR_RECORD              # bytes of a published batch
 
 
@@ -141,7 +144,7 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None,
 
     Pictures are read by `read_image` (.npy always, PNG and others with Pillow) and made to fit `shape` = (H,
     W, C), by default that of the first one. Light shapes on black are expected where C = 1; nothing is
-    inverted.
+    inverted. Hidden files and folders are passed over, and what systems leave behind (`__MACOSX`, `@eaDir` ...).
 
     Raises DataError where the folder holds none of these, or a file of it is damaged.
     """
@@ -179,14 +182,15 @@ def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | N
     if folder is not None:
         places = [Path(folder)]
     else:
-        share = (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(os.pathsep)
+        given = [place for place in os.environ.get("XDG_DATA_DIRS", "").split(os.pathsep) if place]
         own = os.environ.get("TINYNET_DATA")
         roots = [*([Path(own)] if own else []), *([cache.parent] if cache else []),
-                 *(Path(place) / "datasets" for place in share if place)]
+                 *(Path(place) / "datasets" for place in given or ("/usr/local/share", "/usr/share"))]
         places = [root / name for root in roots for name in names]
     for place in places:
-        if holds(place):
-            return place
+        with contextlib.suppress(OSError):      # a place that cannot be looked into does not hold it
+            if holds(place):
+                return place
     goal = places[0] if folder is not None else cache
     by_hand = f"put {', '.join(source.sums)} into {goal or '$TINYNET_DATA/' + source.name}"
     if not download or goal is None:
@@ -269,15 +273,21 @@ def _pair(images: NDArray[np.uint8], labels: NDArray[Any]) -> Pair:
 
 
 def _pictures(folder: Path) -> dict[str, list[Path]]:
-    """The sorted pictures of each class: of each sub-folder that has any."""
+    """The sorted pictures of each class: of each sub-folder that has any. What systems leave behind is passed over."""
     found = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if files := sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES):
+    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not _left_behind(path)):
+        named = (path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+        if files := sorted(path for path in named if not (_left_behind(path) or path.is_dir())):
             found[place.name] = files
     if not found:
         raise DataError(f"{folder}: holds neither IDX files ({IDX_FILES[0]} ...) nor CIFAR-10 files "
                         f"({CIFAR_FILES[0]} ...) nor a sub-folder of pictures a class")
     return found
+
+
+def _left_behind(path: Path) -> bool:
+    """Whether this is hidden, or what file managers, archivers and storage servers leave in people's folders."""
+    return path.name.startswith((".", "~$")) or path.name.lower() in LEFT_BEHIND
 
 
 def _spread(count: int, share: float) -> set[int]:

@@ -7,7 +7,9 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from .files import LIMIT, DataError, PathLike
 
 PIXELS = 64_000_000                                  # pictures of more are refused
+TILE = 1 << 18                                       # pixels that are floats at a time, before they are scaled
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")    # none of these runs a program
 SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -41,15 +44,13 @@ def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *,
     if shape is not None and (len(shape) != 3 or shape[2] not in (1, 3) or min(shape) < 1):
         raise ValueError(f"read_image: shape must be (height, width, 1 or 3), got {shape}")
     try:
-        image = _unit(_load_npy(path) if name.lower().endswith(".npy") else _load_pillow(path))
+        picture: Picture = (_Array(_load_npy(path)) if name.lower().endswith(".npy") else _Pillow(_load_pillow(path)))
+        image = _whole(picture) if shape is None else _fit(picture, shape)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
-    image = _over_white(image)
-    if shape is not None:
-        image = _fit(_channels(image, shape[2]), shape[0], shape[1])
-        if invert is None:
-            invert = shape[2] == 1 and bool(_border(image).mean() > 0.5)
-    return np.ascontiguousarray(1 - image if invert else image, np.float32)
+    if invert is None:
+        invert = shape is not None and shape[2] == 1 and bool(_border(image).mean() > 0.5)
+    return np.subtract(1, image, out=image) if invert else image
 
 
 def _refuse_no_file(path: PathLike) -> None:
@@ -81,33 +82,69 @@ def _load_npy(path: PathLike) -> NDArray[np.generic]:
         raise DataError(f"is not a readable .npy file: {_first_line(error)}") from error
 
 
-def _load_pillow(path: PathLike) -> NDArray[np.generic]:
-    """The pixels of a picture that Pillow can read: uint8 (H, W) or (H, W, 4), uint16 or float32 (H, W)."""
+def _load_pillow(path: PathLike) -> Any:
+    """A picture that Pillow can read, decoded and upright, of a mode that `_Pillow` knows."""
     _refuse_no_file(path)
     try:
         from PIL import Image, ImageOps
     except ImportError:
         raise DataError("reading this needs Pillow: pip install pillow (or save it as .npy)") from None
     try:
-        with warnings.catch_warnings():
+        # A file and not its name: of a name Pillow maps the memory, and takes the sides of a lying TIFF for each other.
+        with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
-                size = picture.width * picture.height
-                if size > min(PIXELS, max(1 << 16, 2000 * os.path.getsize(path))):
-                    raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}, "
-                                    f"or than {os.path.getsize(path):,} bytes can hold")
-                with contextlib.suppress(Exception):     # damaged notes are no reason to refuse the pixels
-                    ImageOps.exif_transpose(picture, in_place=True)      # a camera may note which side is up
-                if picture.mode.startswith("I"):     # 16 bits of grey
-                    return np.clip(np.asarray(picture), 0, 65535).astype(np.uint16)
-                if picture.mode == "F":
-                    return np.asarray(picture)
-                grey = picture.mode in ("1", "L") and "transparency" not in picture.info
-                return np.asarray(picture.convert("L" if grey else "RGBA"))
+            picture = Image.open(file, formats=FORMATS)
+            if picture.width * picture.height > PIXELS:      # whatever the file's size: a blank page packs into nothing
+                raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}")
+            tiles: Any = picture.tile
+            if picture.format == "TIFF" and picture.width * picture.height > sum(
+                    (right - left) * (low - top) for _, (left, top, right, low), *_ in tiles):
+                raise DataError("lacks a part of its pixels")        # which Pillow would leave black
+            picture.load()
+            with contextlib.suppress(Exception):     # damaged notes are no reason to refuse the pixels
+                ImageOps.exif_transpose(picture, in_place=True)      # a camera may note which side is up
+            return picture
     except DataError:
         raise
     except Exception as error:                       # Pillow's decoders raise nearly anything
         raise DataError(f"is not a readable picture: {_first_line(error)}") from error
+
+
+class _Array:
+    """Pixels (H, W) or (H, W, C), a part at a time, as `_unit` makes them."""
+
+    def __init__(self, pixels: NDArray[np.generic]) -> None:
+        self.pixels, self.size = pixels, pixels.shape[:2]
+        self.channels = _unit(pixels[:1, :1]).shape[2]
+
+    def part(self, rows: slice, columns: slice) -> Floats:
+        """Those rows and columns, float32 (h, w, 1, 3 or 4) in [0, 1]."""
+        return _unit(self.pixels[rows, columns])
+
+
+class _Pillow:
+    """A picture of Pillow's, converted a part at a time: 64 million pixels as floats would fill a gigabyte."""
+
+    def __init__(self, picture: Any) -> None:
+        self.picture, self.size = picture, (picture.height, picture.width)
+        mode, see_through = picture.mode, getattr(picture, "has_transparency_data", True)     # since Pillow 10.1
+        grey = mode in ("1", "L", "F") or mode.startswith("I")
+        self.channels = 1 if grey and not (see_through and mode in ("1", "L")) else 4 if see_through else 3
+        self.mode = None if mode == "F" or mode.startswith("I") else {1: "L", 3: "RGB", 4: "RGBA"}[self.channels]
+
+    def part(self, rows: slice, columns: slice) -> Floats:
+        """As `_Array.part`."""
+        try:
+            cut = self.picture.crop((columns.start, rows.start, columns.stop, rows.stop))
+            pixels = np.asarray(cut.convert(self.mode) if self.mode else cut)
+        except Exception as error:
+            raise DataError(f"is not a readable picture: {_first_line(error)}") from error
+        if self.picture.mode.startswith("I"):        # 16 bits of grey
+            pixels = np.clip(pixels, 0, 65535).astype(np.uint16)
+        return _unit(pixels)
+
+
+Picture = _Array | _Pillow
 
 
 def _unit(pixels: NDArray[np.generic]) -> Floats:
@@ -140,28 +177,73 @@ def _channels(image: Floats, channels: int) -> Floats:
     return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
 
 
-def _fit(image: Floats, height: int, width: int) -> Floats:
-    """Scale (H, W, C), its proportions kept, to fit (height, width, C); margins get the border's colour."""
-    if image.shape[:2] == (height, width):
-        return image
-    scale = min(height / image.shape[0], width / image.shape[1])
-    inner = [min(side, max(1, round(old * scale)))
-             for old, side in zip(image.shape, (height, width), strict=False)]
-    down, across = _resampler(image.shape[0], inner[0]), _resampler(image.shape[1], inner[1])
-    fitted = np.empty((height, width, image.shape[2]), np.float32)
-    fitted[:] = _border(image).mean(axis=0)
+def _whole(picture: Picture) -> Floats:
+    """The picture as float32 (H, W, 1 or 3)."""
+    height, width = picture.size
+    image = np.empty((height, width, min(picture.channels, 3)), np.float32)
+    for rows, columns in _tiles(height, width):
+        image[rows, columns] = _over_white(picture.part(rows, columns))
+    return image
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of parts that cover a picture, each of at most TILE pixels, and TILE / 16 along a side."""
+    wide = min(width, TILE // 16)
+    high = min(max(1, TILE // wide), TILE // 16)
+    for left in range(0, width, wide):
+        for top in range(0, height, high):
+            yield slice(top, min(top + high, height)), slice(left, min(left + wide, width))
+
+
+def _fit(picture: Picture, shape: tuple[int, int, int]) -> Floats:
+    """Scale a picture, its proportions kept, to fit (height, width, C); margins get the border's colour."""
+    (height, width, channels), old = shape, picture.size
+    if old == (height, width):
+        return _channels(_whole(picture), channels)
+    scale = min(height / old[0], width / old[1])
+    inner = [min(side, max(1, round(before * scale))) for side, before in zip(shape, old, strict=False)]
+    scaled, band = np.zeros((*inner, channels), np.float32), np.zeros((0, 0, 0), np.float32)
+    weight = [np.zeros(side, np.float32) for side in inner]
+    for rows, columns in _tiles(*old):              # column by column, from top to bottom
+        part = _channels(_over_white(picture.part(rows, columns)), channels)
+        if rows.start == 0:
+            band = np.zeros((inner[0], *part.shape[1:]), np.float32)
+        down = _resampler(old[0], inner[0], rows)
+        reached = np.flatnonzero(down.any(axis=1))
+        near = slice(reached[0], reached[-1] + 1)
+        band[near] += np.tensordot(down[near], part, axes=1)
+        weight[0] += down.sum(axis=1) if columns.start == 0 else 0
+        if rows.stop == old[0]:
+            across = _resampler(old[1], inner[1], columns)
+            scaled += np.matmul(across, band)
+            weight[1] += across.sum(axis=1)
+    scaled /= weight[0][:, None, None] * weight[1][:, None]
+    fitted = np.empty(shape, np.float32)
+    fitted[:] = np.concatenate([_channels(_over_white(picture.part(*edge)), channels).reshape(-1, channels)
+                                for edge in _edges(*old)]).mean(axis=0)
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    rows = np.tensordot(down, image, axes=1)                      # (h, W, C)
-    fitted[top:top + inner[0], left:left + inner[1]] = np.clip(np.matmul(across, rows), 0, 1)
+    fitted[top:top + inner[0], left:left + inner[1]] = np.clip(scaled, 0, 1)
     return fitted
 
 
-def _resampler(old: int, new: int) -> Floats:
-    """The matrix (new, old) that resamples a line of pixels with a triangle as wide as it must be."""
+def _edges(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the four edges of a picture, each corner once."""
+    for row in (0, height - 1):
+        yield slice(row, row + 1), slice(0, width)
+    if height > 2:
+        for column in (0, width - 1):
+            yield slice(1, height - 1), slice(column, column + 1)
+
+
+def _resampler(old: int, new: int, part: slice) -> Floats:
+    """Columns `part` of the matrix (new, old) that resamples a line with a triangle as wide as it must be.
+
+    Its rows sum to the ratio of the lengths where the triangle lies within the line; the caller divides.
+    """
     ratio = old / new
     centre = (np.arange(new) + 0.5) * ratio - 0.5
-    weight = np.maximum(0, 1 - np.abs(np.arange(old) - centre[:, None]) / max(ratio, 1))
-    return (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    at = np.arange(part.start, part.stop)
+    return np.maximum(0, 1 - np.abs(at - centre[:, None]) / max(ratio, 1)).astype(np.float32)
 
 
 def _border(image: Floats) -> Floats:
