@@ -116,10 +116,10 @@ def test_functions_and_changes_that_a_file_cannot_tell(tmp_path):
     model = nn.Sequential(nn.Dense(2), nn.Dense(2), input_shape=2)
     model.extra = nn.Parameter(np.zeros(3))
     save(model, path)
-    with pytest.raises(CheckpointError, match="cannot be built from the file alone .*not those that its layers make: extra"):
+    with pytest.raises(CheckpointError, match=r"the file alone .*not those that its layers make: extra"):
         load(path)
     save(nn.Sequential(nn.Dense(2).build(2)), path)
-    with pytest.raises(CheckpointError, match="cannot be built from the file alone .*as a whole"):
+    with pytest.raises(CheckpointError, match=r"the file alone .*as a whole"):
         load(path)
     shared = nn.ReLU()
     save(nn.Sequential(nn.Dense(2), shared, shared, input_shape=2), path)
@@ -165,7 +165,7 @@ def test_a_built_model_is_as_one_that_was_run(tmp_path):
         for again in load(tmp_path / "m.safetensors"), load(tmp_path / "m.safetensors", copy.deepcopy(model)):
             for ours, theirs in zip(model.modules(), again.modules(), strict=True):
                 assert (ours.built, ours.output_shape) == (theirs.built, theirs.output_shape)
-                assert vars(ours).keys() == vars(theirs).keys()
+                assert vars(ours).keys() - {"training"} == vars(theirs).keys() - {"training"}
             for p in again.parameters():
                 assert p.data.flags.writeable and p.data.flags.c_contiguous
 
@@ -183,7 +183,8 @@ def test_a_failed_load_leaves_the_callers_model_unbuilt(tmp_path):
                                    "float32", "float64", ">f4", ">i8"])
 def test_arrays_of_every_dtype_and_shape_come_back(dtype, tmp_path):
     rng = np.random.default_rng(0)
-    arrays = {f"{shape}": np.asarray(rng.integers(0, 2, shape)).astype(dtype) for shape in ((), (0,), (3,), (2, 0), (3, 5))}
+    shapes = (), (0,), (3,), (2, 0), (3, 5)
+    arrays = {f"{shape}": np.asarray(rng.integers(0, 2, shape)).astype(dtype) for shape in shapes}
     arrays |= {"byte": np.ones(1, np.int8), "turned": arrays["(3, 5)"].T, "ü\"\n": arrays["(3,)"][::-1]}
     write(tmp_path / "file", arrays, {"a": [1, "ü", None]})
     again, description = read(tmp_path / "file")
@@ -306,15 +307,15 @@ def layer(name, *args, **kwargs):
     return {"module": name, "args": list(args), "kwargs": kwargs}
 
 
-SAME = [layer(kind.__name__, *args) for kind, args in ((nn.GELU, ()), (nn.ReLU, ()), (nn.LeakyReLU, ()), (nn.Sigmoid, ()),
-        (nn.Tanh, ()), (nn.Softmax, ()), (nn.Dropout, (0.5,)), (nn.Flatten, ()))]
+SAME = [layer("Dropout", 0.5), *map(layer, ("GELU", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softmax", "Flatten"))]
 
 
 @pytest.mark.parametrize("layers, shape", [
-    *(([one], [1 << 40]) for one in SAME), (SAME * 1000, [1 << 20, 1 << 20]),
+    *(([one], [1 << 40]) for one in SAME), (SAME * 40, [1 << 20, 1 << 20]),
     ([layer("AvgPool2d", 16384, stride=1)], [16384, 16384, 1]), ([layer("MaxPool2d", 9999, padding=9998)], [9, 9, 1]),
-    ([layer("GlobalAvgPool2d")], [1 << 20, 1 << 20, 3]), ([layer("Dense", 500)] * 5000, [500]),
-    ([layer("Dense", 500, bias=False)] * 5000, [500]), ([layer("Conv2d", 500, 1, padding=10**9, bias=False)], [3, 3, 500]),
+    ([layer("GlobalAvgPool2d")], [1 << 20, 1 << 20, 3]), ([layer("Dense", 500)] * 300, [500]),
+    ([layer("Dense", 500, bias=False)] * 300, [500]),
+    ([layer("Conv2d", 500, 1, padding=10**9, bias=False)], [3, 3, 500]),
     ([layer("Conv2d", 1 << 40, 1 << 30, padding=1 << 30)], [1, 1, 1 << 40])], ids=lambda v: f"{v!r:.30}")
 def test_small_files_take_little_memory(layers, shape, tmp_path):
     """Nothing of the sizes that a description tells is made, by the file alone or in the caller's model."""
@@ -327,7 +328,7 @@ def test_small_files_take_little_memory(layers, shape, tmp_path):
                 load(path, model)
             assert tracemalloc.get_traced_memory()[1] < 50 * os.path.getsize(path) + 20_000_000
             tracemalloc.stop()
-    with pytest.raises(CheckpointError, match="too large|cannot be built|fit"):
+    with pytest.raises(CheckpointError, match=r"too large|cannot be built|fit"):
         load(path, Own() if math.prod(shape) > 1 << 28 else Own().build(3))
 
 
@@ -360,7 +361,7 @@ def test_wrong_types_anywhere_in_a_description_are_one_error(kind, tmp_path):
     arrays, description = read(path)
     refused = 0
     for number, place in enumerate(leaves(description)):
-        for junk in JUNK if kind == "model" else [JUNK[(number + i * 3) % len(JUNK)] for i in range(4)]:
+        for junk in JUNK if kind == "model" else [JUNK[(number + i * 3) % len(JUNK)] for i in range(2)]:
             bad = copy.deepcopy(description)
             holder = bad
             for key in place[:-1]:
@@ -524,4 +525,4 @@ def test_kill_nine_at_random_moments():
     kill_resume = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kill_resume)
     counts = kill_resume.measure(kills=3, epochs=2)
-    assert counts["kills"] == 3 and counts["ended"] == counts["identical"] >= 1
+    assert counts["kills"] == 3 and counts["ended"] == counts["identical"] >= 1 and counts["left behind"] == 0
