@@ -113,7 +113,7 @@ def test_gradients_of_broadcasting(shape):
         assert_allclose(b.grad.numpy(), x.sum(reduced, keepdims=True, dtype=np.float64), **CLOSE)
 
 
-# ---- gradients of layers ---------------------------------------------------------------------------------------------
+# ---- gradients of layers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps", "depthwise"])
@@ -195,7 +195,7 @@ def test_repeated_indices(index):
     assert_allclose(total, 1 + want, **CLOSE)
 
 
-# ---- losses, norms, parts ----------------------------------------------------------------------------------------------
+# ---- losses, norms, parts ------------------------------------------------------------------------------------------
 
 
 def test_losses_of_many_samples():
@@ -206,7 +206,8 @@ def test_losses_of_many_samples():
     want = (np.log(np.exp(logits.astype(float)).sum(1)) - logits[:, 0]).mean()
     assert_allclose(got.item(), want, **CLOSE)
     turned = tn.Tensor(uneven(4, n).T[:, ::2], be)
-    assert_allclose(ops.mse(turned, np.zeros((n, 2), np.float32)).item(), (turned.numpy().astype(float) ** 2).mean(), **CLOSE)
+    squares = turned.numpy().astype(float) ** 2
+    assert_allclose(ops.mse(turned, np.zeros((n, 2), np.float32)).item(), squares.mean(), **CLOSE)
     wide = tn.Tensor(uneven(300_000, 3), be)
     assert_allclose(ops.softmax_cross_entropy(tn.Tensor(wide.data.T, be), np.zeros(3, int)).item(),
                     REFERENCES["logsumexp"](wide.data.astype(float), 0).mean() - wide.data[0].mean(), **CLOSE)
@@ -247,7 +248,7 @@ def test_the_mean_of_float16_does_not_overflow():
     assert x.grad.dtype == np.float16
 
 
-# ---- the CUDA kernels ---------------------------------------------------------------------------------------------------
+# ---- the CUDA kernels ------------------------------------------------------------------------------------------
 # Large values come first, so that each thread holds one; then come small ones, which float would round away one by one.
 
 BIG = 2.0**24
@@ -265,7 +266,8 @@ def test_kernels_sum_rows_and_columns(be, first, n):
     x = np.ones((n, 2), np.float32)
     x[:first] = BIG
     want = np.full(2, first * BIG + n - first)
-    for array, axes in ((x, (0,)), (x.T, (1,)), (np.ascontiguousarray(x.T), (1,)), (x[None], (0, 1)), (x[:, :1], (0, 1))):
+    rows = np.ascontiguousarray(x.T)
+    for array, axes in ((x, (0,)), (x.T, (1,)), (rows, (1,)), (x[None], (0, 1)), (x[:, :1], (0, 1))):
         result = be.numpy(be.sum(be.asarray(array), axes))
         assert_allclose(result, want[: result.size].reshape(result.shape), rtol=EPS)
     assert_allclose(be.numpy(be.sum_to(be.asarray(x), (2,))), want, rtol=EPS)
@@ -297,7 +299,8 @@ def test_kernels_that_collect_many_gradients(be):
     want = g.sum(dtype=float)
     places = np.zeros(len(g), int)
     assert_allclose(be.numpy(be.getitem_grad(be.asarray(g), places, (3,))), [want, 0, 0], rtol=EPS)
-    assert_allclose(be.numpy(be.pad_edge_grad(be.asarray(g), ((9_000, 9_000),)))[0], g[:9001].sum(dtype=float), rtol=EPS)
+    edge = be.numpy(be.pad_edge_grad(be.asarray(g), ((9_000, 9_000),)))[0]
+    assert_allclose(edge, g[:9001].sum(dtype=float), rtol=EPS)
     image = g[: 128 * 128].reshape(1, 128, 128, 1)
     pads, two = ((0, 0), (0, 0)), (128, 128)
     mean = be.avg_pool2d(be.asarray(image), two, two, pads, True)

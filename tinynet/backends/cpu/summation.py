@@ -10,6 +10,7 @@ NumPy adds forty times as fast.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ LINE = 4096     # elements of the lines that rows are seen as
 SQUARES = 1024  # of a vector, added at one time
 
 
-def add_up(x: np.ndarray, axes: tuple, keepdims: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+def add_up(x: np.ndarray, axes: tuple, keepdims: Any = False, out: Any = None) -> np.ndarray:
     """The sum of x over axes (ascending, not negative), in x's dtype."""
     shape, count = x.shape, 1
     for i in axes:
@@ -27,7 +28,7 @@ def add_up(x: np.ndarray, axes: tuple, keepdims: bool = False, out: np.ndarray |
     if x.dtype.char == "e":
         y = add_up(x.astype(np.float32), axes, keepdims)
     elif count <= FEW or x.dtype.kind != "f" or _adjoin(x, axes):
-        return np.add.reduce(x, axes, x.dtype, out, keepdims)      # np.sum takes twice as long to come to this
+        return np.add.reduce(x, axes, x.dtype, out, keepdims=keepdims)     # np.sum takes twice as long to come to this
     else:
         if axes[-1] == len(axes) - 1 and x.flags.c_contiguous:
             y = _along(x.reshape(count, -1), 0).reshape(shape[len(axes):])
