@@ -69,6 +69,19 @@ def test_arrays(be):
     assert be.numpy(mine).tolist() == [0, 1, 2, 3, 4, 5], "shares memory with the host's array"
 
 
+@pytest.mark.parametrize("axes", [1, 2, 5, 7, 8])
+def test_up_to_eight_axes(be, axes):
+    """The kernels that move values go through their axes in a loop of fixed length."""
+    shape = (2, 1, 3, 1, 2, 2, 1, 2)[-axes:]
+    host = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x = be.asarray(host)
+    np.testing.assert_array_equal(be.numpy(be.copy(be.transpose(x, tuple(range(axes))[::-1]))), host.T)
+    widths = tuple((d % 2, d % 3) for d in range(axes))
+    np.testing.assert_array_equal(be.numpy(be.pad(x, widths, "edge")), np.pad(host, widths, "edge"))
+    small = be.asarray(host[..., :1])
+    np.testing.assert_array_equal(be.numpy(be.add(x, small)), host + host[..., :1])
+
+
 def test_views_and_owners(be):
     x, other = be.asarray(np.zeros((3, 4), np.float32)), be.asarray(np.zeros((3, 4), np.float32))
     views = [x[1:], x[:, ::2], x[::-1, ::-1], be.reshape(x, (4, 3)), be.transpose(x, (1, 0)), x[1:2],
