@@ -37,6 +37,7 @@ class Group:
         size, dtype = self.starts[-1], first.dtype
         self.w, self.g = self.be.empty((size,), dtype), self.be.full((size,), 0, dtype)
         self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
+        options["lr"] = float(options["lr"])        # a NumPy scalar or a Fraction would go on into arrays and files
         lr_step = self.be.asarray(np.array([options["lr"], 0.0]))
         self.runs: list[tuple[int, int, Any]] = [(0, len(params), lr_step)]
         self.lr = options["lr"]      # that is in lr_step
