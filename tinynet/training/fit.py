@@ -51,7 +51,10 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         seed: of the order of the samples; by default that of `tn.seed`.
         early_stopping: a patience in epochs, or an EarlyStopping.
         checkpoint: a file, written atomically after each epoch, after each `checkpoint_every` steps, and at Ctrl-C.
-        resume: go on from the checkpoint where there is one, to the very bits of an uninterrupted run.
+        resume: go on from the checkpoint where there is one, to the very bits of an uninterrupted run. What callbacks
+            changed (frozen parameters, rates, train or eval mode, numbers in layers) goes on, too; what they keep
+            themselves does not. Refused where the model's settings, the data, the loss, the schedule or anything else
+            that the bits depend on is another; what cannot be compared is named in a warning.
         clip_norm: the largest joint norm of the gradients; larger ones are scaled down.
         schedule: the factor of the learning rate at each step, from the step's number: see `optim.schedules`.
         csv: a file for the history.

@@ -45,8 +45,9 @@ def of_run(run: Any) -> dict[str, Any]:
     named = {"tinynet": __version__, "python": PYTHON, "backend": run.model.parameters()[0].backend.name,
              "fusion": fusing(), "conv_algorithm": conv._algorithm, "workers": run.step.workers,
              "batch_size": loader.batch_size, "shuffle": loader.shuffle, "drop_last": loader.drop_last,
-             "seed": loader.seed, "augment": loader.augment, "optimizer": type(run.optimizer), "lr": run.rates,
-             "loss": run.loss, "clip_norm": run.step.clip_norm, "schedule": run.schedule,
+             "seed": loader.seed, "loader": type(loader), "augment": loader.augment,
+             "optimizer": type(run.optimizer), "lr": run.rates, "loss": run.loss, "clip_norm": run.step.clip_norm,
+             "schedule": run.schedule,
              "early_stopping": None if stopping is None else vars(stopping), "train": fingerprint(loader),
              "validation": None if run.held_out is None else fingerprint(run.held_out),
              "frozen": [name for name, p in run.model.named_parameters() if not p.requires_grad]}
@@ -249,6 +250,8 @@ def fingerprint(loader: Loader) -> str:
 
 def _checksum(array: np.ndarray, start: int = 0) -> int:
     """CRC-32 of an array's values, some MB at a time: it may be a memory map, or not contiguous."""
+    if array.dtype.hasobject:
+        return zlib.crc32(repr(array.tolist()).encode(), start)
     rows = max(1, (1 << 22) // max(1, array[:1].nbytes)) if array.ndim else 1
     for part in (array[i:i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,):
         start = zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data, start)
