@@ -16,9 +16,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
-from tinynet.autograd import Node, overlap
 from tinynet.backends.cpu import conv, memory, taps, threads, winograd
+from tinynet.changes import overlap
 from tinynet.ops.cases import CASES, Case, normal
+from tinynet.tape import Node
 from tinynet.tensor import Tensor
 
 

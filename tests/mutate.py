@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from tests import checks
-from tinynet import autograd
+from tinynet import autograd, tape
 from tinynet.backends.cpu import threads
 from tinynet.ops.cases import CASES, Case
 
@@ -69,9 +69,9 @@ TAPE: dict[str, Callable] = {
 @contextlib.contextmanager
 def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
     """Within, operation `name` hands its i-th input a changed gradient."""
-    real = autograd.Node
+    real = tape.Node
 
-    def node(made: str, be: Any, y: Any, parents: tuple, vjp: Callable | None) -> autograd.Node:
+    def node(made: str, be: Any, y: Any, parents: tuple, vjp: Callable | None) -> tape.Node:
         def broken(g: Any, need: Any) -> tuple:
             parts = list(vjp(g, need))
             if i < len(parts) and parts[i] is not None:
@@ -80,11 +80,11 @@ def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
 
         return real(made, be, y, parents, broken if made == name.strip("_") else vjp)
 
-    autograd.Node = node   # type: ignore[assignment,misc]
+    tape.Node = node   # type: ignore[assignment,misc]
     try:
         yield
     finally:
-        autograd.Node = real   # type: ignore[misc]
+        tape.Node = real   # type: ignore[misc]
 
 
 def differentiable_inputs(name: str, cases: list[Case]) -> list[int]:

@@ -3,6 +3,7 @@ so that nothing needs to be filtered out."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,8 @@ def windows(draw: Any) -> dict[str, Any]:
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     size = tuple(e + draw(st.integers(0, 3)) for e in extent)
     return {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+
+
+def named(value: Any) -> str:
+    """A parameter's name in the tests' list: without addresses, which differ between the processes of pytest-xdist."""
+    return re.sub(r" at 0x\w+", "", repr(value))

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests.checks import as_leaves
-from tinynet import autograd, ops
+from tinynet import autograd, changes, ops
 from tinynet.autograd import op
 from tinynet.backends import cpu
 from tinynet.tensor import Tensor
@@ -68,9 +68,9 @@ def test_a_product_that_loses_a_gradient_is_refused(declare):
     x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
     half(x, 2.0).sum().backward()                   # the rest may be left out where nobody wants it
     for call, error, message in (
-            (lambda: half(x, y), TypeError, "half gave 1 gradients for 2 inputs"),
+            (lambda: half(x, y), TypeError, "half returned 1 gradients for 2 inputs"),
             (lambda: three(x), TypeError, "three gave 3 gradients for 1 inputs"),
-            (lambda: bare(x), TypeError, "bare must give a tuple, a gradient for each input; it gave a ndarray"),
+            (lambda: bare(x), TypeError, "bare must return a tuple, a gradient for each input; it returned a ndarray"),
             (lambda: crooked(x), ValueError, r"crooked gave a gradient of shape \(3,\) for an input of shape \(2,\)"),
             (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu gave 1 gradients for 2 inputs; where")):
         with pytest.raises(error, match=message):
@@ -355,17 +355,17 @@ def test_a_change_is_noticed_when_what_it_was_made_through_is_gone():
         second.backward()
     third.backward()
     del w
-    assert not any(owner() is None for owner, _ in autograd.changed.times.values())
+    assert not any(owner() is None for owner, _ in changes.changed.times.values())
 
 
 def test_changes_of_many_parts_are_remembered_in_bounded_space():
-    w = tn.tensor(np.ones(3 * autograd.MOST_SPANS), requires_grad=True)
+    w = tn.tensor(np.ones(3 * changes.MOST_SPANS), requires_grad=True)
     y = (w[:1] * w[:1]).sum()
     with tn.no_grad():
         for i in range(w.size):
             part = w[i : i + 1]
             part *= 2
-    assert len(autograd.changed.times[id(w.data.base if w.data.base is not None else w.data)][1]) <= autograd.MOST_SPANS
+    assert len(changes.changed.times[id(w.data.base if w.data.base is not None else w.data)][1]) <= changes.MOST_SPANS
     with pytest.raises(RuntimeError, match="changed in place"):
         y.backward()
 
@@ -504,7 +504,7 @@ def test_memory_is_flat_over_1000_steps(no_gc):
     for _ in range(1000):
         step(x, w)
     assert sys.getallocatedblocks() - before < 100, "objects stay behind with each step"
-    assert len(autograd.changed.times) <= 2, "changes of dead tensors are kept"
+    assert len(changes.changed.times) <= 2, "changes of dead tensors are kept"
 
 
 def test_backward_frees_as_it_goes(no_gc):
@@ -569,7 +569,7 @@ def test_an_operation_that_forgets_its_vjp_is_told():
         return be.multiply(x, 0.5)
 
     try:
-        with pytest.raises(TypeError, match=r"halved: an operation gives \(y, vjp\)"):
+        with pytest.raises(TypeError, match=r"halved: an operation returns \(y, vjp\)"):
             halved(tn.tensor([1.0, 2.0]))
     finally:
         del autograd.OPS["halved"]

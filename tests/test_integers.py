@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import checks
+from tests.strategies import named
 from tinynet import autograd, integers, nn, ops
 from tinynet.ops.cases import CASES, Case
 
@@ -172,7 +173,7 @@ def test_limits(kind):
 
 
 @pytest.mark.parametrize("condition", [True, False, np.bool_(True), [True, False], (False, True), np.array([1, 0]),
-                                       Foreign([True, False]), 2.0, np.array([0.5, 0.0])], ids=repr)
+                                       Foreign([True, False]), 2.0, np.array([0.5, 0.0])], ids=named)
 def test_conditions(condition):
     for x in (np.array([1.0, 2.0], np.float32), np.array([1, 2], np.uint8)):
         for other in (0.0, 3, [7.0, 8.0], True):
@@ -213,7 +214,7 @@ def test_lists_are_operands_and_promote_nothing():
 
 
 @pytest.mark.parametrize("value", [0.5, np.array([0.5, 1]), [0.5, 1.0], 300, float("nan"), np.array([300, 1]), 2**70],
-                         ids=repr)
+                         ids=named)
 def test_what_does_not_fit_is_not_written_into_integers(value):
     def add():
         x = tn.tensor(np.array([1, 2], np.uint8))
@@ -300,7 +301,7 @@ def test_whatever_is_an_index(form):
 
 
 @pytest.mark.parametrize("index", [0.5, "a", [0.5], np.array([1.0]), {0}, {0: 1}, Foreign([0.5]), [[0, 1], [2]],
-                                   slice(0.5, None), (0, "a"), np.array([2**63], np.uint64), object()], ids=repr)
+                                   slice(0.5, None), (0, "a"), np.array([2**63], np.uint64), object()], ids=named)
 def test_what_is_no_index(index):
     x = tn.tensor(np.zeros((3, 2)))
     for name in ("getitem", "x[…] ="):

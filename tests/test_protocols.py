@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
+from tests.strategies import named
 from tinynet import ops
 
 A = np.array([1.0, 2.0], np.float32)
@@ -82,7 +83,7 @@ OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": opera
 
 @pytest.mark.parametrize("sign", OPERATORS)
 @pytest.mark.parametrize("left", [A, np.array([1.0, 2.0]), np.array([1, 2], np.int8), np.float64(2), np.float32(2),
-                                  np.int8(2), np.array([[1.0, 2.0]]), np.array(2.0)], ids=repr)
+                                  np.int8(2), np.array([[1.0, 2.0]]), np.array(2.0)], ids=named)
 def test_an_array_first_gives_a_tensor_on_the_tape(sign, left):
     if sign == "@" and np.ndim(left) == 0:
         return

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import nn, ops, optim, settings
+from tinynet import nn, ops, optim
 from tinynet.data import Loader, compose, random_flip, random_shift
 from tinynet.optim.schedules import cosine, step_decay
 from tinynet.saving.checkpoint import CheckpointError, load, read, write
-from tinynet.training import fit
+from tinynet.training import fit, settings
 from tinynet.training.run import EarlyStopping
 
 FACTOR, TABLE = 0.5, np.arange(3)
@@ -149,7 +149,7 @@ def test_each_pair_of_settings_is_told_apart_and_none_from_itself(kind, tmp_path
 
 
 def test_the_text_of_a_function_is_the_same_in_another_process():
-    code = ("import functools\nfrom tinynet import settings\nfrom tinynet.optim.schedules import cosine\n"
+    code = ("import functools\nfrom tinynet.training import settings\nfrom tinynet.optim.schedules import cosine\n"
             "def f(step, table={'a': 1, 'b': 2}, *, names=frozenset(('x', 'y'))):\n    return step in {'p', 'q', 'r'}\n"
             "print(settings.text([f, functools.partial(f, 3), lambda: cosine, {'k', 'l'}]))")
     texts = {subprocess.run([sys.executable, "-c", "\n" * int(seed) + code], check=True, capture_output=True,

@@ -97,7 +97,8 @@ def test_the_list_for_type_checkers_is_what_is_attached():
     cls = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor")
     block = next(n for n in cls.body if isinstance(n, ast.If) and isinstance(n.test, ast.Name))
     listed = {n.target.id for n in block.body if isinstance(n, ast.AnnAssign)}
-    written = {n.name for n in ast.walk(cls) if isinstance(n, ast.FunctionDef)}
+    listed |= {target.id for n in block.body if isinstance(n, ast.Assign) for target in n.targets}
+    written = {n.name for n in ast.walk(cls) if isinstance(n, ast.FunctionDef)} - {"_operation"}
     default = set(vars(type("Empty", (), {"__slots__": ("__weakref__",)})))
     attached = set(vars(Tensor)) - written - default - {"__slots__", "__array_ufunc__", "__annotations__", "__hash__",
                                                        "__firstlineno__", "__static_attributes__", *Tensor.__slots__}

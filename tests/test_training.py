@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
+from tests.strategies import named
 from tinynet import nn, ops, optim, parallel
 from tinynet.data import Loader
 from tinynet.insight.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
@@ -314,7 +315,7 @@ SCALARS = [np.float32, np.float64, np.float16, np.int64, Fraction]
     {"optimizer": lambda p: optim.Adam(p, betas=(np.float32(0.5), Fraction(1, 2)), eps=np.float16(1))},
     {"optimizer": lambda p: optim.AdamW([{"params": p, "lr": np.float32(1), "weight_decay": Fraction(1, 2)}])},
     {"schedule": lambda step: np.float32(0.5)},
-], ids=str)
+], ids=named)
 def test_settings_of_other_numeric_types_reach_the_files_as_numbers(options, tmp_path):
     for epochs in 2, 3:         # the second goes on from the first's file
         history = quiet(network(), data(), **{"validation": data(9), "checkpoint": tmp_path / "run", "resume": True,

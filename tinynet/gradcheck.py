@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import backends
-from .autograd import no_grad, overlap
+from .autograd import no_grad
+from .changes import overlap
 from .tensor import Tensor, tensor
 
 

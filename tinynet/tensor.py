@@ -12,7 +12,7 @@ from .backends.contract import Backend
 from .hints import missing
 
 if TYPE_CHECKING:
-    from .autograd import Node
+    from .tape import Node
 
 
 class Tensor:
@@ -89,7 +89,7 @@ class Tensor:
             return self
         moved = Tensor(be.asarray(self.numpy()), be)
         if self.node is not None and self.node.is_leaf:
-            moved.requires_grad_()   # type: ignore[attr-defined]
+            moved.requires_grad_()  # type: ignore[attr-defined]
         return moved
 
     def __len__(self) -> int:
@@ -105,22 +105,24 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"the truth value of a tensor of shape {self.shape} is ambiguous; "
-                             "compare, then use .numpy().any() or .numpy().all()")
+            raise ValueError(
+                f"the truth value of a tensor of shape {self.shape} is ambiguous; "
+                "compare, then use .numpy().any() or .numpy().all()"
+            )
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        copied = type(self)(self.backend.copy(self.data), self.backend)   # type: ignore[call-arg]
+        copied = type(self)(self.backend.copy(self.data), self.backend)  # type: ignore[call-arg]
         memo[id(self)] = copied
         if self.node is not None:
             if not self.node.is_leaf:
                 raise ValueError("deepcopy: only leaf tensors can be copied; use .detach() for an intermediate one")
-            copied.requires_grad_()   # type: ignore[attr-defined]
+            copied.requires_grad_()  # type: ignore[attr-defined]
         else:
-            copied.requires_grad_(False)   # type: ignore[attr-defined]
+            copied.requires_grad_(False)  # type: ignore[attr-defined]
         if self.grad is not None:
             copied.grad = Tensor(self.backend.copy(self.grad.data), self.backend)
         return copied
@@ -138,72 +140,29 @@ class Tensor:
             extras.append("requires_grad=True" if self.node.is_leaf else f"op={self.node.name}")
         return ", ".join([f"tensor({values}", *extras]) + ")"
 
-    if not TYPE_CHECKING:   # which would take it for any attribute's
+    if not TYPE_CHECKING:  # which would take it for any attribute's
+
         def __getattr__(self, name: str) -> Any:
             raise missing("Tensor", name, self)
 
-    if TYPE_CHECKING:   # attached elsewhere; tests/test_tensor.py keeps this list true
-        _Operator = Callable[..., "Tensor"]
-        # autograd.py
-        backward: Callable[..., None]
-        requires_grad_: _Operator
-        __iadd__: _Operator
-        __isub__: _Operator
-        __imul__: _Operator
-        __itruediv__: _Operator
-        __setitem__: Callable[..., None]
-        # ops/elementwise.py
-        __add__: _Operator
-        __radd__: _Operator
-        __sub__: _Operator
-        __rsub__: _Operator
-        __mul__: _Operator
-        __rmul__: _Operator
-        __truediv__: _Operator
-        __rtruediv__: _Operator
-        __pow__: _Operator
-        __rpow__: _Operator
-        __neg__: _Operator
-        __abs__: _Operator
-        __eq__: _Operator   # type: ignore[assignment]
-        __ne__: _Operator   # type: ignore[assignment]
-        __lt__: _Operator
-        __le__: _Operator
-        __gt__: _Operator
-        __ge__: _Operator
-        abs: _Operator
-        astype: _Operator
-        clip: _Operator
-        exp: _Operator
-        log: _Operator
-        relu: _Operator
-        sigmoid: _Operator
-        sqrt: _Operator
-        tanh: _Operator
-        # ops/reduce.py
-        sum: _Operator
-        mean: _Operator
-        max: _Operator
-        min: _Operator
-        var: _Operator
-        logsumexp: _Operator
-        softmax: _Operator
-        log_softmax: _Operator
-        # ops/shape.py
-        __getitem__: _Operator
-        __iter__: Callable[..., Any]
+    if TYPE_CHECKING:  # attached where each operation is declared; tests/test_tensor.py keeps this list true
+
+        def _operation(self, *args: Any, **options: Any) -> Tensor: ...
+
         T: Tensor
-        broadcast_to: _Operator
-        flatten: _Operator
-        reshape: _Operator
-        squeeze: _Operator
-        transpose: _Operator
-        # ops/matmul.py
-        __matmul__: _Operator
-        __rmatmul__: _Operator
-        # ops/protocols.py
         __array__: Callable[..., np.ndarray]
         __array_function__: Callable[..., Any]
+        __iter__: Callable[..., Any]
+        __setitem__: Callable[..., None]
+        backward: Callable[..., None]
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operation
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _operation
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = _operation
+        __lt__ = __le__ = __gt__ = __ge__ = _operation
+        __eq__ = __ne__ = _operation  # type: ignore[assignment]
+        requires_grad_ = abs = astype = clip = exp = log = relu = sigmoid = sqrt = tanh = _operation
+        sum = mean = max = min = var = logsumexp = softmax = log_softmax = _operation
+        broadcast_to = flatten = reshape = squeeze = transpose = _operation
 
 
 def _unpickled(kind: type[Tensor], values: np.ndarray, backend: str, requires_grad: bool) -> Tensor:
@@ -212,8 +171,9 @@ def _unpickled(kind: type[Tensor], values: np.ndarray, backend: str, requires_gr
     return x.requires_grad_(requires_grad)
 
 
-def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None,
-           requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, backend: str | Backend | None = None, requires_grad: bool = False
+) -> Tensor:
     """A new tensor that holds a copy of `data`, on every backend and whatever its dtype and strides: a later change of
     `data` does not show in it.
 
@@ -232,8 +192,8 @@ def tensor(data: Any, *, dtype: Any = None, backend: str | Backend | None = None
         if kind.hasobject:
             raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
         dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
-    array = np.array(data, dtype, order="C") if not hasattr(data, "get") else data   # cupy arrays have .get
-    if not array.dtype.isnative:      # of a file, say
+    array = np.array(data, dtype, order="C") if not hasattr(data, "get") else data  # cupy arrays have .get
+    if not array.dtype.isnative:  # of a file, say
         array = array.astype(array.dtype.newbyteorder("="))
     result = Tensor(be.copy(be.asarray(array, dtype)) if array is data else be.asarray(array), be)
     return result.requires_grad_() if requires_grad else result

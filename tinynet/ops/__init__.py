@@ -1,6 +1,6 @@
 """The differentiable operations, a file a topic. NumPy's names and argument order."""
 
-from . import protocols
+from . import inplace, protocols
 from .conv import conv2d, conv_relu_pool
 from .elementwise import (
     abs,
