@@ -26,10 +26,13 @@ REFUSED = {"dropout", "log_softmax", "logsumexp", "softmax", "softmax_cross_entr
 
 
 class Foreign:
-    """Stands for another library's array: all that NumPy knows of it is `__array__`."""
+    """Stands for another library's array, as a pandas.Series: all that NumPy knows of it is `__array__`."""
 
     def __init__(self, values):
         self.values = np.array(values)
+
+    def get(self, key, default=None):
+        raise AssertionError("a Series is no array of CuPy, which has get() too")
 
     def __len__(self):
         return len(self.values)
@@ -123,6 +126,13 @@ def test_two_dtypes(first):
         same(lambda x=x, y=y: ops.concatenate([tn.tensor(x), tn.tensor(y)]))
         same(lambda x=x, y=y: tn.tensor(y) + x)
     assert same(lambda: tn.tensor(np.ones(2, np.float32)) * np.array([True, False]))[0][0] == np.float32
+
+
+def test_tensors_of_foreign_arrays():
+    assert tn.tensor(Foreign(np.array([1, 2], np.uint8))).numpy().tolist() == [1, 2]
+    assert tn.tensor([1.0, 2.0]).reshape(Foreign([2, 1])).shape == (2, 1)
+    model = nn.Sequential(nn.Dense(2), input_shape=3)
+    assert model(Foreign(np.zeros((4, 3), np.float32))).shape == (4, 2)
 
 
 def test_integer_powers():

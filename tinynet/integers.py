@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensor import Tensor, of_cupy
 
 RULES = ("int64", "float64", "kept")
 
@@ -41,6 +41,8 @@ def computed(be: Any, name: str, values: list, rule: str) -> list:
 def operand(value: Any) -> Any:
     """A list, a tuple or another library's array beside a tensor, as an ndarray; as in `tn.tensor`, Python's floats are
     float32."""
+    if isinstance(value, np.ndarray) or of_cupy(value):
+        return value
     array = np.asarray(value)
     floats = array.dtype == np.float64 and not hasattr(value, "__array__")
     return array.astype(np.float32) if floats and not _has_dtypes(value) else array
@@ -149,8 +151,8 @@ def counts(name: str, what: str, values: Any) -> tuple[int, ...]:
                 break
         else:
             return values
-    if isinstance(values, Tensor):
-        values = values.numpy()
+    if hasattr(values, "__array__"):
+        values = np.asarray(values)
     if hasattr(values, "__index__") and not getattr(values, "ndim", 0):
         return (count(name, what, values),)
     if not hasattr(values, "__iter__"):

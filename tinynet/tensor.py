@@ -192,11 +192,16 @@ def tensor(
         if kind.hasobject:
             raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
         dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
-    array = np.array(data, dtype, order="C") if not hasattr(data, "get") else data  # cupy arrays have .get
-    if not array.dtype.isnative:  # of a file, say
+    array = data if of_cupy(data) else np.array(data, dtype, order="C")
+    if not array.dtype.isnative:      # of a file, say
         array = array.astype(array.dtype.newbyteorder("="))
     result = Tensor(be.copy(be.asarray(array, dtype)) if array is data else be.asarray(array), be)
     return result.requires_grad_() if requires_grad else result
+
+
+def of_cupy(data: Any) -> bool:
+    """Whether `data` is an array of CuPy, which NumPy does not convert."""
+    return type(data).__module__.partition(".")[0] == "cupy" and hasattr(data, "get")
 
 
 def _holds_arrays(data: Any) -> bool:
