@@ -19,7 +19,7 @@ template <typename T>
 __global__ void guard(In<T> g, In<T> loss, Out<T> verdict, T most, i64 n) {
     T sum = loss && thread_index() == 0 ? loss[0] : T(0);
     for (i64 i = thread_index(); i < n; i += thread_count())
-        if (T x = g[i]; !(x <= most && x >= -most)) sum = T(0) / T(0);
+        if (T x = g[i]; !(x <= most && x >= -most)) sum = sqrt(T(-1));
     sum = warp_sum(sum);
     if (threadIdx.x % WARP == 0) verdict[thread_index() / WARP] = sum;
 }

@@ -234,7 +234,7 @@ class Replicas(Trainer):
         total, guard = sum(row[1] for row in rows), sum(row[2] for row in rows)
         if math.isfinite(guard):
             self._update(members, guard, [any(flags) for flags in zip(*(rows[r][3:] for r in members), strict=True)])
-        self.optimizer.guard = Tensor(np.array(guard), self.groups[0].be)
+        self.optimizer.guard = Tensor(np.array(guard, self.groups[0].w.dtype), self.groups[0].be)
         team.put(correct)
         self._others_correct = int(sum(count for count, in team.get(1)))
         if rank == 0:

@@ -220,12 +220,14 @@ class Run:
         p, value = self.progress, 0.0
         waiting, self.waiting = self.waiting, []
         for loss, guard, counter, x, y, draws, batch in waiting:
-            value, right = float(loss.item()), counter()
+            value, right = float((loss if guard is None else guard).item()), counter()
+            voided = not math.isfinite(value)       # the guard is the loss itself, but where a gradient was not finite
+            value = float(loss.item()) if voided else value
             if not math.isfinite(value):
                 self.display.close()
                 raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch, value=value,
                               since=p.batch - batch)
-            if guard is not None and not math.isfinite(guard.item()):
+            if voided:
                 self._note_voided(x, y, draws, batch)
             p.correct = None if right is None or p.correct is None else p.correct + int(right)
             p.loss += value * len(x)
