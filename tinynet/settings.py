@@ -97,8 +97,8 @@ def changing(model: Module) -> dict[str, dict[str, Any]]:
 def changes(model: Module, changed: dict[str, dict], evaluating: list[str]) -> list[tuple[Module, str, Any]]:
     """The attributes that a run has changed, train or eval mode among them, as its file tells them. ValueError (or
     what Python raises) where that makes no sense."""
-    modules, now = dict(model.named_modules()), changing(model)
-    found: list[tuple[Module, str, Any]] = [(m, "training", name not in evaluating) for name, m in modules.items()]
+    modules, now, still = dict(model.named_modules()), changing(model), set(evaluating)
+    found: list[tuple[Module, str, Any]] = [(m, "training", name not in still) for name, m in modules.items()]
     for name, held in changed.items():
         for key, value in held.items():
             number = isinstance(now[name][key], int | float)
