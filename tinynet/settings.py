@@ -9,6 +9,7 @@ an object hides (a random generator, a handle) cannot be compared; its text has 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import sys
@@ -113,7 +114,8 @@ def options(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str
     found = []
     for group, held in zip(optimizer.groups, groups, strict=True):
         held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
-        if held.keys() != group.options.keys() - {"lr"}:
+        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,))]
+        if held.keys() != group.options.keys() - {"lr"} or not all(map(math.isfinite, numbers)):
             raise ValueError("its optimizer has other settings")
         optimizer.check_options({**group.options, **held})
         found.append(held)
