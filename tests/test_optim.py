@@ -469,3 +469,12 @@ def test_what_is_no_gradient_and_no_group_is_refused():
     first.grad = np.ones(first.shape)
     with pytest.raises(TypeError, match="a gradient is a ndarray; it must be a Tensor"):
         optimizer.step()
+
+
+def test_a_rate_set_between_steps_is_of_the_state():
+    model = tn.nn.Dense(2).build(3)
+    optimizer, other = optim.SGD(model.parameters(), 0.1), tn.nn.Dense(2).build(3)
+    optimizer.groups[0].options["lr"] = 0.5
+    again = optim.SGD(other.parameters(), 0.1)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.lr == 0.5 and again.groups[0].runs[0][2].tolist() == [0.5, 0.0]

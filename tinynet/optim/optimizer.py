@@ -233,6 +233,7 @@ class Optimizer:
         """Copies, on the host, of all that a resumed run needs: state vectors, step counts, learning rates."""
         out: dict[str, np.ndarray] = {}
         for i, group in enumerate(self.groups):
+            group.reclaim()         # a rate that was set since the last step is of the state
             for name, flat in group.state.items():
                 out[f"{i}.{name}"] = np.array(group.be.numpy(flat))
             out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.runs])

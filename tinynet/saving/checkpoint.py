@@ -26,7 +26,7 @@ __all__ = ["CheckpointError", "check_writable", "first_line", "load", "read", "r
 
 FORMAT = "tinynet checkpoint 1"
 HEADER_LIMIT = 100_000_000      # bytes, safetensors' own; that of a network with ten thousand layers is a hundredth
-VALUES = 1 << 28                # of one input for which a class of the user's is run: 1 GiB in float32
+VALUES = 1 << 24                # of one input for which a class of the user's is run: 64 MiB in float32
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
           f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
@@ -71,8 +71,9 @@ def load(path: PathLike, model: Module | None = None) -> Module:
             if model.built is None and spec["input"]:
                 _build(path, model, spec, weights)
             restore(path, model, weights)
+    frozen = set(spec["frozen"])
     for name, p in model.named_parameters():
-        if name in spec["frozen"]:
+        if name in frozen:
             p.requires_grad_(False)
     return model
 
@@ -84,7 +85,7 @@ def _build(path: PathLike, model: Module, spec: Mapping[str, Any], weights: Arra
         if architecture.known(model):
             architecture.fill(model, architecture.build_unrun(model, shape, {}), weights)
         elif math.prod(shape) > VALUES:
-            raise ValueError("that is too large")
+            raise ValueError("that is too large to be run unasked; build it before, model.build(shape)")
         else:
             model.build(shape)
     except Exception as error:      # anything may happen in a class of the user's

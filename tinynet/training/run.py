@@ -342,9 +342,10 @@ class Run:
             group.options.update(held)
         for module, name, value in changed:
             setattr(module, name, value)
+        still = set(frozen)
         for name, p in self.model.named_parameters():
-            if p.requires_grad == (name in frozen):
-                p.requires_grad_(name not in frozen)
+            if p.requires_grad == (name in still):
+                p.requires_grad_(name not in still)
         self.progress, self.first, self.best = progress, first, best
         self.loader.set_epoch(first + progress.epoch)
         self.saved = True

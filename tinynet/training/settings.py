@@ -9,6 +9,7 @@ an object hides (a random generator, a handle) cannot be compared; its text has 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import sys
@@ -97,8 +98,8 @@ def changing(model: Module) -> dict[str, dict[str, Any]]:
 def changes(model: Module, changed: dict[str, dict], evaluating: list[str]) -> list[tuple[Module, str, Any]]:
     """The attributes that a run has changed, train or eval mode among them, as its file tells them. ValueError (or
     what Python raises) where that makes no sense."""
-    modules, now = dict(model.named_modules()), changing(model)
-    found: list[tuple[Module, str, Any]] = [(m, "training", name not in evaluating) for name, m in modules.items()]
+    modules, now, still = dict(model.named_modules()), changing(model), set(evaluating)
+    found: list[tuple[Module, str, Any]] = [(m, "training", name not in still) for name, m in modules.items()]
     for name, held in changed.items():
         for key, value in held.items():
             number = isinstance(now[name][key], int | float)
@@ -113,7 +114,8 @@ def options(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str
     found = []
     for group, held in zip(optimizer.groups, groups, strict=True):
         held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
-        if held.keys() != group.options.keys() - {"lr"}:
+        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,))]
+        if held.keys() != group.options.keys() - {"lr"} or not all(map(math.isfinite, numbers)):
             raise ValueError("its optimizer has other settings")
         optimizer.check_options({**group.options, **held})
         found.append(held)
