@@ -438,3 +438,13 @@ def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, kind):
             fuzz.quiet(use)
         except errors as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--help"], ["evaluate"]])
+def test_a_full_disk_behind_standard_output_is_told_in_one_line(place, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "tinynet", *arguments], cwd=place, stdout=full,
+                              stderr=subprocess.PIPE, text=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr
