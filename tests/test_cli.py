@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -421,3 +422,30 @@ def test_a_reader_that_leaves_does_not_cost_the_run_its_end(tmp_path):
     run.stderr.close()
     assert run.wait() == 1 and err == b""
     assert json.loads((tmp_path / "r" / "settings.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as the script")
+@pytest.mark.parametrize("kind", ["idx", "cifar", "picture", "npy", "settings"])
+def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, kind):
+    """Some of the cases of benchmarks/fuzz.py, which has thousands, and limits of time and memory."""
+    pytest.importorskip("PIL.Image")
+    spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks" / "fuzz.py")
+    fuzz = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fuzz)
+    monkeypatch.chdir(tmp_path)
+    make, errors = fuzz.KINDS[kind]
+    for _, use in zip(range(40), make(tmp_path, random.Random(7)), strict=False):
+        try:
+            fuzz.quiet(use)
+        except errors as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--help"], ["evaluate"]])
+def test_a_full_disk_behind_standard_output_is_told_in_one_line(place, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "tinynet", *arguments], cwd=place, stdout=full,
+                              stderr=subprocess.PIPE, text=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr

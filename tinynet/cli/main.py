@@ -39,21 +39,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's). Returns the exit status."""
     for stream in sys.stdout, sys.stderr:       # in a log with another encoding, × may look odd but must not fail
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            with contextlib.suppress(ValueError, OSError):      # it is closed
+                stream.reconfigure(errors="replace")
+    status = _run(argv)
+    try:
+        if hasattr(sys.stdout, "flush"):        # here, and not as the process ends, a full disk can be told
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError, AttributeError):      # what stands in for it may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            say(f"tinynet: error: standard output: {message(error)}", sys.stderr)
+        return status or 1
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
-        status = arguments.run(arguments)
-        if hasattr(sys.stdout, "flush"):        # here, and not as the process ends, a lost reader can be told
-            sys.stdout.flush()
-        return status
+        return arguments.run(arguments)
     except SystemExit as stop:                  # argparse: --help, or a wrong usage that it has explained
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt as stop:
         say(f"tinynet: interrupted{str(stop) and '; ' + message(stop)}", sys.stderr)
         return 130
     except BrokenPipeError:                     # the reader of our output has gone: `tinynet … | head`
-        with contextlib.suppress(OSError, AttributeError):      # what stands in for the output may be no file
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if os.environ.get("TINYNET_DEBUG", "0") not in ("", "0"):

@@ -208,15 +208,13 @@ def _fit(picture: Picture, shape: tuple[int, int, int]) -> Floats:
         part = _channels(_over_white(picture.part(rows, columns)), channels)
         if rows.start == 0:
             band = np.zeros((inner[0], *part.shape[1:]), np.float32)
-        down = _resampler(old[0], inner[0], rows)
-        reached = np.flatnonzero(down.any(axis=1))
-        near = slice(reached[0], reached[-1] + 1)
-        band[near] += np.tensordot(down[near], part, axes=1)
-        weight[0] += down.sum(axis=1) if columns.start == 0 else 0
+        near, down = _resampler(old[0], inner[0], rows)
+        band[near] += np.tensordot(down, part, axes=1)
+        weight[0][near] += down.sum(axis=1) if columns.start == 0 else 0
         if rows.stop == old[0]:
-            across = _resampler(old[1], inner[1], columns)
-            scaled += np.matmul(across, band)
-            weight[1] += across.sum(axis=1)
+            near, across = _resampler(old[1], inner[1], columns)
+            scaled[:, near] += np.matmul(across, band)
+            weight[1][near] += across.sum(axis=1)
     scaled /= weight[0][:, None, None] * weight[1][:, None]
     fitted = np.empty(shape, np.float32)
     fitted[:] = np.concatenate([_channels(_over_white(picture.part(*edge)), channels).reshape(-1, channels)
@@ -235,15 +233,18 @@ def _edges(height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(1, height - 1), slice(column, column + 1)
 
 
-def _resampler(old: int, new: int, part: slice) -> Floats:
-    """Columns `part` of the matrix (new, old) that resamples a line with a triangle as wide as it must be.
+def _resampler(old: int, new: int, part: slice) -> tuple[slice, Floats]:
+    """Of the matrix (new, old) that resamples a line with a triangle as wide as it must be: the columns `part`, and
+    the rows where these are not all 0.
 
-    Its rows sum to the ratio of the lengths where the triangle lies within the line; the caller divides.
+    The weights of a row do not sum to 1; the caller divides by what they sum to over all parts.
     """
     ratio = old / new
-    centre = (np.arange(new) + 0.5) * ratio - 0.5
-    at = np.arange(part.start, part.stop)
-    return np.maximum(0, 1 - np.abs(at - centre[:, None]) / max(ratio, 1)).astype(np.float32)
+    reach = max(ratio, 1)
+    near = slice(max(0, int((part.start - reach) / ratio - 1)), min(new, int((part.stop + reach) / ratio + 1)))
+    centre = (np.arange(near.start, near.stop) + 0.5) * ratio - 0.5
+    far = np.abs(np.arange(part.start, part.stop) - centre[:, None])
+    return near, np.maximum(0, 1 - far / reach).astype(np.float32)
 
 
 def _border(image: Floats) -> Floats:
