@@ -31,7 +31,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 NEEDED = ["numpy", "cupy", "tqdm", "safetensors", "pytest", "xdist", "hypothesis"]      # modules
-USEFUL = ["torch"]
+USEFUL = ["torch"]                     # what the networks are compared with
 PATHS = ["kernels/tinynet.cuh", "tests/conftest.py", "tests/cuda_calls.py", "tests/test_cuda_backend.py",
          "tests/test_cuda_networks.py", "benchmarks/gpu.py", "benchmarks/networks.py",
          "benchmarks/peers/with_tinynet.py", "benchmarks/peers/with_torch.py"]
@@ -318,7 +318,8 @@ def main(arguments: list[str]) -> int:
                 print({k: v for k, v in row.items() if k in ("part", "check", "good", "ok", "seconds")}, flush=True)
 
         lacks = missing(options)
-        write({"part": "start", "ok": not lacks, "python": sys.version, "versions": versions(), "missing": lacks})
+        write({"part": "start", "ok": not lacks, "python": sys.version, "versions": versions(), "missing": lacks,
+               "absent": [name for name in USEFUL if importlib.util.find_spec(name) is None]})
         if lacks:
             print("missing: " + "; ".join(lacks))
             return 2
