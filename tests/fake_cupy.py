@@ -217,15 +217,15 @@ empty_like = lambda x: empty(x.shape, x.dtype)     # noqa: E731
 
 @contextlib.contextmanager
 def installed(schedule: str = "eager", **options: Any) -> Iterator[gpu._Device]:
-    """This module as `cupy`, with a new device."""
-    before = sys.modules.get("cupy")
+    """This module as `cupy`, with a new device. Of a CuPy that was imported no part is seen meanwhile."""
+    others = {name: sys.modules.pop(name) for name in list(sys.modules)
+              if name.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")}
     sys.modules["cupy"] = sys.modules[__name__]
     try:
         yield gpu.start(schedule, **options)
     finally:
         del sys.modules["cupy"]
-        if before is not None:
-            sys.modules["cupy"] = before
+        sys.modules.update(others)
 
 
 cuda = SimpleNamespace(

@@ -17,12 +17,12 @@ import pytest
 
 import tinynet as tn
 from tests import cuda_calls, cuda_parity, fake_cupy
-from tests.fake_cuda import SCHEDULES, CUDADriverError, CUDARuntimeError
+from tests.fake_cuda import SCHEDULES, CUDARuntimeError
 from tinynet import parallel
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import Cuda, cupy_launcher
 from tinynet.backends.cuda.launcher import KernelError
-from tinynet.backends.cuda.table import TABLE, Entry
+from tinynet.backends.cuda.table import Entry
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 SHAPES = [(8, 5), (8, 5), (3, 5), (9, 5), (9, 5), (8, 5), (8, 5), (2, 5)]
@@ -409,49 +409,3 @@ def test_whether_cuda_runs(tmp_path):
     subprocess.run([compiler(), "-x", "c++", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), "-"],
                    input=f'extern "C" {{{DRIVER}}}', text=True, check=True)
     subprocess.run([sys.executable, "-c", ASKS, str(library)], check=True)
-
-
-# ---- the stand-in itself -----------------------------------------------------------------------------------------
-
-
-def test_names_that_were_not_asked_for():
-    with backend() as (be, _):
-        module = fake_cupy.RawModule(code="", options=("--std=c++17",), name_expressions=("fill<u8>",))
-        for name in ("fill", "fill<int>", "random_bits"):
-            with pytest.raises(CUDADriverError, match="CUDA_ERROR_NOT_FOUND"):
-                module.get_function(name)
-        assert be.launcher.cupy is fake_cupy
-
-
-def test_arguments_of_another_size_are_refused():
-    from tinynet.backends.cuda import sources
-    with backend() as (be, _):
-        code = sources.cuda_text(sources.read("shape.cu"), "kernels/shape.cu")
-        names = ("fold_edges<float>",)
-        kernel = fake_cupy.RawModule(code=code, options=("--std=c++17",), name_expressions=names).get_function(names[0])
-        x, y, n = be.asarray(np.ones(4, np.float32)), be.empty((2,), np.float32), np.int64
-        kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1), n(2)))
-        assert be.numpy(y).tolist() == [2, 2]
-        for wrong in (np.int32(2), np.float32(2), True):
-            with pytest.raises(AssertionError, match=r"length has 8 bytes, was given \d"):
-                kernel((1, 1, 1), (32, 1, 1), (x, y, wrong, n(1), n(1), n(1), n(2)))
-        with pytest.raises(AssertionError, match="takes 7 arguments, was given 6"):
-            kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1)))
-        with pytest.raises(CUDADriverError, match="INVALID_VALUE"):
-            kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1), n(2)), shared_mem=1 << 16)
-
-
-def test_launches_of_the_table_are_all_packed_right():
-    """No kernel of the table stays unlaunched on the stand-in (`test_kernel` calls those that the contract uses)."""
-    launched = set()
-    with backend() as (be, _):
-        real = be.launch
-        be.launch = lambda name, *a, **k: (launched.add(name), real(name, *a, **k))
-        for name in cuda_calls.CALLS:
-            cuda_calls.each(name, 4, lambda call, name=name: cuda_parity.run(be, name, call))
-        rungs = {"row_sum": (7, 5), "row_sum_naive": (7, 5), "gemm_naive": (4, 5, 3), "gemm_tiled": (4, 5, 3)}
-        for name, sizes in rungs.items():
-            shapes = [sizes, sizes[:1]] if len(sizes) == 2 else [(4, 3), (3, 5), (4, 5)]
-            be.launch(name, *(be.asarray(np.ones(s, np.float32)) for s in shapes), *sizes)
-    unused = {kernel for entries in TABLE.values() for kernel in entries} - launched
-    assert not unused

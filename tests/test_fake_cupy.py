@@ -1,4 +1,5 @@
-"""The stand-in's capture of CUDA graphs: what CUDA refuses there it refuses, and a captured step is the step."""
+"""The stand-in for CuPy itself: it refuses what CUDA refuses, above all in the capture of graphs, and a captured step
+is the step."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests import fake_cupy
-from tests.fake_cuda import SCHEDULES, CUDARuntimeError
+from tests import cuda_calls, cuda_parity, fake_cupy
+from tests.fake_cuda import SCHEDULES, CUDADriverError, CUDARuntimeError
 from tests.test_cuda_networks import images
 from tests.test_cupy_launcher import backend, every_schedule
 from tinynet import nn, ops, optim
+from tinynet.backends.cuda import sources
+from tinynet.backends.cuda.table import TABLE
 
 pytestmark = pytest.mark.skipif(tn.backends.why_not("simulator") is not None, reason="needs the simulator")
 cuda = fake_cupy.cuda
@@ -19,6 +22,51 @@ cuda = fake_cupy.cuda
 def pinned(shape, dtype=np.float32):
     memory = cuda.alloc_pinned_memory(int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+
+
+def test_names_that_were_not_asked_for():
+    with backend() as (be, _):
+        module = fake_cupy.RawModule(code="", options=("--std=c++17",), name_expressions=("fill<u8>",))
+        for name in ("fill", "fill<int>", "random_bits"):
+            with pytest.raises(CUDADriverError, match="CUDA_ERROR_NOT_FOUND"):
+                module.get_function(name)
+        assert be.launcher.cupy is fake_cupy
+
+
+def test_arguments_of_another_size_are_refused():
+    with backend() as (be, _):
+        code = sources.cuda_text(sources.read("shape.cu"), "kernels/shape.cu")
+        names = ("fold_edges<float>",)
+        kernel = fake_cupy.RawModule(code=code, options=("--std=c++17",), name_expressions=names).get_function(names[0])
+        x, y, n = be.asarray(np.ones(4, np.float32)), be.empty((2,), np.float32), np.int64
+        kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1), n(2)))
+        assert be.numpy(y).tolist() == [2, 2]
+        for wrong in (np.int32(2), np.float32(2), True):
+            with pytest.raises(AssertionError, match=r"length has 8 bytes, was given \d"):
+                kernel((1, 1, 1), (32, 1, 1), (x, y, wrong, n(1), n(1), n(1), n(2)))
+        with pytest.raises(AssertionError, match="takes 7 arguments, was given 6"):
+            kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1)))
+        with pytest.raises(CUDADriverError, match="INVALID_VALUE"):
+            kernel((1, 1, 1), (32, 1, 1), (x, y, n(2), n(1), n(1), n(1), n(2)), shared_mem=1 << 16)
+
+
+def test_launches_of_the_table_are_all_packed_right():
+    """No kernel of the table stays unlaunched on the stand-in (`test_kernel` calls those that the contract uses)."""
+    launched = set()
+    with backend() as (be, _):
+        real = be.launch
+        be.launch = lambda name, *a, **k: (launched.add(name), real(name, *a, **k))
+        for name in cuda_calls.CALLS:
+            cuda_calls.each(name, 4, lambda call, name=name: cuda_parity.run(be, name, call))
+        rungs = {"row_sum": (7, 5), "row_sum_naive": (7, 5), "gemm_naive": (4, 5, 3), "gemm_tiled": (4, 5, 3)}
+        for name, sizes in rungs.items():
+            shapes = [sizes, sizes[:1]] if len(sizes) == 2 else [(4, 3), (3, 5), (4, 5)]
+            be.launch(name, *(be.asarray(np.ones(s, np.float32)) for s in shapes), *sizes)
+    unused = {kernel for entries in TABLE.values() for kernel in entries} - launched
+    assert not unused
+
+
+# ---- graphs -------------------------------------------------------------------------------------------------------
 
 
 @every_schedule
