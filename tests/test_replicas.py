@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -19,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinynet as tn
-from tests.replica_runs import adam, assert_same_run, small_net, train, trainer
+from tests.replica_runs import adam, assert_same_run, batches, small_net, train, trainer
 from tinynet import nn, parallel
 from tinynet.backends.cpu import threads
 from tinynet.backends.cpu.threads import usable_cores
+from tinynet.parallel import replicas
 from tinynet.parallel import team as team_module
 from tinynet.parallel.team import LINE, ReplicaError, Team, single_threaded_blas
 
@@ -179,10 +182,78 @@ def test_one_process_says_why(monkeypatch):
         m.setattr(multiprocessing.process.current_process(), "_config", {"daemon": True})
         assert "daemonic" in note(2)
     with monkeypatch.context() as m:
-        def refuse():
+        def refuse(*_):
             raise OSError(11, "Resource temporarily unavailable")
         m.setattr(os, "fork", refuse)
         assert "no process could be forked" in note(2)
+
+
+REFUSALS = {"memory": ("mmap", OSError(12, "Cannot allocate memory")),
+            "files": ("_nameless_file", OSError(24, "Too many open files")),
+            "python's memory": ("shared_array", MemoryError("nothing left"))}
+
+
+@pytest.mark.parametrize("what", sorted(REFUSALS))
+@pytest.mark.parametrize("after", range(12))
+def test_one_process_where_memory_or_files_cannot_be_had(monkeypatch, what, after):
+    """Refused at the first request, at the second, …: at some of them parts of the model are shared already."""
+    name, error = REFUSALS[what]
+    requests = itertools.count()
+
+    def ask(function, *args):
+        if next(requests) >= after:
+            raise error
+        return function(*args)
+    with monkeypatch.context() as m:
+        for module in (team_module, replicas):
+            if hasattr(module, name):
+                m.setattr(module, name, functools.partial(ask, getattr(module, name)))
+        model = small_net()
+        whole = nn.Sequential(model, nn.Dense(3).build((3,)))
+        whole(np.ones((1, 8, 8, 1)))
+        values = whole.state_dict()
+        step = parallel.trainer(whole, adam(model.parameters()), workers=2)
+        if step.workers == 1:
+            assert str(error) in step.note and not shared(whole) and no_children()
+        assert all((values[k] == v).all() for k, v in whole.state_dict().items())
+        with step:
+            assert np.isfinite(step(np.ones((4, 8, 8, 1)), np.zeros(4, int)).item())
+            assert (step.workers == 1) == (step.note is not None)
+    assert not shared(whole) and no_children()
+
+
+def test_a_batch_that_has_no_room_is_left_to_one_process(monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+    one = train(1, count=4)
+    tn.seed(3)
+    model = small_net()
+    opt = adam(model.parameters())
+    losses = []
+    with parallel.trainer(model, opt, workers=2) as step:
+        for i, (x, y) in enumerate(batches(4)):
+            if i == 2:
+                monkeypatch.setattr(Team, "buffer", refuse)
+            losses.append(step(x, y).item())
+        assert step.workers == 1 and "No space left" in step.note and no_children()
+    np.testing.assert_allclose(losses, one[0], rtol=1e-12)
+
+
+def test_replicas_that_cannot_be_made_anew_leave_the_steps_to_one_process(monkeypatch):
+    def refuse():
+        raise OSError(11, "Resource temporarily unavailable")
+    one = train(1, count=4)
+    tn.seed(3)
+    model = small_net()
+    losses = []
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        for i, (x, y) in enumerate(batches(4)):
+            if i == 2:
+                step.team.dismiss()
+                monkeypatch.setattr(os, "fork", refuse)
+            losses.append(step(x, y).item())
+        assert step.workers == 1 and "no process could be forked" in step.note
+    np.testing.assert_allclose(losses, one[0], rtol=1e-12)
 
 
 def test_replicas_that_hang_at_their_start_are_given_up(monkeypatch):
@@ -417,6 +488,80 @@ def test_threads_of_the_parent_do_no_harm():
         for thread in threads:
             thread.join()
     assert_same_run(train(1, count=4), two)
+
+
+STORM = """
+import os, sys, threading, time, warnings
+import numpy as np
+import tinynet as tn
+from tinynet import nn, optim
+from tinynet.backends.cpu import threads
+
+threads._limit = 2
+warnings.simplefilter("ignore", DeprecationWarning)     # of threads at a fork, in Python 3.12
+turns, errors, stop = {}, [], threading.Event()
+x, y = np.ones((8, 5), np.float32), np.zeros(8, int)
+
+def forever(function):
+    def run():
+        turns[name] = 0
+        try:
+            while not stop.is_set():
+                function()
+                turns[name] += 1
+        except BaseException as error:
+            errors.append((name, repr(error)))
+    name = f"{function.__name__}{len(threads_)}"
+    threads_.append(threading.Thread(target=run, daemon=True))
+    threads_[-1].start()
+
+ones = np.ones((300, 300), np.float32)
+images = np.random.default_rng(0).random((16, 32, 32, 3), np.float32)
+net = nn.Sequential(nn.Conv2d(16, 3, padding=1), nn.Conv2d(16, 3, padding=1), input_shape=(32, 32, 3))
+with tn.no_grad():
+    right = net(images).numpy()
+
+def product():
+    assert (ones @ ones)[0, 0] == 300
+
+def convolution():
+    with tn.no_grad():
+        np.testing.assert_allclose(net(images).numpy(), right, rtol=1e-4, atol=1e-5)
+
+def trainer():
+    model = nn.Sequential(nn.Dense(3), input_shape=5)
+    with tn.parallel.trainer(model, optim.SGD(model.parameters()), workers=2) as step:
+        assert step.workers == 2, step.note
+        for model.number in range(2):       # the second makes replicas anew
+            assert np.isfinite(step(x, y).item())
+
+def fork():
+    pid = os.fork()
+    if not pid:
+        os._exit(int((ones[:50] @ ones)[0, 0] != 300))
+    assert os.waitpid(pid, 0)[1] == 0
+    time.sleep(0.05)
+
+threads_ = []
+for function in map(globals().get, sys.argv[1].split()):
+    forever(function)
+while not errors and (len(turns) < len(threads_) or any(turns[k] < 8 for k in turns)):
+    time.sleep(0.05)
+stop.set()
+for thread in threads_:
+    thread.join(60)
+print(errors or "held", [t.name for t in threads_ if t.is_alive()], threads.count(), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("crew", ["product product trainer", "convolution trainer trainer", "product convolution fork",
+                                  "trainer fork product"])
+def test_threads_compute_while_others_make_trainers_and_copies(crew):
+    """Nothing of it hangs, fails or is wrong, with BLAS of two threads."""
+    env = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", STORM, crew], env=env, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("held [] 2\n", "")
 
 
 def test_a_trainer_may_live_in_another_thread():

@@ -87,7 +87,7 @@ def _blas() -> Iterator[tuple[str, str]]:
 
 def blas_threads() -> int | None:
     """The number of threads that NumPy's BLAS uses in this process, None where it cannot be asked."""
-    from ..parallel.team import BLAS_THREADS
+    from ..backends.cpu.threads import BLAS_THREADS
 
     folder = Path(np.__file__).parent
     candidates = [*folder.parent.glob("numpy.libs/*blas*"), *folder.glob(".dylibs/*blas*")]

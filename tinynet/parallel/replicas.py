@@ -4,6 +4,9 @@ What they share lies in memory that all see (`parallel/team.py`): flat vectors o
 state, one gradient vector each. A step: the leader says which samples are whose; each member runs forward and
 backward on its share, its gradients written or copied into its own vector; when all have arrived, each sums a part of
 the vectors over the members and updates that part of the parameters; when all have arrived again, the step is over.
+
+Replicas compute what one process computes, as a step counts only where it left all that the model holds (`snapshot.py`)
+as it was: then what it computed depends on parameters and samples alone. Else it is undone and made by one process.
 """
 
 from __future__ import annotations
@@ -11,14 +14,13 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from ..autograd import mode
+from ..autograd import mode, no_grad
 from ..backends.cpu import conv, memory
 from ..nn import Module
 from ..nn.fusion import fusing
@@ -26,16 +28,26 @@ from ..nn.module import Parameter
 from ..ops import random
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
+from .snapshot import Snapshot
 from .team import LINE, ReplicaError, Team, shared_array
 from .trainer import Loss, Trainer, correct_of, kept, measured
 
 CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
+FAILED, CHANGED = 1, 2      # what a replica tells the others of its forward and backward, 0 where all is well
+
+
+class _Alone(Exception):
+    """A step or an evaluation that one process must make; its text says why."""
+
+
+class _NoMean(_Alone):
+    """So must all."""
 
 
 class Replicas(Trainer):
     """Steps shared by forked replicas; this process is the first of them and leads.
 
-    An exception in a replica is raised here, with the replica's traceback as its cause, and changes no parameter;
+    An exception in a replica is raised here, with the replica's traceback as its cause, and changes nothing;
     the next step goes on. When a step is broken off (Ctrl-C, a replica killed) parameters may be half updated; the
     replicas are ended, and made anew by the next step.
     """
@@ -45,9 +57,11 @@ class Replicas(Trainer):
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
-        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=3 + len(self.params))
+        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=5 + len(self.params))
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
+        self._fixed: list[tuple[Parameter, np.ndarray]] = []      # not the optimiser's, and the data that they share
+        self._redone = False      # the last step was undone and made again
         try:
             memory.trim()      # what steps without replicas left
             self._share()
@@ -65,10 +79,14 @@ class Replicas(Trainer):
             group.g = self.team.gradients[k][0]
             group.state = {name: _shared(flat) for name, flat in group.state.items()}
         self._flats = [group.w for group in self.groups]
-        trained = set(map(id, self.params))
-        self._fixed = [p for _, p in self.model._tensors(Parameter) if id(p) not in trained]
-        for p in self._fixed:       # those that the optimiser does not know; replicas only read them
-            p.data = _shared(p.data)
+
+    def _share_fixed(self) -> None:
+        """The same for the parameters that the optimiser does not know, new ones too."""
+        known = {id(p): data for p, data in self._fixed} | {id(p): p.data for p in self.params}
+        for _, p in self.model._tensors(Parameter):
+            if known.get(id(p)) is not p.data:
+                self._fixed.append((p, _shared(p.data)))
+                p.data = self._fixed[-1][1]
 
     def close(self) -> None:
         """End the replicas and move parameters and state back to this process's own memory."""
@@ -78,94 +96,106 @@ class Replicas(Trainer):
                 group.adopt(np.empty_like(group.w))
                 group.g = group.g.copy()
                 group.state = {name: flat.copy() for name, flat in group.state.items()}
-            for p in self._fixed:
-                p.data = p.data.copy()
+            for p, data in self._fixed:
+                if p.data is data:
+                    p.data = data.copy()
         self.closed = True
 
     # ---- replicas that are copies of this process ----------------------------------------------------------
     def _fork(self) -> None:
         self.team.dismiss()
+        self._share_fixed()
         self.modules = self.model.modules()
-        self._buffers = [(vars(module), name, shared_array(value.shape, value.dtype))
-                         for module in self.modules for name, value in vars(module).items() if type(value) is Tensor]
         self._nodes = [p.node for p in self.params]
         self._globals = _settings()
         self._homes: list[list[np.ndarray]] = []      # each process makes its own
-        self._look()
-        self._stepped = self._noted = False      # since then: the last work was a step; a forward left something
+        self._held = Snapshot([(type(self.model).__name__, self.model), ("loss", self.loss)],
+                              [*self.params, *(p for p, _ in self._fixed)])
+        if self._held.strangers:
+            raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
+        self._proved: set[str] = set()      # the kinds of work of which a batch gave the loss that one process gets
         self.team.start(self._replica)
 
-    def _look(self) -> None:
-        """Remember the modules' attributes; lists are copied, as they change in place."""
-        self._seen = [(vars(m), {k: list(v) if type(v) is list else v for k, v in vars(m).items()})
-                      for m in self.modules]
-
-    def _changed(self) -> bool:
-        """Whether attributes differ from those seen last, buffers and train or eval mode apart."""
-        try:
-            if all(now == then for now, then in self._seen):      # mostly by identity, 0.3 µs a module
-                return False
-        except Exception:      # an array or a tensor was replaced: they have no truth value
-            pass
-        for now, then in self._seen:
-            names = now.keys() | then.keys()
-            if any(not _same(now.get(k, then), then.get(k, now)) for k in names - {"training"}):
-                return True
-        self._look()
-        return False
-
-    def _keeps_state(self) -> bool:
-        """Whether a module has attributes, beside the buffers, that may have changed in place, where nobody looks."""
-        sent = {(id(attributes), name) for attributes, name, _ in self._buffers}
-        return not all((id(attributes), name) in sent or name == "_arguments" or _plain(value)
-                       for attributes in map(vars, self.modules) for name, value in attributes.items())
-
-    def _up_to_date(self, work: str) -> None:
-        """Make the replicas anew where the model is no longer the one that they are copies of: it was changed, or is to
-        be evaluated after steps that left something in this process's modules, as others saw other samples."""
+    def _up_to_date(self) -> None:
+        """Make the replicas anew where the model is no longer the one that they are copies of."""
         if any(group.w is not flat for group, flat in zip(self.groups, self._flats, strict=True)):
             raise RuntimeError("trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
                                "this trainer before and make another")
         for group in self.groups:
             group.reclaim()
         if (not self.team.running or [p.node for p in self.params] != self._nodes or _settings() != self._globals
-                or self._changed()
-                or (work == "_evaluate" and self._stepped and (self._noted or self._keeps_state()))):
+                or self._held.change() is not None):
             self._fork()
-        self._stepped = work == "_step"
+
+    def _go_alone(self, why: str) -> None:
+        """From now on one process makes the steps."""
+        self.team.dismiss()
+        self.workers, self.note = 1, f"one process, as {why}"
 
     # ---- one step ------------------------------------------------------------------------------------------
     def __call__(self, x: Any, y: Any) -> Tensor:
         self._begin(x, y)
-        return self._all("_step", x, y)
+        return self._all("_step", x, y, super().__call__)
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         self._check(x, y)
-        return self._all("_evaluate", x, y)
+        return self._all("_evaluate", x, y, super().evaluate)
 
-    def _all(self, work: str, x: Any, y: Any) -> Any:
-        """Have all replicas run a method on their shares of a batch; gives what this one's gave."""
+    def _all(self, work: str, x: Any, y: Any, alone: Callable[[Any, Any], Any]) -> Any:
+        """Have all replicas run a method on their shares of a batch; gives what this one's gave, or what `alone` does
+        where one process must do it."""
         if os.getpid() != self._process:
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
-        self._up_to_date(work)
-        bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
+        if self.workers == 1:
+            return alone(x, y)
+        steps = dict(random.state.steps)
         try:
-            for attributes, name, there in self._buffers:
-                np.copyto(there, attributes[name].data)
+            self._up_to_date()
+            bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
+            batch = self._hand_over((x, y), bounds[1])
+        except (ReplicaError, OSError, MemoryError) as error:
+            self._go_alone(f"replicas could not go on: {error}")
+            return alone(x, y)
+        try:
             settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
-            self.team.broadcast((work, bounds, self._hand_over((x, y), bounds[1]),
-                                 bytes(m.training for m in self.modules), settings,
-                                 random.state.seed, random.state.steps, random.state.first))
+            self.team.broadcast((work, bounds, batch, bytes(m.training for m in self.modules), settings,
+                                 random.state.seed, steps, random.state.first))
+            unproved = work not in self._proved and bounds[1] < len(x)
+            self._expected = self._whole(work, x, y) if unproved else math.nan
             result, failure = getattr(self, work)(x[:bounds[1]], y[:bounds[1]], bounds)
         except BaseException:
             self.team.dismiss()
             raise
-        if self._changed():
-            self._look()      # a module that notes something in each forward is not another one for it
-            self._noted = True
-        if failure is not None:
+        if failure is None:
+            self._redone = False
+            return result
+        if work in self._proved and not isinstance(failure, _Alone):
             raise failure
+        random.state.steps = steps
+        self.team.dismiss()
+        try:
+            result = alone(x, y)      # most often something was made at first use, and the next step is like others
+        except Exception:
+            if isinstance(failure, _Alone):
+                raise
+            raise failure from failure.__cause__      # it is not the parts that fail
+        if self._redone or isinstance(failure, _NoMean):
+            self._go_alone(str(failure) if isinstance(failure, _Alone) else f"a part of a batch fails: {failure}")
+        self._redone = True
         return result
+
+    def _whole(self, work: str, x: Any, y: Any) -> float:
+        """The loss of a batch as one process computes it, NaN where it fails."""
+        steps = dict(random.state.steps)
+        try:
+            with no_grad():
+                return float(self.loss(self.model(x), y).item() if work == "_step" else
+                             measured(self.model, self.loss, x, y)[0])
+        except Exception:
+            return math.nan
+        finally:
+            random.state.steps = steps
+            self._held.restore()
 
     def _replica(self) -> None:
         """The life of replicas 1, 2, …: the same work."""
@@ -179,8 +209,7 @@ class Replicas(Trainer):
             for group, (options, runs) in zip(self.groups, settings, strict=True):
                 group.options.update(options)
                 group.runs = [(a, b, np.array(lr_step)) for a, b, lr_step in runs]
-            for attributes, name, there in self._buffers:
-                np.copyto(attributes[name].data, there)
+            self._expected = math.nan
             x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
             getattr(self, work)(x, y, bounds)
 
@@ -192,14 +221,16 @@ class Replicas(Trainer):
         try:
             if len(x):
                 loss, right = measured(self.model, self.loss, x, y)
+            self._check_unchanged()
         except Exception as error:
             failure = error
             self.team.report(error)
-        self.team.put(failure is not None, loss * len(x), right or 0)
-        failed, losses, rights = zip(*self.team.get(3), strict=True)
+        self.team.put(_code(failure), loss * len(x), self._expected, right or 0)
+        failed, losses, expected, rights = zip(*self.team.get(4), strict=True)
         if any(failed):
             return None, self._failure(failure, failed, bounds)
-        return (sum(losses) / bounds[-1], None if right is None else int(sum(rights))), None
+        total = sum(losses) / bounds[-1]
+        return (total, None if right is None else int(sum(rights))), self._prove("_evaluate", total, expected[0])
 
     def _step(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
         """This replica's part of a step: forward and backward on its share of the batch, and the update of its part
@@ -217,6 +248,7 @@ class Replicas(Trainer):
                 loss.backward(np.full((), weight, loss.dtype))      # the gradients come out weighted
                 value, have = weight * loss.item(), self._gather(homes)
                 guard = self._guard(loss.data, len(members))
+            self._check_unchanged()
         except Exception as error:
             failure = error
             team.report(error)
@@ -225,15 +257,17 @@ class Replicas(Trainer):
             for node in self._nodes:
                 if node is not None:
                     node.home = None
-        team.put(failure is not None, value, guard, *have)
+        team.put(_code(failure), value, guard, self._expected, *have)
         correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
-        rows = team.get(3 + len(self.params))
+        rows = team.get(4 + len(self.params))
         failed = [row[0] for row in rows]
         if any(failed):
             return None, self._failure(failure, failed, bounds)
-        total, guard = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        total, guard, expected = sum(row[1] for row in rows), sum(row[2] for row in rows), rows[0][3]
+        if (failure := self._prove("_step", total, expected)) is not None:
+            return None, failure
         if math.isfinite(guard):
-            self._update(members, guard, [any(flags) for flags in zip(*(rows[r][3:] for r in members), strict=True)])
+            self._update(members, guard, [any(flags) for flags in zip(*(rows[r][4:] for r in members), strict=True)])
         self.optimizer.guard = Tensor(np.array(guard, self.groups[0].w.dtype), self.groups[0].be)
         team.put(correct)
         self._others_correct = int(sum(count for count, in team.get(1)))
@@ -295,13 +329,33 @@ class Replicas(Trainer):
             for part in sums:
                 part *= scale
 
+    def _check_unchanged(self) -> None:
+        """Raise where this replica's part of the work changed what the model holds."""
+        if (name := self._held.change()) is not None:
+            raise _Alone(f"a step changes {name}")
+
+    def _prove(self, work: str, total: float, expected: float) -> _NoMean | None:
+        """Compare the loss of all parts of a batch with the whole batch's, where that is known."""
+        if not math.isnan(expected):
+            precision = np.finfo(self.groups[0].w.dtype).eps
+            if not math.isclose(total, expected, rel_tol=precision ** 0.5, abs_tol=10 * precision):
+                return _NoMean(f"the loss of a batch, {expected:.7g}, is not the mean of its parts', {total:.7g}")
+            self._proved.add(work)
+        return None
+
     def _failure(self, own: Exception | None, failed: Sequence[float], bounds: list[int]) -> Exception | None:
-        """This replica's own exception, or the first of those that failed, with its traceback as the cause."""
+        """This replica's own exception, or the first of those that failed, with its traceback as the cause; _Alone
+        where none did, but something changed. That is put back, in all replicas."""
+        self._held.restore()
         if self.team.rank:
             return own
-        rank = failed.index(1)
+        rank = failed.index(FAILED if FAILED in failed else CHANGED)
         error, text = [self.team.reported(r) for r in range(self.workers)][rank]
+        if isinstance(error, _Alone):
+            return error
         cause = ReplicaError(f"in replica {rank}, samples {bounds[rank]} to {bounds[rank + 1] - 1}:\n{text}")
+        if isinstance(own, _Alone):
+            own = None
         if own is not None or error is None:
             return own or cause
         error.__cause__ = cause
@@ -321,11 +375,16 @@ class Replicas(Trainer):
                 for a, tail, place in zip(batch, tails, places, strict=True)]
 
     def _handed_over(self, batch: list[tuple[bool, str, tuple, int]], start: int, stop: int) -> list:
-        """x and y of samples [start, stop) of those handed over."""
+        """Copies of x and y of samples [start, stop) of those handed over: the next batch overwrites these."""
         _, dtype, shape, place = batch[1]
-        memory = self.team.buffer(place + math.prod(shape) * np.dtype(dtype).itemsize + 1)
-        parts = [(whole, np.ndarray(shape, dtype, memory, place)[start:stop]) for whole, dtype, shape, place in batch]
-        return [Tensor(part, self.groups[0].be) if is_tensor else part for is_tensor, part in parts]
+        there = self.team.buffer(place + math.prod(shape) * np.dtype(dtype).itemsize + 1)
+        out: list[Any] = []
+        for is_tensor, dtype, shape, place in batch:
+            part = np.ndarray(shape, dtype, there, place)[start:stop]      # type: ignore[call-overload]
+            own = memory.empty(part.shape, part.dtype)
+            np.copyto(own, part)
+            out.append(Tensor(own, self.groups[0].be) if is_tensor else own)
+        return out
 
 
 def _shared(x: np.ndarray) -> np.ndarray:
@@ -335,23 +394,8 @@ def _shared(x: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _same(now: Any, then: Any) -> bool:
-    """Whether two values of an attribute mean the same model; another buffer does, as buffers are sent."""
-    if now is then or type(now) is type(then) is Tensor:
-        return True
-    if isinstance(now, list) and isinstance(then, list):
-        return len(now) == len(then) and all(map(_same, now, then))
-    try:
-        return bool(now == then)
-    except Exception:      # arrays have no truth value
-        return False
-
-
-def _plain(value: Any) -> bool:
-    """Whether an attribute is part of the model's structure, or cannot change but by being replaced."""
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    return value is None or isinstance(value, Module | Parameter | bool | int | float | str | type | FunctionType)
+def _code(failure: Exception | None) -> int:
+    return 0 if failure is None else CHANGED if isinstance(failure, _Alone) else FAILED
 
 
 def _settings() -> tuple:

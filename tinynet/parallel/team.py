@@ -17,7 +17,6 @@ import gc
 import os
 import pickle
 import platform
-import re
 import signal
 import struct
 import sys
@@ -29,26 +28,37 @@ import warnings
 from array import array
 from collections.abc import Callable
 from mmap import mmap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backends.cpu import threads
-from ..backends.cpu.threads import usable_cores
+from ..backends.cpu.threads import single_threaded_blas, usable_cores
 
 LINE = 64                  # bytes of a cache line: what two members write lies in different ones
 COMMAND = 1 << 20          # bytes that a broadcast may take; memory that nobody touches costs nothing
 REPORT = 1 << 16           # bytes that a member's last words may take
 SPINS = 4000               # reads of a counter before sleeping: some 0.2 ms
 NAP = 0.25                 # seconds between two looks whether the others live
-READY = 10.0               # seconds that a new member may take to say so
+READY = 10.0               # seconds that new members may take to say so; less at the first two tries
 
 _running: set[int] = set()                # the teams that run: a member has one core, so
 _one_thread = contextlib.ExitStack()      # the process has one thread until the last of them has ended
+_limited = False                          # whether it has
+_teams = threading.RLock()                # of the three; a team may be dismissed by the garbage collector, anywhere
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)
+
+def _settle() -> None:
+    """Give the process one thread where a team runs, and its threads back where none does."""
+    global _limited
+    with _teams:
+        if _limited != bool(_running):
+            _limited = bool(_running)
+            if _limited:
+                _one_thread.enter_context(threads.limited(1))
+                _one_thread.callback(single_threaded_blas())
+            else:
+                _one_thread.close()
 
 
 class ReplicaError(RuntimeError):
@@ -98,35 +108,43 @@ class Team:
     def start(self, work: Callable[[], None]) -> None:
         """Fork the members, each of which runs `work`, and wait until they are ready.
 
+        A copy that is not ready soon met a lock that another thread held just then; then all are forked again.
+
         Raises: ReplicaError where they do not start.
         """
+        for seconds in (READY / 10, READY / 3, READY):
+            try:
+                return self._fork(work, seconds)
+            except TimeoutError as error:
+                self.dismiss()
+                late = error
+            except OSError as error:
+                self.dismiss()
+                raise ReplicaError(f"no process could be forked ({error})") from error
+            except BaseException:
+                self.dismiss()
+                raise
+        raise ReplicaError(str(late))
+
+    def _fork(self, work: Callable[[], None], seconds: float) -> None:
         self._stage = self._turn = 0
         self._counters[:] = array("Q", bytes(self._counters.nbytes))
         self._asleep[:] = self._nobody
-        threads.stop()
-        if not _running:
-            _one_thread.enter_context(threads.limited(1))
-            _one_thread.callback(single_threaded_blas())
         _running.add(id(self))
+        _settle()
+        threads.stop()
         for stream in (sys.stdout, sys.stderr):     # else what waits there would be written twice
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.flush()
-        try:
-            for rank in range(1, self.size):
-                with warnings.catch_warnings():      # Python warns of locks that another thread holds in the
-                    warnings.simplefilter("ignore", DeprecationWarning)    # copy; the test in _live finds those
-                    pid = os.fork()
-                if pid == 0:
-                    self._live(rank, work)
-                self._pids[rank] = pid
-            self.put()
-            self.get(deadline=time.monotonic() + READY)
-        except OSError as error:
-            self.dismiss()
-            raise ReplicaError(f"no process could be forked ({error})") from error
-        except BaseException:
-            self.dismiss()
-            raise
+        for rank in range(1, self.size):
+            with _teams, warnings.catch_warnings():     # Python warns of locks that another thread holds in the
+                warnings.simplefilter("ignore", DeprecationWarning)    # copy; the test in _live finds those
+                pid = os.fork()
+            if pid == 0:
+                self._live(rank, work)
+            self._pids[rank] = pid
+        self.put()
+        self.get(deadline=time.monotonic() + seconds)
 
     def _live(self, rank: int, work: Callable[[], None]) -> None:
         """A member's life. It ends with the process, never by returning into code that is the parent's."""
@@ -164,8 +182,7 @@ class Team:
                 os.waitpid(pid, 0)
         self._pids.clear()
         _running.discard(id(self))
-        if not _running:
-            _one_thread.close()
+        _settle()
 
     # ---- talking -----------------------------------------------------------------------------------------
     def broadcast(self, message: Any = None) -> Any:
@@ -276,7 +293,7 @@ class Team:
                 self._asleep[self.rank] = 0
                 self._check()
                 if deadline is not None and time.monotonic() > deadline:
-                    raise ReplicaError(f"a forked process was not ready within {READY:.0f} s")
+                    raise TimeoutError(f"a forked process was not ready within {READY:.0f} s")
         _fence()
 
     def _check(self) -> None:
@@ -315,7 +332,8 @@ def _become_a_replica(parent: int) -> None:
 def _nameless_file() -> Any:
     """A file in memory that no directory lists, so that it is gone with the last process that has it open."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("tinynet"), "w+b")
+        with contextlib.suppress(PermissionError):      # a sandbox's
+            return os.fdopen(os.memfd_create("tinynet"), "w+b")
     return tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
 
@@ -354,6 +372,17 @@ else:
 _lock = threading.Lock()
 
 
+def _start_afresh() -> None:
+    """A copy of the process has no team of its own, and no thread that would release a lock held when it was made."""
+    global _lock, _teams, _limited
+    _lock, _teams, _limited = threading.Lock(), threading.RLock(), False
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
+
+
 def _fence() -> None:
     """Let all see what was stored before sooner than what is stored next, and read nothing early: taking and
     releasing a lock twice is a full memory barrier on every processor."""
@@ -361,36 +390,3 @@ def _fence() -> None:
         pass
     with _lock:
         pass
-
-
-BLAS_THREADS = (   # (get, set) as the libraries name them that NumPy comes with
-    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
-    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
-    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
-    ("openblas_get_num_threads", "openblas_set_num_threads"),
-    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
-)
-
-
-def single_threaded_blas() -> Callable[[], None]:
-    """Make every BLAS library in this process use one thread; gives a function that restores what was.
-
-    A core that runs a replica has no time for another one's threads. Unknown libraries stay as they are.
-    """
-    changed: list[tuple[Callable, int]] = []
-    with contextlib.suppress(OSError):
-        loaded = Path("/proc/self/maps").read_text()
-        for path in sorted(set(re.findall(r"/\S*(?:blas|mkl_rt)\S*\.so\S*", loaded))):
-            with contextlib.suppress(OSError):
-                library = ctypes.CDLL(path)
-                for get, set_ in BLAS_THREADS:
-                    if hasattr(library, get) and hasattr(library, set_):
-                        changed.append((getattr(library, set_), getattr(library, get)()))
-                        changed[-1][0](1)
-                        break
-
-    def restore() -> None:
-        for set_threads, count in changed:
-            set_threads(count)
-
-    return restore

@@ -38,15 +38,16 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
     """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
     context manager; `close()` ends it.
 
-    Results do not depend on `workers` but for the order of summation, and are the same in every run with the same
-    number. Dropout is the same for any number. What looks at a whole batch sees a replica's share of it (batch
-    normalisation; its running statistics are those of replica 0). Forward hooks run in every replica, on its share;
-    what replicas 1, 2, … print is dropped.
+    Any number of workers computes what one does, but for the order of summation, and is the same in every run.
+    A step counts only where it left all that model and loss hold as it was (attributes, containers, objects, closures),
+    and where the first batch's loss is the mean of its parts'; else it is undone and made by one process, which makes
+    all further ones, too, where the next is like that or nothing else can help. `note` then says why.
 
     Replicas are copies, made here. They follow changes of parameters, of the optimiser's settings and of train and
-    eval mode; when the model changes otherwise between two steps (frozen, a layer or an attribute replaced, a hook)
-    they are made anew, some 20 ms. They cannot see what changes outside the model and the optimiser, say in a global
-    that `loss` reads. Threads of the parent do not run in them.
+    eval mode; when anything else that model or loss hold changed between two steps (frozen, a layer or an attribute
+    replaced, a hook) they are made anew, some 20 ms. The batch that a replica gets is its own. They cannot see what
+    changes in a global. Forward hooks run in every replica, on its share; what replicas 1, 2, … print is dropped.
+    Threads of the parent do not run in them.
 
     Args:
         model: a built Module.
@@ -76,7 +77,7 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
 
     try:
         return Replicas(model, optimizer, loss, clip_norm, count)
-    except ReplicaError as error:
+    except (ReplicaError, OSError, MemoryError) as error:
         return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}")
 
 
@@ -135,10 +136,7 @@ class Trainer:
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
         """(the mean loss of a batch, how many of its samples the model has right), dropout off; it changes nothing. The
-        second is None where labels are not class numbers.
-
-        Replicas share the batch. What steps left in modules, but for Tensors among their attributes, each replica has
-        from its own samples: they are made anew then, so that this process's is what is measured."""
+        second is None where labels are not class numbers."""
         self._check(x, y)
         return measured(self.model, self.loss, x, y)
 

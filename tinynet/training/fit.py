@@ -96,8 +96,8 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     try:
         with Interrupts() as interrupts, parallel.trainer(model, chosen, loss, workers=workers,
                                                           clip_norm=clip_norm) as step:
-            if step.note:
-                display.line(step.note)
+            if noted := step.note:
+                display.line(noted)
 
             def measure() -> dict[str, Any]:
                 return {} if held_out is None else _totals(held_out, step.evaluate)
@@ -107,6 +107,8 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
             if resume:
                 run.resume()
             run.train()
+            if step.note != noted:
+                display.line(str(step.note))
         run.finish()
         return run.progress.history
     finally:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ctypes
 import os
+import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ RUNS = 4  # for each thread
 
 _limit: int | None = None
 _executor: Any = None
+_lock = threading.RLock()      # of the executor
 
 
 def usable_cores() -> int:
@@ -59,12 +63,13 @@ def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
     global _executor
     if len(items) < 2 or count() == 1:
         return [work(item) for item in items]
-    if _executor is None:
-        from concurrent.futures import ThreadPoolExecutor  # 8 ms that most processes need not wait for
+    with _lock:      # so that it is not stopped before it has all of them
+        if _executor is None:
+            from concurrent.futures import ThreadPoolExecutor  # 8 ms that most processes need not wait for
 
-        _executor = ThreadPoolExecutor(count(), "tinynet")
-    # NumPy's error state is part of the context
-    futures = [_executor.submit(contextvars.copy_context().run, work, item) for item in items]
+            _executor = ThreadPoolExecutor(count(), "tinynet")
+        # NumPy's error state is part of the context
+        futures = [_executor.submit(contextvars.copy_context().run, work, item) for item in items]
     return [future.result() for future in futures]
 
 
@@ -78,17 +83,95 @@ def shares(items: Sequence[Any]) -> list:
 
 
 def stop() -> None:
-    """End the threads, before a fork; the next `each` starts others."""
+    """End the threads, when they have done what they were given, before a fork; the next `each` starts others."""
     global _executor
-    if _executor is not None:
-        _executor.shutdown()
-        _executor = None
+    with _lock:
+        executor, _executor = _executor, None
+    if executor is not None:
+        executor.shutdown()
 
 
-def _forget() -> None:
-    global _executor
-    _executor = None
+# ---- the threads of BLAS ------------------------------------------------------------------------------------
+
+BLAS_THREADS = (   # (get, set) as the libraries name them that NumPy comes with
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
 
 
-if hasattr(os, "register_at_fork"):  # threads do not live on in a copy of the process
-    os.register_at_fork(after_in_child=_forget)
+def _blas_libraries() -> Iterator[tuple[Any, Callable, Callable]]:
+    """Each BLAS library in this process that has threads: (library, get, set). Unknown ones are left out."""
+    with contextlib.suppress(OSError):
+        loaded = Path("/proc/self/maps").read_text()
+        for path in sorted(set(re.findall(r"/\S*(?:blas|mkl_rt)\S*\.so\S*", loaded))):
+            with contextlib.suppress(OSError):
+                library = ctypes.CDLL(path)
+                for get, set_ in BLAS_THREADS:
+                    if hasattr(library, get) and hasattr(library, set_):
+                        yield library, getattr(library, get), getattr(library, set_)
+                        break
+
+
+def single_threaded_blas() -> Callable[[], None]:
+    """Make every BLAS library in this process use one thread; gives a function that restores what was.
+
+    A core that runs a replica has no time for another one's threads.
+    """
+    changed = []
+    with _forking:
+        for _, get, set_ in _blas_libraries():
+            changed.append((set_, get()))
+            set_(1)
+
+    def restore() -> None:
+        with _forking:
+            for set_threads, count in changed:
+                set_threads(count)
+
+    return restore
+
+
+# OpenBLAS ends its threads before a fork, also where they compute a product for another thread of the process, and
+# that call never returns then. So at a fork its variables say that it has none: the threads in use, the most that may
+# be, and whether there are any. Products that begin just then do without.
+OPENBLAS_STATE = ("blas_cpu_number", "blas_num_threads", "blas_server_avail")
+_forking = threading.RLock()      # held from before a fork until after it
+_hidden: list[tuple[Any, int]] = []      # (variable of a library, its value)
+_crowd = False      # other threads are there
+
+
+def _hide_blas_threads() -> None:
+    global _crowd
+    _forking.acquire()
+    _crowd = threading.active_count() > 1
+    for library, _, _ in _blas_libraries():
+        with contextlib.suppress(ValueError):      # MKL has no such variables
+            variables = [ctypes.c_int.in_dll(library, name) for name in OPENBLAS_STATE]
+            _hidden.extend((variable, variable.value) for variable in variables)
+            for variable, value in zip(variables, (1, 1, 0), strict=True):
+                variable.value = value
+
+
+def _show_blas_threads() -> None:
+    while _hidden:
+        variable, value = _hidden.pop()
+        variable.value = value
+    _forking.release()
+
+
+def _start_afresh() -> None:
+    """Threads do not live on in a copy of the process, nor the one that held a lock: a lock of BLAS, perhaps, that
+    only products of several threads take, so a copy of a process with threads has one."""
+    global _executor, _lock, _forking
+    _executor, _lock = None, threading.RLock()
+    for i, (variable, value) in enumerate(_hidden):
+        variable.value = (1 if _crowd else value, value, 0)[i % 3]      # BLAS starts threads when it needs them
+    _hidden.clear()
+    _forking = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hide_blas_threads, after_in_parent=_show_blas_threads, after_in_child=_start_afresh)
