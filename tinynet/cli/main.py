@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError, ValueError, AttributeError):      # what stands in for it may be no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
+        if status == 0 and not isinstance(error, BrokenPipeError):
             say(f"tinynet: error: standard output: {message(error)}", sys.stderr)
         return status or 1
     return status
