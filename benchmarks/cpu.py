@@ -25,16 +25,19 @@ from networks import DESIGN, NETWORKS, OTHERS, Network  # noqa: E402
 from peers import CONTENDERS  # noqa: E402
 from processes import ENVS, Failed, Sampler, Worker, busy, cores_of, environments, high_water, scratch  # noqa: E402
 
-STEPS = 4              # whose losses are compared
-TOLERANCES = (1e-4, 3e-3)   # relative, of the first loss and of the others: Adam turns rounding at g ≈ 0 into steps
+STEPS = 4  # whose losses are compared
+TOLERANCES = (1e-4, 3e-3)  # relative, of the first loss and of the others: Adam turns rounding at g ≈ 0 into steps
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--networks", default="design", help='"design", "others", "all", or names: ' + " ".join(NETWORKS))
-    p.add_argument("--contenders", default="", help="parts of names, commas between; a leading - leaves out: "
-                   + ", ".join(CONTENDERS))
+    p.add_argument(
+        "--contenders",
+        default="",
+        help="parts of names, commas between; a leading - leaves out: " + ", ".join(CONTENDERS),
+    )
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--seconds", type=float, default=0.4, help="of a turn")
     p.add_argument("--pause", type=float, default=0.1, help="seconds between turns")
@@ -53,8 +56,12 @@ def arguments() -> argparse.Namespace:
 def chosen(text: str) -> list[Network]:
     """The networks that --networks names."""
     groups = {"design": DESIGN, "others": OTHERS, "all": DESIGN + OTHERS}
-    names = [n.name for part in text.split(",") for n in groups.get(part) or [NETWORKS.get(part)] if n or sys.exit(
-        f"--networks: there is no {part!r}; there are {', '.join(groups)}, {', '.join(NETWORKS)}")]
+    names = [
+        n.name
+        for part in text.split(",")
+        for n in groups.get(part) or [NETWORKS.get(part)]
+        if n or sys.exit(f"--networks: there is no {part!r}; there are {', '.join(groups)}, {', '.join(NETWORKS)}")
+    ]
     return [NETWORKS[n] for n in dict.fromkeys(names)]
 
 
@@ -63,8 +70,12 @@ def contenders(text: str, pythons: dict[str, str]) -> list[str]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     wanted = [p for p in parts if p[0] != "-"]
     refused = [p[1:] for p in parts if p[0] == "-"]
-    names = [n for n in CONTENDERS if (not wanted or any(p == n if p in CONTENDERS else p in n for p in wanted))
-             and not any(p == n if p in CONTENDERS else p in n for p in refused)]
+    names = [
+        n
+        for n in CONTENDERS
+        if (not wanted or any(p == n if p in CONTENDERS else p in n for p in wanted))
+        and not any(p == n if p in CONTENDERS else p in n for p in refused)
+    ]
     for name in names:
         if CONTENDERS[name].package not in pythons:
             print(f"left out: {name} ({CONTENDERS[name].package} is in no environment; see benchmarks/README.md)")
@@ -86,8 +97,13 @@ class Race:
         for name in names:
             entry = CONTENDERS[name]
             mine = cores[:1] if entry.one_core else cores
-            spec = {"module": entry.module, "options": entry.options, "network": network.name, "weights": str(file),
-                    "cores": mine}
+            spec = {
+                "module": entry.module,
+                "options": entry.options,
+                "network": network.name,
+                "weights": str(file),
+                "cores": mine,
+            }
             log = folder / f"{network.name}-{name.replace(' ', '_')}.log"
             self.workers[name] = Worker(pythons[entry.package], spec, log=log)
             self.results[name] = {"cores": len(mine), "turns": [], "idle": 0.0}
@@ -101,6 +117,7 @@ class Race:
 
     def _each(self, what) -> None:
         """Run `what(name, worker)` for all, two at a time; who fails is dropped."""
+
         def one(name: str) -> None:
             try:
                 what(name, self.workers[name])
@@ -115,6 +132,7 @@ class Race:
 
     def check(self) -> None:
         """Import everything, then compare the losses of the first steps with the median of all."""
+
         def first(name: str, worker: Worker) -> None:
             self.results[name]["versions"] = worker.read(120)["versions"]
             self.results[name]["losses"] = worker.ask("check", steps=STEPS)["losses"]
@@ -125,6 +143,7 @@ class Race:
 
     def prepare(self) -> None:
         """Compile and warm up; then look at each one's memory during steps that are not timed."""
+
         def ready(name: str, worker: Worker) -> None:
             if note := worker.ask("prepare")["note"]:
                 print(f"  {name}: {note}")
@@ -144,7 +163,7 @@ class Race:
         spent = dict.fromkeys(self.workers, 0.0)
         for number in range(count):
             names = list(self.workers)
-            for name in names[number % len(names):] + names[:number % len(names)]:
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 if number >= 3 and spent[name] > 2 * count * seconds:
                     continue
                 others = {n: busy(w.pid) for n, w in self.workers.items() if n != name}
@@ -169,7 +188,7 @@ class Race:
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))   # so that the workers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the workers are ended
     cores = cores_of(options.cores)
     pythons = environments(options.envs, {entry.package for entry in CONTENDERS.values()})
     networks, names = chosen(options.networks), contenders(options.contenders, pythons)

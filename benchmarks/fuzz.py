@@ -45,11 +45,44 @@ from tinynet.saving.checkpoint import CheckpointError
 
 SMALL = ("train", "--model", "mlp", "--samples", "64", "--epochs", "1", "--workers", "1")
 SECONDS, BYTES = 5.0, 1 << 30
-ADDRESSES = 4 << 30                     # of a worker: what is over BYTES shall be measured, not kill the machine
+ADDRESSES = 4 << 30  # of a worker: what is over BYTES shall be measured, not kill the machine
 NONSENSE: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 3, 2**31, 2**63, 10**40, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "x", "auto",
-    "relu", "numpy", "x" * 5000, "\x1b[31m\x07", "a\nb", "\udc80", "$x^{$", "..", "/dev/zero", [], [1], [1] * 40,
-    [[[]]], {}, {"module": "Dense", "args": [3], "kwargs": {}}, {"tuple": [1, 2]}, {"named": "activation.relu"})
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    3,
+    2**31,
+    2**63,
+    10**40,
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "auto",
+    "relu",
+    "numpy",
+    "x" * 5000,
+    "\x1b[31m\x07",
+    "a\nb",
+    "\udc80",
+    "$x^{$",
+    "..",
+    "/dev/zero",
+    [],
+    [1],
+    [1] * 40,
+    [[[]]],
+    {},
+    {"module": "Dense", "args": [3], "kwargs": {}},
+    {"tuple": [1, 2]},
+    {"named": "activation.relu"},
+)
 
 
 class Hang(BaseException):
@@ -72,12 +105,12 @@ def damage(good: bytes, rng: random.Random) -> bytes:
     elif kind == 3:
         data += rng.randbytes(rng.randrange(1, 50))
     elif kind == 4:
-        del data[at:at + rng.randrange(1, 30)]
+        del data[at : at + rng.randrange(1, 30)]
     elif kind == 5:
         place = rng.randrange(max(1, min(64, len(data)) - 4))
-        data[place:place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\0\0\xff\xff"))
+        data[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\0\0\xff\xff"))
     else:
-        data = bytearray(good[:rng.randrange(16)] + rng.randbytes(rng.randrange(300)))
+        data = bytearray(good[: rng.randrange(16)] + rng.randbytes(rng.randrange(300)))
     return bytes(data)
 
 
@@ -95,7 +128,7 @@ def distort(value: Any, rng: random.Random) -> Any:
         at = rng.randrange(len(value))
         act = rng.random()
         new = [] if act < 0.1 else [value[at]] * 3 if act < 0.2 else [distort(value[at], rng)]
-        return [*value[:at], *new, *value[at + 1:]]
+        return [*value[:at], *new, *value[at + 1 :]]
     return rng.choice(NONSENSE)
 
 
@@ -104,8 +137,14 @@ def distort_arrays(arrays: dict[str, np.ndarray], rng: random.Random) -> dict[st
     value, kind = arrays[name], rng.randrange(6)
     if kind == 0:
         return {k: v for k, v in arrays.items() if k != name}
-    changed = [value, value.ravel()[:1], value.astype(np.int64), value.astype(np.float64), np.full_like(value, np.nan),
-               value[None]][kind]
+    changed = [
+        value,
+        value.ravel()[:1],
+        value.astype(np.int64),
+        value.astype(np.float64),
+        np.full_like(value, np.nan),
+        value[None],
+    ][kind]
     return arrays | {name if rng.random() < 0.9 else name + "x": changed}
 
 
@@ -114,9 +153,18 @@ def distort_arrays(arrays: dict[str, np.ndarray], rng: random.Random) -> dict[st
 
 def checkpoints(folder: Path, rng: random.Random) -> Iterator[Callable[[], Any]]:
     data = tn.data.synthetic_digits(64)
-    nets = [tn.models.mlp().build((28, 28, 1)), tn.models.mnist_small(),
-            tn.nn.Sequential(tn.nn.Conv2d(4, 3, activation="gelu"), tn.nn.AvgPool2d(2), tn.nn.Flatten(),
-                             tn.nn.Dropout(0.1), tn.nn.Dense(10), input_shape=(28, 28, 1))]
+    nets = [
+        tn.models.mlp().build((28, 28, 1)),
+        tn.models.mnist_small(),
+        tn.nn.Sequential(
+            tn.nn.Conv2d(4, 3, activation="gelu"),
+            tn.nn.AvgPool2d(2),
+            tn.nn.Flatten(),
+            tn.nn.Dropout(0.1),
+            tn.nn.Dense(10),
+            input_shape=(28, 28, 1),
+        ),
+    ]
     goods = []
     for i, net in enumerate(nets):
         tn.save(net, folder / f"{i}.st")
@@ -164,8 +212,19 @@ def pictures(folder: Path, rng: random.Random) -> Iterator[Callable[[], Any]]:
     from PIL import Image
 
     array, goods, path = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8), [], folder / "x.png"
-    for form, mode in (("PNG", "RGB"), ("PNG", "P"), ("PNG", "1"), ("PNG", "LA"), ("JPEG", "RGB"), ("BMP", "RGB"),
-                       ("GIF", "P"), ("TIFF", "RGB"), ("TIFF", "1"), ("WEBP", "RGBA"), ("PPM", "L")):
+    for form, mode in (
+        ("PNG", "RGB"),
+        ("PNG", "P"),
+        ("PNG", "1"),
+        ("PNG", "LA"),
+        ("JPEG", "RGB"),
+        ("BMP", "RGB"),
+        ("GIF", "P"),
+        ("TIFF", "RGB"),
+        ("TIFF", "1"),
+        ("WEBP", "RGBA"),
+        ("PPM", "L"),
+    ):
         exif, packed = Image.Exif(), io.BytesIO()
         exif[0x0112] = 6
         noted = {"exif": exif} if form in ("PNG", "JPEG", "TIFF", "WEBP") else {}
@@ -174,7 +233,7 @@ def pictures(folder: Path, rng: random.Random) -> Iterator[Callable[[], Any]]:
     while True:
         good = rng.choice(goods)
         data = damage(good, rng)
-        if good.startswith(b"\x89PNG") and rng.random() < 0.5:       # another header, with the right sum
+        if good.startswith(b"\x89PNG") and rng.random() < 0.5:  # another header, with the right sum
             sides = (rng.choice((1, 8, 9, 8000, 1 << 16, 1 << 24, (1 << 31) - 1)) for _ in range(2))
             head = b"IHDR" + struct.pack(">II", *sides) + good[24:29]
             data = good[:12] + head + struct.pack(">I", zlib.crc32(head)) + good[33:]
@@ -208,7 +267,7 @@ def settings(folder: Path, rng: random.Random) -> Iterator[Callable[[], Any]]:
     while True:
         changed = distort(good, rng)
         if isinstance(changed, dict) and changed.get("samples", 64) is None:
-            changed["samples"] = 64         # all 40,000 digits are honest work, too
+            changed["samples"] = 64  # all 40,000 digits are honest work, too
         text = json.dumps(changed).encode()
         (run / runs.SETTINGS).write_bytes(damage(text, rng) if rng.random() < 0.3 else text)
         line = rng.choice(commands)
@@ -216,20 +275,92 @@ def settings(folder: Path, rng: random.Random) -> Iterator[Callable[[], Any]]:
 
 
 KINDS: dict[str, tuple[Callable, tuple[type, ...]]] = {
-    "checkpoint": (checkpoints, (CheckpointError,)), "idx": (idx, (DataError,)), "cifar": (cifar, (DataError,)),
-    "picture": (pictures, (DataError,)), "npy": (npy, (DataError,)), "settings": (settings, ())}
+    "checkpoint": (checkpoints, (CheckpointError,)),
+    "idx": (idx, (DataError,)),
+    "cifar": (cifar, (DataError,)),
+    "picture": (pictures, (DataError,)),
+    "npy": (npy, (DataError,)),
+    "settings": (settings, ()),
+}
 
 
 # ---- command lines ------------------------------------------------------------------------------------------
 
-WORDS = ("train", "evaluate", "predict", "gradcheck", "doctor", "--help", "--version", "--model", "mlp", "--data",
-         "digits", "mnist", "--epochs", "--batch-size", "--lr", "--optimizer", "sgd", "--backend", "simulator", "cupy",
-         "--workers", "--seed", "--samples", "--out", "--resume", "--run", "run", "run/checkpoint.safetensors", "fifo",
-         "digit.npy", "/dev/zero", "relu", "exp", "1", "2", "0", "-1", "1e309", "nan", "10" * 3000, "1_0", "٣", "",
-         " ", "-", "--", "\x1b[31m", "a\nb", "\udcff", "x" * 5000, "run/..", "nowhere/x.png", ".", "=", "--lr=",
-         "--epochs=x", "@file", "--out=run", "--trained", "-h", "💣", "%s", "{}", "$HOME")
-STARTS = ([*SMALL], ["evaluate", "run"],
-          ["predict", "digit.npy", "--run", "run"], ["gradcheck", "relu"], ["doctor"], ["train", "--resume", "run"], [])
+WORDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "gradcheck",
+    "doctor",
+    "--help",
+    "--version",
+    "--model",
+    "mlp",
+    "--data",
+    "digits",
+    "mnist",
+    "--epochs",
+    "--batch-size",
+    "--lr",
+    "--optimizer",
+    "sgd",
+    "--backend",
+    "simulator",
+    "cupy",
+    "--workers",
+    "--seed",
+    "--samples",
+    "--out",
+    "--resume",
+    "--run",
+    "run",
+    "run/checkpoint.safetensors",
+    "fifo",
+    "digit.npy",
+    "/dev/zero",
+    "relu",
+    "exp",
+    "1",
+    "2",
+    "0",
+    "-1",
+    "1e309",
+    "nan",
+    "10" * 3000,
+    "1_0",
+    "٣",
+    "",
+    " ",
+    "-",
+    "--",
+    "\x1b[31m",
+    "a\nb",
+    "\udcff",
+    "x" * 5000,
+    "run/..",
+    "nowhere/x.png",
+    ".",
+    "=",
+    "--lr=",
+    "--epochs=x",
+    "@file",
+    "--out=run",
+    "--trained",
+    "-h",
+    "💣",
+    "%s",
+    "{}",
+    "$HOME",
+)
+STARTS = (
+    [*SMALL],
+    ["evaluate", "run"],
+    ["predict", "digit.npy", "--run", "run"],
+    ["gradcheck", "relu"],
+    ["doctor"],
+    ["train", "--resume", "run"],
+    [],
+)
 SURROUNDINGS = ("TINYNET_BACKEND", "TINYNET_DATA", "XDG_CACHE_HOME", "COLUMNS", "CXX", "TQDM_DISABLE", "HOME")
 
 
@@ -241,7 +372,7 @@ def line(rng: random.Random) -> tuple[list[str], dict[str, str]]:
             words[rng.randrange(len(words))] = rng.choice(WORDS)
         else:
             words.insert(rng.randrange(len(words) + 1), rng.choice(WORDS))
-    if words[:1] == ["train"] and "--resume" not in words:      # the honest work of a default run takes a minute
+    if words[:1] == ["train"] and "--resume" not in words:  # the honest work of a default run takes a minute
         words += SMALL[3:]
     if words == ["gradcheck"]:
         words.append("relu")
@@ -270,10 +401,11 @@ def command(words: list[str]) -> None:
 
 def attempt(work: Callable[[], Any], errors: tuple[type, ...]) -> dict[str, Any]:
     """Do it, measured. Returns seconds, megabytes (the process's peak) and the outcome: ok, refused, or the fault."""
+
     def hang(*_: Any) -> None:
         raise Hang
 
-    Path("/proc/self/clear_refs").write_text("5")        # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     signal.signal(signal.SIGALRM, hang)
     signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
     began, fault, outcome = time.perf_counter(), None, "ok"
@@ -307,6 +439,7 @@ def apart(work: Callable[[Callable[[dict], None]], None], patience: float) -> tu
             resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)
             with open(writing, "w") as pipe:
+
                 def report(row: dict) -> None:
                     pipe.write(json.dumps(row) + "\n")
                     pipe.flush()
@@ -339,8 +472,11 @@ def fuzz_files(kind: str, count: int, seed: int) -> list[dict]:
                 report({"case": f"{kind} {i}"} | attempt(use, errors))
 
     rows, death = apart(work, 60 + count)
-    return rows + ([{"case": f"{kind} {len(rows)}", "outcome": "fault", "fault": death, "seconds": 0, "megabytes": 0}]
-                   if death else [])
+    return rows + (
+        [{"case": f"{kind} {len(rows)}", "outcome": "fault", "fault": death, "seconds": 0, "megabytes": 0}]
+        if death
+        else []
+    )
 
 
 def _run_line(case: dict, words: list[str], around: dict[str, str], report: Callable[[dict], None]) -> None:
@@ -373,19 +509,30 @@ def main() -> int:
     arguments = parser.parse_args()
     out = arguments.out and arguments.out.resolve()
     warnings.simplefilter("ignore")
-    os.environ["TINYNET_MIRROR"] = "none"       # no network
-    sys.modules["tinynet.insight.report"].can_plot = lambda: False     # drawing takes seconds, and has tests of its own
+    os.environ["TINYNET_MIRROR"] = "none"  # no network
+    sys.modules["tinynet.insight.report"].can_plot = lambda: False  # drawing takes seconds, and has tests of its own
     result: dict[str, Any] = {}
     for kind in arguments.only:
-        rows = (fuzz_lines(arguments.lines, arguments.seed) if kind == "line"
-                else fuzz_files(kind, arguments.files, arguments.seed))
+        rows = (
+            fuzz_lines(arguments.lines, arguments.seed)
+            if kind == "line"
+            else fuzz_files(kind, arguments.files, arguments.seed)
+        )
         counts = Counter(row["outcome"] for row in rows)
         slow, big = (max(rows, key=lambda row: row[what]) for what in ("seconds", "megabytes"))
-        result[kind] = {"cases": len(rows), **{name: counts[name] for name in ("ok", "refused", "fault")},
-                        "worst_seconds": round(slow["seconds"], 3), "worst_megabytes": round(big["megabytes"], 1),
-                        "slowest": slow["case"], "largest": big["case"]}
-        print(f"{kind:<11} {len(rows):>5} cases: {counts['ok']:>4} read or done, {counts['refused']:>4} refused, "
-              f"{counts['fault']:>3} faults; worst {slow['seconds']:.2f} s, {big['megabytes']:.0f} MB", flush=True)
+        result[kind] = {
+            "cases": len(rows),
+            **{name: counts[name] for name in ("ok", "refused", "fault")},
+            "worst_seconds": round(slow["seconds"], 3),
+            "worst_megabytes": round(big["megabytes"], 1),
+            "slowest": slow["case"],
+            "largest": big["case"],
+        }
+        print(
+            f"{kind:<11} {len(rows):>5} cases: {counts['ok']:>4} read or done, {counts['refused']:>4} refused, "
+            f"{counts['fault']:>3} faults; worst {slow['seconds']:.2f} s, {big['megabytes']:.0f} MB",
+            flush=True,
+        )
         for row in rows:
             if row["outcome"] == "fault":
                 print(f"  FAULT {row['case']}\n    " + row["fault"].strip().replace("\n", "\n    "), flush=True)

@@ -40,6 +40,7 @@ class Case(NamedTuple):
 def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
     """Each kernel at a size that a network on n pictures of side × side gives it."""
     import numpy as np
+
     f32 = np.float32
     rng = np.random.default_rng(0)
 
@@ -86,8 +87,12 @@ def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
     for flags, name in (((False, False), "NN"), ((False, True), "NT"), ((True, False), "TN"), ((True, True), "TT")):
         yield Case(f"matmul {name}", lambda flags=flags: be.matmul(a, b, *flags, out=z), moved, 2 * k**3)
     features, w1, bias = array(n, 50 * side), array(50 * side, 4 * side), array(4 * side)
-    yield Case("dense, bias, relu (split-K)", lambda: be.dense(features, w1, bias, True),
-               size(features.shape, w1.shape, (n, 4 * side)), 2 * n * 50 * side * 4 * side)
+    yield Case(
+        "dense, bias, relu (split-K)",
+        lambda: be.dense(features, w1, bias, True),
+        size(features.shape, w1.shape, (n, 4 * side)),
+        2 * n * 50 * side * 4 * side,
+    )
 
     options = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     w, bias = array(3, 3, c, f), array(f)
@@ -99,14 +104,19 @@ def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
     yield Case("conv2d_grad, input", lambda: be.conv2d_grad(gy, conv, (1, 0, 0)), size(image, wide), flops)
     yield Case("conv2d_grad, weight", lambda: be.conv2d_grad(gy, conv, (0, 1, 0)), size(image, wide), flops)
     grey, w1 = array(n, side, side, 1), array(3, 3, 1, c)
-    yield Case("conv2d, one channel", lambda: be.conv2d(grey, w1, row, *options), size(grey.shape, image),
-               2 * n * side * side * 9 * c)
+    yield Case(
+        "conv2d, one channel",
+        lambda: be.conv2d(grey, w1, row, *options),
+        size(grey.shape, image),
+        2 * n * side * side * 9 * c,
+    )
 
     parameters = 8000 * n
     p, q, m, v = (be.abs(array(parameters)) for _ in range(4))
     state = be.asarray(np.array([1e-3, 1.0]))
-    yield Case("adam_step", lambda: be.adam_step(p, q, m, v, state, None, 0.9, 0.999, 1e-8, 0.0, False),
-               28 * parameters)
+    yield Case(
+        "adam_step", lambda: be.adam_step(p, q, m, v, state, None, 0.9, 0.999, 1e-8, 0.0, False), 28 * parameters
+    )
     yield Case("sgd_step", lambda: be.sgd_step(p, q, m, state, None, 0.9, False, 0.0), 20 * parameters)
 
 
@@ -116,7 +126,7 @@ SPIN = """__global__ void spin(long long cycles) {
     long long start = clock64();
     while (clock64() - start < cycles) {}
 }"""
-MILLISECOND = 2_000_000      # cycles, at the 2 GHz that no device exceeds by much
+MILLISECOND = 2_000_000  # cycles, at the 2 GHz that no device exceeds by much
 
 
 class Clock:
@@ -129,6 +139,7 @@ class Clock:
 
     def __init__(self) -> None:
         import cupy
+
         self.cupy, self.late = cupy, 0
         module = cupy.RawModule(code=SPIN, options=("--std=c++17",), name_expressions=("spin",))
         self.spin = module.get_function("spin")
@@ -157,8 +168,9 @@ class Clock:
 def steps(step: Callable[[], Any], count: int = 50, rounds: int = 5) -> tuple[float, float]:
     """(milliseconds a step takes, milliseconds that the host takes to queue it): medians of rounds of `count` steps."""
     import cupy
+
     wait, walls, queues = cupy.cuda.Device().synchronize, [], []
-    for _ in range(rounds + 1):      # the first one warms up
+    for _ in range(rounds + 1):  # the first one warms up
         wait()
         start = time.perf_counter()
         for _ in range(count):
@@ -171,12 +183,14 @@ def steps(step: Callable[[], Any], count: int = 50, rounds: int = 5) -> tuple[fl
 
 def l2_bytes() -> int:
     import cupy
+
     return int(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"])
 
 
 def speeds(clock: Clock, small: bool) -> tuple[float, float]:
     """(bytes a second of a large copy, operations a second of cuBLAS's float32 product)."""
     import cupy
+
     n, k = (1 << 12, 64) if small else (1 << 28, 8192)
     a, b = (cupy.zeros(n, cupy.float32) for _ in range(2))
     copy = 2 * a.nbytes / clock.milliseconds(lambda: cupy.copyto(b, a)) * 1e3
@@ -192,6 +206,7 @@ def beyond_l2(side: int = 32) -> int:
 
 def measure_kernels(clock: Clock, bandwidth: float, peak: float, small: bool) -> list[dict]:
     import tinynet as tn
+
     rows = []
     n, side = (2, 8) if small else (beyond_l2(), 32)
     print(f"\n  {'kernel':30}{'µs':>10}{'floor':>10}   of it")
@@ -199,8 +214,9 @@ def measure_kernels(clock: Clock, bandwidth: float, peak: float, small: bool) ->
         ms = clock.milliseconds(case.call, 2 if small else 50)
         floor = 1e3 * max(case.bytes / bandwidth, case.flops / peak)
         bound = "bytes" if case.bytes / bandwidth > case.flops / peak else "operations"
-        rows.append({"kernel": case.name, "ms": ms, "floor_ms": floor, "bound_by": bound, "share": floor / ms,
-                     "pictures": n})
+        rows.append(
+            {"kernel": case.name, "ms": ms, "floor_ms": floor, "bound_by": bound, "share": floor / ms, "pictures": n}
+        )
         print(f"  {case.name:30}{1e3 * ms:10.1f}{1e3 * floor:10.1f}{floor / ms:8.0%}   {bound}", flush=True)
     return rows
 
@@ -215,6 +231,7 @@ def tinynet_step(network: Any) -> Callable[[], Any]:
     from peers.with_tinynet import build, weights
 
     import tinynet as tn
+
     arrays = weights(network)
     with tn.use("cupy"):
         model = build(network).train()
@@ -237,6 +254,7 @@ def torch_step(network: Any) -> Callable[[], Any]:
     import torch
     from networks import batches
     from peers.with_torch import build
+
     model = build(network).cuda().to(memory_format=torch.channels_last).train()
     adam = torch.optim.Adam(model.parameters(), fused=True)
     images, labels = batches(network, 1)[0]
@@ -255,6 +273,7 @@ def torch_step(network: Any) -> Callable[[], Any]:
 
 def measure_networks(small: bool) -> list[dict]:
     from networks import DESIGN
+
     peer, missing = _torch()
     print(f"\n  {'network':16}{'batch':>6}{'tinynet ms':>12}{'to queue':>10}{'torch ms':>10}{missing}")
     rows = []
@@ -262,10 +281,19 @@ def measure_networks(small: bool) -> list[dict]:
         network, count = (replace(network, batch=2), 1) if small else (network, 50)
         mine, queued = steps(tinynet_step(network), count)
         theirs = steps(torch_step(network), count)[0] if peer else None
-        rows.append({"network": network.name, "batch": network.batch, "tinynet_ms": mine, "tinynet_queue_ms": queued,
-                     "torch_ms": theirs})
-        print(f"  {network.name:16}{network.batch:6}{mine:12.3f}{queued:10.3f}" + (f"{theirs:10.3f}" if theirs else ""),
-              flush=True)
+        rows.append(
+            {
+                "network": network.name,
+                "batch": network.batch,
+                "tinynet_ms": mine,
+                "tinynet_queue_ms": queued,
+                "torch_ms": theirs,
+            }
+        )
+        print(
+            f"  {network.name:16}{network.batch:6}{mine:12.3f}{queued:10.3f}" + (f"{theirs:10.3f}" if theirs else ""),
+            flush=True,
+        )
     return rows
 
 
@@ -282,11 +310,17 @@ def _torch() -> tuple[bool, str]:
 
 def device() -> dict[str, Any]:
     import cupy
+
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    return {"name": properties["name"].decode(), "multiprocessors": properties["multiProcessorCount"],
-            "memory_gb": round(properties["totalGlobalMem"] / 1e9, 1), "cupy": cupy.__version__,
-            "driver": cupy.cuda.runtime.driverGetVersion(), "cuda": cupy.cuda.runtime.runtimeGetVersion(),
-            "system": platform.platform()}
+    return {
+        "name": properties["name"].decode(),
+        "multiprocessors": properties["multiProcessorCount"],
+        "memory_gb": round(properties["totalGlobalMem"] / 1e9, 1),
+        "cupy": cupy.__version__,
+        "driver": cupy.cuda.runtime.driverGetVersion(),
+        "cuda": cupy.cuda.runtime.runtimeGetVersion(),
+        "system": platform.platform(),
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -296,18 +330,26 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     import tinynet as tn
+
     if reason := tn.backends.why_not("cupy"):
         print(f"No GPU was measured: {reason}")
         return 0
     found = device()
     clock = Clock()
     bandwidth, peak = speeds(clock, options.small)
-    print(f"{found['name']}, {found['multiprocessors']} multiprocessors, {found['memory_gb']} GB; "
-          f"CuPy {found['cupy']}, CUDA {found['cuda']}, driver {found['driver']}\n"
-          f"copies {bandwidth / 1e9:.0f} GB/s, cuBLAS float32 {peak / 1e12:.1f} TFLOP/s")
-    result = {"device": found, "copy_bytes_per_s": bandwidth, "peak_flops_per_s": peak,
-              "kernels": measure_kernels(clock, bandwidth, peak, options.small), "late_calls": clock.late,
-              "networks": measure_networks(options.small)}
+    print(
+        f"{found['name']}, {found['multiprocessors']} multiprocessors, {found['memory_gb']} GB; "
+        f"CuPy {found['cupy']}, CUDA {found['cuda']}, driver {found['driver']}\n"
+        f"copies {bandwidth / 1e9:.0f} GB/s, cuBLAS float32 {peak / 1e12:.1f} TFLOP/s"
+    )
+    result = {
+        "device": found,
+        "copy_bytes_per_s": bandwidth,
+        "peak_flops_per_s": peak,
+        "kernels": measure_kernels(clock, bandwidth, peak, options.small),
+        "late_calls": clock.late,
+        "networks": measure_networks(options.small),
+    }
     if clock.late:
         print(f"\n  {clock.late} calls took the host more than a millisecond to queue: their times hold some of that")
     file = re.sub(r"\W+", "-", found["name"]).strip("-").lower()

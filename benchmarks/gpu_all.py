@@ -32,11 +32,19 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-NEEDED = ["numpy", "cupy", "tqdm", "safetensors", "pytest", "xdist", "hypothesis"]      # modules
-USEFUL = ["torch"]                     # what the networks are compared with
-PATHS = ["kernels/tinynet.cuh", "tests/conftest.py", "tests/cuda_calls.py", "tests/test_cuda_backend.py",
-         "tests/test_cuda_networks.py", "benchmarks/gpu.py", "benchmarks/networks.py",
-         "benchmarks/peers/with_tinynet.py", "benchmarks/peers/with_torch.py"]
+NEEDED = ["numpy", "cupy", "tqdm", "safetensors", "pytest", "xdist", "hypothesis"]  # modules
+USEFUL = ["torch"]  # what the networks are compared with
+PATHS = [
+    "kernels/tinynet.cuh",
+    "tests/conftest.py",
+    "tests/cuda_calls.py",
+    "tests/test_cuda_backend.py",
+    "tests/test_cuda_networks.py",
+    "benchmarks/gpu.py",
+    "benchmarks/networks.py",
+    "benchmarks/peers/with_tinynet.py",
+    "benchmarks/peers/with_torch.py",
+]
 SANITIZER = ["compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"]
 
 Row = dict[str, Any]
@@ -45,9 +53,11 @@ PARTS: dict[str, tuple[int, Callable[[argparse.Namespace], Iterator[Row]]]] = {}
 
 def part(seconds: int) -> Callable:
     """Declares a part with its limit."""
+
     def declare(function: Callable) -> Callable:
         PARTS[function.__name__] = seconds, function
         return function
+
     return declare
 
 
@@ -61,6 +71,7 @@ def starts(options: argparse.Namespace) -> Iterator[Row]:
 
     import tinynet as tn
     from tinynet.parallel import trainer
+
     if not options.stand_in:
         done = subprocess.run([sys.executable, "-W", "error", "-c", "import cupy"], capture_output=True, text=True)
         yield {"check": "import under -W error", "good": done.returncode == 0, "says": done.stderr[-2000:]}
@@ -73,6 +84,7 @@ def starts(options: argparse.Namespace) -> Iterator[Row]:
             step(np.zeros((4, 28, 28, 1), np.float32), np.zeros(4, np.int64))
             yield {"check": "replicas in a process that asked for cupy", "good": step.workers == 2, "says": step.note}
     import gpu
+
     yield {"device": gpu.device(), "l2_bytes": gpu.l2_bytes(), "pictures": gpu.beyond_l2()}
     be = tn.backends.get("cupy")
     yield {"check": "one add", "good": be.numpy(be.add(be.asarray([1.0, 2.0]), 1)).tolist() == [2, 3]}
@@ -85,6 +97,7 @@ def first(options: argparse.Namespace) -> Iterator[Row]:
     import numpy as np
 
     import tinynet as tn
+
     be, numpy = tn.backends.get("cupy"), tn.backends.get("numpy")
     bits = be.numpy(be.random_bits((3, 50), 7, 1, 2, 0))
     yield {"check": "random bits", "good": bool((bits == numpy.random_bits((3, 50), 7, 1, 2, 0)).all())}
@@ -110,6 +123,7 @@ def _losses(name: str, count: int) -> list[float]:
     import numpy as np
 
     import tinynet as tn
+
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((16 * count, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 16 * count)
     tn.seed(0)
@@ -118,7 +132,7 @@ def _losses(name: str, count: int) -> list[float]:
         rule = tn.optim.Adam(model.parameters())
         seen = []
         for k in range(0, len(x), 16):
-            loss = tn.ops.softmax_cross_entropy(model(tn.tensor(x[k:k + 16])), tn.tensor(y[k:k + 16]))
+            loss = tn.ops.softmax_cross_entropy(model(tn.tensor(x[k : k + 16])), tn.tensor(y[k : k + 16]))
             rule.zero_grad()
             loss.backward()
             rule.step()
@@ -130,19 +144,41 @@ def _losses(name: str, count: int) -> list[float]:
 def tests(options: argparse.Namespace) -> Iterator[Row]:
     """The tests marked gpu, in 8 processes; all failures, not the first."""
     few = ["-n", "0", "-p", "tests.cupy_on_host", "-k", "test_arrays or repeats_bit"]
-    command = [sys.executable, "-m", "pytest", "tests", "-m", "gpu", "-vv", "--tb=short", "-p", "no:cacheprovider",
-               *(few if options.stand_in else ["-n", "8"])]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests",
+        "-m",
+        "gpu",
+        "-vv",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        *(few if options.stand_in else ["-n", "8"]),
+    ]
     on_host = {"TINYNET_CUPY_ON_HOST": "stand-in"} if options.stand_in else {}
     lines: list[str] = []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=os.environ | on_host | {"PYTHONUNBUFFERED": "1"}) as done:
-        for line in done.stdout or ():      # a failure is written down at once: at the limit the rest would be lost
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | on_host | {"PYTHONUNBUFFERED": "1"},
+    ) as done:
+        for line in done.stdout or ():  # a failure is written down at once: at the limit the rest would be lost
             lines.append(line)
             if re.search(r"\b(FAILED|ERROR)\b.*::", line):
                 yield {"failed": line.strip()}
     code, passed = done.returncode, sum(" PASSED" in line for line in lines)
-    yield {"check": "pytest -m gpu", "good": code == 0 and passed > 1, "passed": passed, "says": lines[-1:],
-           "end": "" if code == 0 else "".join(lines)[-12_000:]}
+    yield {
+        "check": "pytest -m gpu",
+        "good": code == 0 and passed > 1,
+        "passed": passed,
+        "says": lines[-1:],
+        "end": "" if code == 0 else "".join(lines)[-12_000:],
+    }
 
 
 @part(45)
@@ -152,6 +188,7 @@ def copies(options: argparse.Namespace) -> Iterator[Row]:
     import numpy as np
 
     import tinynet as tn
+
     be, pool = tn.backends.get("cupy"), cupy.get_default_memory_pool()
     shape, count = ((4, 8, 8, 3), 6) if options.stand_in else ((32, 128, 128, 3), 60)
     host = np.random.default_rng(0).standard_normal((8, *shape), dtype=np.float32)
@@ -172,10 +209,21 @@ def copies(options: argparse.Namespace) -> Iterator[Row]:
     with tn.use("cupy"):
         model = tn.models.mnist_small() if options.stand_in else tn.models.mnist_cnn()
         start = time.perf_counter()
-        rows = tn.fit(model, (images, labels), epochs=2, batch_size=64, verbose=False,
-                      callbacks=[lambda row: used.append((pool.used_bytes(), pool.total_bytes()))])
-    yield {"check": "two epochs", "good": used[1][1] <= 1.1 * used[0][1], "bytes used, taken": used,
-           "both took": time.perf_counter() - start, "losses": [row["loss"] for row in rows]}
+        rows = tn.fit(
+            model,
+            (images, labels),
+            epochs=2,
+            batch_size=64,
+            verbose=False,
+            callbacks=[lambda row: used.append((pool.used_bytes(), pool.total_bytes()))],
+        )
+    yield {
+        "check": "two epochs",
+        "good": used[1][1] <= 1.1 * used[0][1],
+        "bytes used, taken": used,
+        "both took": time.perf_counter() - start,
+        "losses": [row["loss"] for row in rows],
+    }
 
 
 @part(120)
@@ -184,6 +232,7 @@ def kernels(options: argparse.Namespace) -> Iterator[Row]:
     import contextlib
 
     import gpu
+
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         out = Path(folder) / "gpu.json"
         code = gpu.main(["--out", str(out), *(["--small"] if options.stand_in else [])])
@@ -199,8 +248,13 @@ def sanitizer(options: argparse.Namespace) -> Iterator[Row]:
         command += [sys.executable, __file__, "--part", "three_steps", *_shared(options)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         says = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("=====")]
-        yield {"check": check, "good": done.returncode == 0, "says": says[:60], "last": says[-2:],
-               "error": "" if done.returncode == 0 else done.stderr[-3000:]}
+        yield {
+            "check": check,
+            "good": done.returncode == 0,
+            "says": says[:60],
+            "last": says[-2:],
+            "error": "" if done.returncode == 0 else done.stderr[-3000:],
+        }
 
 
 def three_steps(options: argparse.Namespace) -> Iterator[Row]:
@@ -219,6 +273,7 @@ def profile(options: argparse.Namespace) -> Iterator[Row]:
     from networks import DESIGN
 
     import tinynet as tn
+
     be = tn.backends.get("cupy")
     for network in DESIGN[:1] if options.stand_in else DESIGN:
         step = gpu.tinynet_step(replace(network, batch=2) if options.stand_in else network)
@@ -230,11 +285,18 @@ def profile(options: argparse.Namespace) -> Iterator[Row]:
         be.launch = real
         profiler = cProfile.Profile()
         profiler.runcall(lambda step=step: [step() for _ in range(2 if options.stand_in else 40)])
-        stats = pstats.Stats(profiler).stats      # type: ignore[attr-defined]
-        slow = sorted(((row[2], f"{Path(file).name}:{line} {name}") for (file, line, name), row in stats.items()),
-                      reverse=True)[:12]
-        yield {"network": network.name, "batch": network.batch, "wall_ms": wall, "queue_ms": queue,
-               "launches": len(launches), "most_seconds": slow}
+        stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+        slow = sorted(
+            ((row[2], f"{Path(file).name}:{line} {name}") for (file, line, name), row in stats.items()), reverse=True
+        )[:12]
+        yield {
+            "network": network.name,
+            "batch": network.batch,
+            "wall_ms": wall,
+            "queue_ms": queue,
+            "launches": len(launches),
+            "most_seconds": slow,
+        }
 
 
 # ---- one command -----------------------------------------------------------------------------------------------
@@ -242,8 +304,11 @@ def profile(options: argparse.Namespace) -> Iterator[Row]:
 
 def missing(options: argparse.Namespace) -> list[str]:
     """What is not there and must be."""
-    found = [f"the module {name}" for name in NEEDED
-             if importlib.util.find_spec(name) is None and not (options.stand_in and name == "cupy")]
+    found = [
+        f"the module {name}"
+        for name in NEEDED
+        if importlib.util.find_spec(name) is None and not (options.stand_in and name == "cupy")
+    ]
     found += [f"the file {path}" for path in PATHS if not (ROOT / path).is_file()]
     if not options.stand_in and not any(map(shutil.which, SANITIZER)):
         found.append("compute-sanitizer, of the CUDA toolkit")
@@ -265,6 +330,7 @@ def run_here(options: argparse.Namespace) -> int:
     """One part, in this process: rows to stdout."""
     if options.stand_in:
         from tests import cupy_on_host
+
         cupy_on_host.stand_in()
     function = three_steps if options.part == "three_steps" else PARTS[options.part][1]
     good = True
@@ -279,8 +345,9 @@ def run_part(name: str, options: argparse.Namespace, write: Callable[[Row], None
     start, limit = time.perf_counter(), PARTS[name][0] * (4 if options.stand_in else 1)
     command = [sys.executable, str(Path(__file__).resolve()), "--part", name, *_shared(options)]
     with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
-                              start_new_session=True) as process:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        ) as process:
             alarm = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
             alarm.start()
             try:
@@ -290,7 +357,7 @@ def run_part(name: str, options: argparse.Namespace, write: Callable[[Row], None
                     except ValueError:
                         row = {"printed": line.rstrip()}
                     write({"part": name, "seconds": round(time.perf_counter() - start, 2), **row})
-            except BaseException:      # Ctrl-C: the part is in a session of its own
+            except BaseException:  # Ctrl-C: the part is in a session of its own
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
             finally:
@@ -298,15 +365,23 @@ def run_part(name: str, options: argparse.Namespace, write: Callable[[Row], None
         errors.seek(0)
         code, says = process.returncode, errors.read()
     seconds = time.perf_counter() - start
-    write({"part": name, "ok": code == 0, "seconds": round(seconds, 2), "late": seconds >= limit,
-           "error": "" if code == 0 else says[-6000:]})
+    write(
+        {
+            "part": name,
+            "ok": code == 0,
+            "seconds": round(seconds, 2),
+            "late": seconds >= limit,
+            "error": "" if code == 0 else says[-6000:],
+        }
+    )
     return code == 0
 
 
 def main(arguments: list[str]) -> int:
     table = "\n".join(f"  {name:10} {limit:4} s  {function.__doc__}" for name, (limit, function) in PARTS.items())
-    parser = argparse.ArgumentParser(description=f"{__doc__}{table}",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}{table}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu-all.jsonl", help="the results")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
     parser.add_argument("--stand-in", action="store_true", help="without a GPU, at tiny sizes")
@@ -316,6 +391,7 @@ def main(arguments: list[str]) -> int:
         return run_here(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", encoding="utf-8") as file:
+
         def write(row: Row) -> None:
             file.write(json.dumps(row, default=str) + "\n")
             file.flush()
@@ -323,8 +399,16 @@ def main(arguments: list[str]) -> int:
                 print({k: v for k, v in row.items() if k in ("part", "check", "good", "ok", "seconds")}, flush=True)
 
         lacks = missing(options)
-        write({"part": "start", "ok": not lacks, "python": sys.version, "versions": versions(), "missing": lacks,
-               "absent": [name for name in USEFUL if importlib.util.find_spec(name) is None]})
+        write(
+            {
+                "part": "start",
+                "ok": not lacks,
+                "python": sys.version,
+                "versions": versions(),
+                "missing": lacks,
+                "absent": [name for name in USEFUL if importlib.util.find_spec(name) is None],
+            }
+        )
         if lacks:
             print("missing: " + "; ".join(lacks))
             return 2

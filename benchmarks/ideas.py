@@ -47,8 +47,10 @@ def measure(name: str, rounds: int, seconds: float) -> dict[str, list[float]]:
     model = tn.models.MODELS[name]()
     rng = np.random.default_rng(0)
     shape, classes = model.built, model.layers[-1].out_features
-    batches = [(rng.standard_normal((BATCH[name], *shape)).astype(np.float32), rng.integers(0, classes, BATCH[name]))
-               for _ in range(4)]
+    batches = [
+        (rng.standard_normal((BATCH[name], *shape)).astype(np.float32), rng.integers(0, classes, BATCH[name]))
+        for _ in range(4)
+    ]
     times: dict[str, list[float]] = {idea: [] for idea in [*IDEAS, "all, a replica a core"]}
     for _ in range(rounds):
         optimizer = tn.optim.Adam(model.parameters())
@@ -77,8 +79,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="of a turn")
     options = parser.parse_args()
     names = options.networks.split(",")
-    medians = {name: {idea: statistics.median(t) for idea, t in measure(name, options.rounds, options.seconds).items()}
-               for name in names}
+    medians = {
+        name: {idea: statistics.median(t) for idea, t in measure(name, options.rounds, options.seconds).items()}
+        for name in names
+    }
     print(f"{'ms a step (times the first row)':34}" + "".join(f"{name:>22}" for name in names))
     for idea in next(iter(medians.values())):
         cells = (f"{m[idea]:.2f} ({m[idea] / m['all, one process']:.2f})" for m in medians.values())

@@ -50,11 +50,16 @@ def start(folder: Path, epochs: int) -> subprocess.Popen[str]:
     """The run in a process (and a group) of its own; returns when training begins."""
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-    run = subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(epochs)], stdout=subprocess.PIPE, text=True,
-                           env=environment, start_new_session=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder), str(epochs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
     assert run.stdout is not None
     begun = run.stdout.readline() == "begins\n"
-    run.stdout.close()          # what follows is not read: the run says nothing more
+    run.stdout.close()  # what follows is not read: the run says nothing more
     if not begun:
         raise RuntimeError(f"the run did not start: exit status {run.wait()}")
     return run
@@ -65,8 +70,10 @@ def result(folder: Path) -> tuple:
     from tinynet.saving.checkpoint import read
 
     arrays, description = read(folder / FILES[1])
-    history = [tuple(v for k, v in row.items() if k not in ("seconds", "images_per_second"))
-               for row in description["progress"]["history"]]
+    history = [
+        tuple(v for k, v in row.items() if k not in ("seconds", "images_per_second"))
+        for row in description["progress"]["history"]
+    ]
     return {name: value.tobytes() for name, value in arrays.items()}, history, description["random"]
 
 
@@ -81,7 +88,7 @@ def kill(run: subprocess.Popen[str], folder: Path, after: float, amid: bool) -> 
     with contextlib.suppress(subprocess.TimeoutExpired):
         run.wait(after)
     while amid and run.poll() is None and not writing(folder):
-        time.sleep(0.0002)      # a write takes some milliseconds
+        time.sleep(0.0002)  # a write takes some milliseconds
     if run.poll() is not None:
         return None
     os.kill(run.pid, signal.SIGKILL)
@@ -140,9 +147,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     counts = measure(arguments.kills, arguments.epochs, arguments.seed)
-    print(f"{counts['kills']} kills ({counts['amid a write']} amid the write of a checkpoint), each resumed; of "
-          f"{counts['ended']} runs that ended, {counts['identical']} are identical to the uninterrupted one; "
-          f"{counts['left behind']} left files or processes behind")
+    print(
+        f"{counts['kills']} kills ({counts['amid a write']} amid the write of a checkpoint), each resumed; of "
+        f"{counts['ended']} runs that ended, {counts['identical']} are identical to the uninterrupted one; "
+        f"{counts['left behind']} left files or processes behind"
+    )
     return int(counts["identical"] != counts["ended"] or counts["left behind"] > 0)
 
 

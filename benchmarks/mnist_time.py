@@ -63,8 +63,13 @@ def store(folder: Path, options: argparse.Namespace) -> Path:
     if options.quick:
         x, y, x_test, y_test = x[:6000], y[:6000], x_test[:2000], y_test[:2000]
     path = folder / "mnist.npz"
-    np.savez(path, x_train=np.rint(255 * x).astype(np.uint8), y_train=y,
-             x_test=np.rint(255 * x_test).astype(np.uint8), y_test=y_test)
+    np.savez(
+        path,
+        x_train=np.rint(255 * x).astype(np.uint8),
+        y_train=y,
+        x_test=np.rint(255 * x_test).astype(np.uint8),
+        y_test=y_test,
+    )
     return path
 
 
@@ -87,9 +92,17 @@ def main() -> None:
         for name, (module, package, settings) in field.items():
             if (parts and not any(part in name for part in parts)) or package not in pythons:
                 continue
-            spec = {"module": module, "options": settings, "weights": str(file), "data": str(data), "cores": cores,
-                    "seed": seed, "epochs": options.epochs or options.most, "points": 1 if options.epochs else 4,
-                    "goal": 2.0 if options.epochs else options.goal}
+            spec = {
+                "module": module,
+                "options": settings,
+                "weights": str(file),
+                "data": str(data),
+                "cores": cores,
+                "seed": seed,
+                "epochs": options.epochs or options.most,
+                "points": 1 if options.epochs else 4,
+                "goal": 2.0 if options.epochs else options.goal,
+            }
             worker = Worker(pythons[package], spec, log=folder / "log", script="mnist_worker.py")
             try:
                 answer = worker.read(1800)
@@ -99,11 +112,23 @@ def main() -> None:
             finally:
                 worker.stop()
             steps, total, warm, accuracy = answer["points"][-1]
-            result["runs"].append({"name": name, "seed": seed, "epochs": steps / answer["steps"], "seconds": total,
-                                   "without_first_step": warm, "accuracy": accuracy, "points": answer["points"],
-                                   "reached": accuracy >= options.goal})
-            print(f"  {name:20} seed {seed}: {100 * accuracy:.2f}% after {steps / answer['steps']:.2f} epochs, "
-                  f"{total:.1f} s ({warm:.1f} s without the first step)", flush=True)
+            result["runs"].append(
+                {
+                    "name": name,
+                    "seed": seed,
+                    "epochs": steps / answer["steps"],
+                    "seconds": total,
+                    "without_first_step": warm,
+                    "accuracy": accuracy,
+                    "points": answer["points"],
+                    "reached": accuracy >= options.goal,
+                }
+            )
+            print(
+                f"  {name:20} seed {seed}: {100 * accuracy:.2f}% after {steps / answer['steps']:.2f} epochs, "
+                f"{total:.1f} s ({warm:.1f} s without the first step)",
+                flush=True,
+            )
             if options.json:
                 options.json.write_text(json.dumps(result, indent=1))
     summary(result, field, options)
@@ -120,15 +145,19 @@ def summary(result: dict, field: dict, options: argparse.Namespace) -> None:
             continue
         if options.epochs:
             value = 100 * mean(r["accuracy"] for r in runs)
-            print(f"{name:20} {value:.3f}% after {options.epochs} epochs, mean of {len(runs)} seeds"
-                  + (f", {value - first:+.3f} points" if first is not None else ""))
+            print(
+                f"{name:20} {value:.3f}% after {options.epochs} epochs, mean of {len(runs)} seeds"
+                + (f", {value - first:+.3f} points" if first is not None else "")
+            )
         elif all(r["reached"] for r in runs):
             value = median(r["seconds"] for r in runs)
             warm = median(r["without_first_step"] for r in runs)
             every = [r["seconds"] for r in runs]
-            print(f"{name:20} {value:7.1f} s to {100 * options.goal:.1f}%, {len(runs)} seeds ({min(every):.1f} to "
-                  f"{max(every):.1f}; {warm:.1f} without the first step)"
-                  + (f", {value / first:.2f} times tinynet's" if first is not None else ""))
+            print(
+                f"{name:20} {value:7.1f} s to {100 * options.goal:.1f}%, {len(runs)} seeds ({min(every):.1f} to "
+                f"{max(every):.1f}; {warm:.1f} without the first step)"
+                + (f", {value / first:.2f} times tinynet's" if first is not None else "")
+            )
         else:
             print(f"{name:20} did not reach {100 * options.goal:.1f}% with {sum(not r['reached'] for r in runs)} seeds")
             continue

@@ -67,8 +67,16 @@ def run_tinynet(network, arrays, train, test, spec, watch) -> list:
 
     workers = 1 if spec["options"]["mode"] == "exact" else "auto"
     with contextlib.suppress(Done):
-        training.fit(model, train, epochs=spec["epochs"], batch_size=BATCH, optimizer="adam", workers=workers,
-                     callbacks=[Hook()], verbose=False)
+        training.fit(
+            model,
+            train,
+            epochs=spec["epochs"],
+            batch_size=BATCH,
+            optimizer="adam",
+            workers=workers,
+            callbacks=[Hook()],
+            verbose=False,
+        )
     return watch.points
 
 
@@ -84,7 +92,7 @@ def run_keras(network, arrays, train, test, spec, watch) -> list:
     x, y = test
 
     def accuracy() -> float:
-        parts = [np.asarray(model(x[i:i + 500], training=False)).argmax(1) for i in range(0, len(x), 500)]
+        parts = [np.asarray(model(x[i : i + 500], training=False)).argmax(1) for i in range(0, len(x), 500)]
         return float((np.concatenate(parts) == y).mean())
 
     watch = watch(accuracy)
@@ -118,8 +126,10 @@ def run_torch(network, arrays, train, test, spec, watch) -> list:
     def accuracy() -> float:
         model.eval()
         with torch.no_grad():
-            right = sum((model(x_test[i:i + 500]).argmax(1) == y_test[i:i + 500]).sum().item()
-                        for i in range(0, len(x_test), 500))
+            right = sum(
+                (model(x_test[i : i + 500]).argmax(1) == y_test[i : i + 500]).sum().item()
+                for i in range(0, len(x_test), 500)
+            )
         model.train()
         return right / len(x_test)
 
@@ -148,13 +158,21 @@ def main() -> None:
         with np.load(spec["weights"]) as file:
             arrays = [file[f"a{i}"] for i in range(len(file.files))]
         with np.load(spec["data"]) as file:
-            train, test = ((file[f"x_{part}"].astype(np.float32) / np.float32(255), file[f"y_{part}"])
-                           for part in ("train", "test"))
+            train, test = (
+                (file[f"x_{part}"].astype(np.float32) / np.float32(255), file[f"y_{part}"])
+                for part in ("train", "test")
+            )
         engine = spec["module"].removeprefix("with_")
-        importlib.import_module(f"peers.{spec['module']}")   # imports are not timed
+        importlib.import_module(f"peers.{spec['module']}")  # imports are not timed
         steps = -(-len(train[0]) // BATCH)
-        points = globals()[f"run_{engine}"](NETWORKS["mnist_cnn"], arrays, train, test, spec,
-                                            lambda accuracy: Stopwatch(steps, spec["points"], spec["goal"], accuracy))
+        points = globals()[f"run_{engine}"](
+            NETWORKS["mnist_cnn"],
+            arrays,
+            train,
+            test,
+            spec,
+            lambda accuracy: Stopwatch(steps, spec["points"], spec["goal"], accuracy),
+        )
         answer = {"points": points, "steps": steps}
     except Exception as error:
         traceback.print_exc()

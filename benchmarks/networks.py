@@ -88,8 +88,16 @@ class Network:
         return total * self.batch
 
 
-_MNIST = [conv(32), POOL, conv(64), POOL, {"dropout": 0.25}, {"dense": 128, "relu": True},
-          {"dropout": 0.5}, {"dense": 10, "relu": False}]
+_MNIST = [
+    conv(32),
+    POOL,
+    conv(64),
+    POOL,
+    {"dropout": 0.25},
+    {"dense": 128, "relu": True},
+    {"dropout": 0.5},
+    {"dense": 10, "relu": False},
+]
 
 # DESIGN §6
 DESIGN = [
@@ -98,24 +106,55 @@ DESIGN = [
     Network("cifar_small", (32, 32, 3), 16, [conv(32), POOL, *dense(64, 10)]),
     Network("cifar_cnn", (32, 32, 3), 32, [conv(32), POOL, conv(64), POOL, conv(64), *dense(64, 10)]),
     Network("image128_cnn", (128, 128, 3), 32, [conv(32), POOL, conv(64), POOL, conv(128), POOL, *dense(128, 5)]),
-    Network("deep_cnn", (32, 32, 3), 64,
-            [conv(32), conv(32), POOL, conv(64), conv(64), POOL, conv(128), *dense(128, 10)]),
+    Network(
+        "deep_cnn", (32, 32, 3), 64, [conv(32), conv(32), POOL, conv(64), conv(64), POOL, conv(128), *dense(128, 10)]
+    ),
 ]
 
 # what else people build: other kernels, borders, strides, groups, and batches from one image to 512
 OTHERS = [
     Network("kernel5", (28, 28, 1), 64, [conv(32, 5), POOL, conv(64, 5), POOL, *dense(128, 10)]),
-    Network("padding_same", (32, 32, 3), 32,
-            [conv(32, padding="same"), conv(32, padding="same"), POOL, conv(64, padding="same"),
-             conv(64, padding="same"), POOL, *dense(128, 10)]),
-    Network("stride2", (32, 32, 3), 32,
-            [conv(32, padding=1), conv(64, stride=2, padding=1), conv(128, stride=2, padding=1), MEAN, *dense(10)]),
-    Network("groups4", (32, 32, 3), 32,
-            [conv(32, padding=1), conv(64, padding=1, groups=4), POOL, conv(64, padding=1, groups=4), POOL,
-             *dense(64, 10)]),
-    Network("depthwise", (32, 32, 3), 32,
-            [conv(32, padding=1), conv(32, padding=1, groups=32), conv(64, 1), POOL, conv(64, padding=1, groups=64),
-             conv(128, 1), MEAN, *dense(10)]),
+    Network(
+        "padding_same",
+        (32, 32, 3),
+        32,
+        [
+            conv(32, padding="same"),
+            conv(32, padding="same"),
+            POOL,
+            conv(64, padding="same"),
+            conv(64, padding="same"),
+            POOL,
+            *dense(128, 10),
+        ],
+    ),
+    Network(
+        "stride2",
+        (32, 32, 3),
+        32,
+        [conv(32, padding=1), conv(64, stride=2, padding=1), conv(128, stride=2, padding=1), MEAN, *dense(10)],
+    ),
+    Network(
+        "groups4",
+        (32, 32, 3),
+        32,
+        [conv(32, padding=1), conv(64, padding=1, groups=4), POOL, conv(64, padding=1, groups=4), POOL, *dense(64, 10)],
+    ),
+    Network(
+        "depthwise",
+        (32, 32, 3),
+        32,
+        [
+            conv(32, padding=1),
+            conv(32, padding=1, groups=32),
+            conv(64, 1),
+            POOL,
+            conv(64, padding=1, groups=64),
+            conv(128, 1),
+            MEAN,
+            *dense(10),
+        ],
+    ),
     *(Network(f"mnist_cnn@{n}", (28, 28, 1), n, _MNIST) for n in (1, 8, 128, 512)),
 ]
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-LIMIT = 1.2     # exponents above are marked
+LIMIT = 1.2  # exponents above are marked
 
 
 class Case(NamedTuple):
@@ -50,9 +50,12 @@ class Size(NamedTuple):
 
 
 # the sizes at which growth is fitted, a row an axis
-AXES = {"batch": [Size(n=n) for n in (4, 8, 16, 32, 64)], "size": [Size(h=h) for h in (16, 24, 32, 48, 64)],
-        "channels": [Size(c=c) for c in (8, 16, 32, 64, 128)],
-        "one image": [Size(n=1, h=h) for h in (64, 128, 192, 288, 432)]}
+AXES = {
+    "batch": [Size(n=n) for n in (4, 8, 16, 32, 64)],
+    "size": [Size(h=h) for h in (16, 24, 32, 48, 64)],
+    "channels": [Size(c=c) for c in (8, 16, 32, 64, 128)],
+    "one image": [Size(n=1, h=h) for h in (64, 128, 192, 288, 432)],
+}
 
 
 def cases() -> dict[str, Callable[[Size], Case]]:
@@ -72,8 +75,9 @@ def cases() -> dict[str, Callable[[Size], Case]]:
 
     def plain(fn: Callable, inputs: int = 1, outputs: float = 1.0) -> Callable[[Size], Case]:
         """An operation on whole images: `outputs` values for each input value."""
-        return lambda s: Case(fn, [image(s) for _ in range(inputs)],
-                              int(4 * s.n * s.h * s.h * s.c * (inputs + outputs)))
+        return lambda s: Case(
+            fn, [image(s) for _ in range(inputs)], int(4 * s.n * s.h * s.h * s.c * (inputs + outputs))
+        )
 
     def rows(fn: Callable, outputs: float = 1.0) -> Callable[[Size], Case]:
         """An operation on rows (n·h·h, c)."""
@@ -89,43 +93,69 @@ def cases() -> dict[str, Callable[[Size], Case]]:
             out = (s.h + 2 * padding - kernel) // stride + 1
             outputs = s.n * out * out * s.c
             if fused:
-                fn = lambda x, w, b: ops.conv_relu_pool(x, w, b, pool=pool, **given)   # noqa: E731
+                fn = lambda x, w, b: ops.conv_relu_pool(x, w, b, pool=pool, **given)  # noqa: E731
             else:
-                fn = lambda x, w, b: ops.conv2d(x, w, b, **given)   # noqa: E731
-            return Case(fn, [image(s), w, b], 4 * (s.n * s.h * s.h * s.c + w.size + outputs // (4 if pool else 1)),
-                        2 * outputs * kernel * kernel * s.c // g)
+                fn = lambda x, w, b: ops.conv2d(x, w, b, **given)  # noqa: E731
+            return Case(
+                fn,
+                [image(s), w, b],
+                4 * (s.n * s.h * s.h * s.c + w.size + outputs // (4 if pool else 1)),
+                2 * outputs * kernel * kernel * s.c // g,
+            )
+
         return make
 
     def dense(relu: bool) -> Callable[[Size], Case]:
         def make(s: Size) -> Case:
             count, features = s.n * s.h, 8 * s.c
             x, w, b = tensor(count, features), tensor(features, features), tensor(features)
-            return Case(lambda x, w, b: ops.dense(x, w, b, relu=relu), [x, w, b],
-                        4 * (2 * count * features + w.size), 2 * count * features * features)
+            return Case(
+                lambda x, w, b: ops.dense(x, w, b, relu=relu),
+                [x, w, b],
+                4 * (2 * count * features + w.size),
+                2 * count * features * features,
+            )
+
         return make
 
     def loss(s: Size) -> Case:
         labels = rng.integers(0, s.c, s.n * s.h * s.h)
-        return Case(lambda x: ops.softmax_cross_entropy(x, labels), [tensor(s.n * s.h * s.h, s.c)],
-                    4 * s.n * s.h * s.h * s.c)
+        return Case(
+            lambda x: ops.softmax_cross_entropy(x, labels), [tensor(s.n * s.h * s.h, s.c)], 4 * s.n * s.h * s.h * s.c
+        )
 
     return {
-        "add": plain(ops.add, 2), "multiply": plain(ops.multiply, 2), "relu": plain(ops.relu), "exp": plain(ops.exp),
-        "tanh": plain(ops.tanh), "gelu": plain(ops.gelu), "sum": plain(ops.sum, outputs=0),
+        "add": plain(ops.add, 2),
+        "multiply": plain(ops.multiply, 2),
+        "relu": plain(ops.relu),
+        "exp": plain(ops.exp),
+        "tanh": plain(ops.tanh),
+        "gelu": plain(ops.gelu),
+        "sum": plain(ops.sum, outputs=0),
         "sum over the batch": plain(lambda x: ops.sum(x, axis=0), outputs=0),
-        "mean of channels": plain(lambda x: ops.mean(x, axis=-1), outputs=0), "max": plain(ops.max, outputs=0),
+        "mean of channels": plain(lambda x: ops.mean(x, axis=-1), outputs=0),
+        "max": plain(ops.max, outputs=0),
         "transpose": plain(lambda x: ops.transpose(x, (0, 3, 1, 2))),
         "concatenate": plain(lambda x, y: ops.concatenate([x, y], -1), 2, 2),
         "pad": plain(lambda x: ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))),
-        "dropout": plain(lambda x: ops.dropout(x, 0.5)), "max_pool2d": plain(lambda x: ops.max_pool2d(x, 2), 1, 0.25),
+        "dropout": plain(lambda x: ops.dropout(x, 0.5)),
+        "max_pool2d": plain(lambda x: ops.max_pool2d(x, 2), 1, 0.25),
         "avg_pool2d": plain(lambda x: ops.avg_pool2d(x, 2), 1, 0.25),
         "global_avg_pool2d": plain(ops.global_avg_pool2d, 1, 0),
-        "softmax": rows(lambda x: ops.softmax(x, -1)), "log_softmax": rows(lambda x: ops.log_softmax(x, -1)),
-        "softmax_cross_entropy": loss, "dense": dense(False), "dense + relu": dense(True), "conv2d 1×1": conv(1),
-        "conv2d 3×3": conv(3), "conv2d 5×5": conv(5), "conv2d 3×3 padding 1": conv(3, padding=1),
+        "softmax": rows(lambda x: ops.softmax(x, -1)),
+        "log_softmax": rows(lambda x: ops.log_softmax(x, -1)),
+        "softmax_cross_entropy": loss,
+        "dense": dense(False),
+        "dense + relu": dense(True),
+        "conv2d 1×1": conv(1),
+        "conv2d 3×3": conv(3),
+        "conv2d 5×5": conv(5),
+        "conv2d 3×3 padding 1": conv(3, padding=1),
         "conv2d 3×3 stride 2": conv(3, stride=2, padding=1),
-        "conv2d 3×3 groups 4": conv(3, groups=4), "conv2d 3×3 depthwise": conv(3, groups="depthwise"),
-        "conv + relu": conv(3, fused=True), "conv + relu + pool": conv(3, fused=True, pool=True),
+        "conv2d 3×3 groups 4": conv(3, groups=4),
+        "conv2d 3×3 depthwise": conv(3, groups="depthwise"),
+        "conv + relu": conv(3, fused=True),
+        "conv + relu + pool": conv(3, fused=True, pool=True),
     }
 
 
@@ -183,10 +213,16 @@ def run(case: Case, machine: Machine, seconds: float) -> dict[str, float]:
         case.fn(*case.inputs).backward(g)
 
     wanted = len([x for x in case.inputs if x.ndim > 1])
-    result = {"bytes": case.bytes, "flops": case.flops, "forward": best(forward, seconds), "both": best(both, seconds),
-              "memory": peak(both), "forward_floor": machine.floor(case.bytes, case.flops),
-              "both_floor": machine.floor(case.bytes, case.flops)
-              + machine.floor(case.bytes, case.flops * (wanted if case.flops else 0))}
+    result = {
+        "bytes": case.bytes,
+        "flops": case.flops,
+        "forward": best(forward, seconds),
+        "both": best(both, seconds),
+        "memory": peak(both),
+        "forward_floor": machine.floor(case.bytes, case.flops),
+        "both_floor": machine.floor(case.bytes, case.flops)
+        + machine.floor(case.bytes, case.flops * (wanted if case.flops else 0)),
+    }
     return result
 
 
@@ -200,9 +236,9 @@ def peak(fn: Callable[[], Any]) -> int:
     gc.collect()
     memory.trim()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)    # what the C library keeps must go too, or the next call asks for nothing
+        ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps must go too, or the next call asks for nothing
     try:
-        Path("/proc/self/clear_refs").write_text("5")   # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except OSError:
         return 0
     before = fields("/proc/self/status")["VmRSS"]
@@ -225,7 +261,7 @@ def growth(make: Callable[[Size], Case], machine: Machine, seconds: float) -> di
     for axis, sizes in AXES.items():
         rows = [run(make(s), machine, seconds) for s in sizes]
         floors = [r["both_floor"] for r in rows]
-        memory = [r["memory"] if r["memory"] > 1 << 18 else 0 for r in rows]   # pages of a few calls are noise
+        memory = [r["memory"] if r["memory"] > 1 << 18 else 0 for r in rows]  # pages of a few calls are noise
         result[axis] = (exponent(floors, [r["both"] for r in rows]), exponent([r["bytes"] for r in rows], memory))
     return result
 
@@ -247,7 +283,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":   # BLAS reads it when it is loaded
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":  # BLAS reads it when it is loaded
         os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         os.execv(sys.executable, [sys.executable, *sys.argv])
     if hasattr(os, "sched_setaffinity"):
@@ -260,8 +296,13 @@ def main() -> None:
     chosen = {n: make for n, make in cases().items() if not parts or any(p in n for p in parts)}
     about = report.machine([core] if hasattr(os, "sched_setaffinity") else [])
     print(report.describe(about))
-    print(f"matrix product {machine.gemm / 1e9:.0f} GFLOP/s; copy " + ", ".join(
-        f"{machine.copy(2**k) / 1e9:.0f} GB/s at {label}" for k, label in ((16, "64 KB"), (20, "1 MB"), (25, "32 MB"))))
+    print(
+        f"matrix product {machine.gemm / 1e9:.0f} GFLOP/s; copy "
+        + ", ".join(
+            f"{machine.copy(2**k) / 1e9:.0f} GB/s at {label}"
+            for k, label in ((16, "64 KB"), (20, "1 MB"), (25, "32 MB"))
+        )
+    )
     head = f"{f'images {tuple(Size())}':30}    forward  × floor  + backward × floor       peak"
     print("\n" + head + ("" if options.no_growth else "    growth of time and memory with " + ", ".join(AXES)))
     result: dict = {"machine": about, "gemm": machine.gemm, "ops": {}}
@@ -269,8 +310,10 @@ def main() -> None:
     for name, make in chosen.items():
         r: dict[str, Any] = run(make(Size()), machine, options.seconds)
         forward, both = r["forward"] / r["forward_floor"], r["both"] / r["both_floor"]
-        line = (f"{name:30}{1e3 * r['forward']:8.3f} ms{forward:7.1f}{1e3 * r['both']:12.3f} ms{both:7.1f}"
-                f"{r['memory'] / 1e6:8.1f} MB   ")
+        line = (
+            f"{name:30}{1e3 * r['forward']:8.3f} ms{forward:7.1f}{1e3 * r['both']:12.3f} ms{both:7.1f}"
+            f"{r['memory'] / 1e6:8.1f} MB   "
+        )
         if not options.no_growth:
             r["growth"] = growth(make, machine, options.seconds)
             for axis, (seconds, memory) in r["growth"].items():

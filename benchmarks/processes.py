@@ -50,8 +50,16 @@ def settings(cores: int, tinynet: bool) -> dict[str, str]:
     env = dict(os.environ)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         env[name] = str(cores)
-    env.update(OMP_WAIT_POLICY="passive", TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow", JAX_PLATFORMS="cpu",
-               CUDA_VISIBLE_DEVICES="", TORCHINDUCTOR_COMPILE_THREADS="1", PYTHONWARNINGS="ignore", MPLBACKEND="agg")
+    env.update(
+        OMP_WAIT_POLICY="passive",
+        TF_CPP_MIN_LOG_LEVEL="3",
+        KERAS_BACKEND="tensorflow",
+        JAX_PLATFORMS="cpu",
+        CUDA_VISIBLE_DEVICES="",
+        TORCHINDUCTOR_COMPILE_THREADS="1",
+        PYTHONWARNINGS="ignore",
+        MPLBACKEND="agg",
+    )
     env.pop("PYTHONPATH", None)
     if tinynet:
         env["PYTHONPATH"] = str(HERE.parent)
@@ -64,9 +72,15 @@ class Worker:
     def __init__(self, python: str, spec: dict, *, log: Path, script: str = "worker.py"):
         self.log = log.open("w")
         self.process = subprocess.Popen(
-            [python, str(HERE / script), json.dumps(spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.log, text=True, bufsize=1, start_new_session=True,
-            env=settings(len(spec["cores"]), spec["module"] == "with_tinynet"))
+            [python, str(HERE / script), json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+            env=settings(len(spec["cores"]), spec["module"] == "with_tinynet"),
+        )
         self.pid = self.process.pid
 
     def read(self, timeout: float) -> dict:

@@ -11,8 +11,17 @@ from statistics import median, quantiles
 
 # what is compared with what: tinynet's mode, and the peers beside it
 PAIRS = {
-    "tinynet trainer": ("tf.function", "keras fit", "torch", "torch channels_last", "torch compile",
-                        "torch compile channels_last", "jax jit", "mygrad", "dezero"),
+    "tinynet trainer": (
+        "tf.function",
+        "keras fit",
+        "torch",
+        "torch channels_last",
+        "torch compile",
+        "torch compile channels_last",
+        "jax jit",
+        "mygrad",
+        "dezero",
+    ),
     "tinynet fit": ("tinynet trainer", "tf.function", "keras fit", "torch", "torch channels_last"),
     "tinynet loop": ("torch", "torch channels_last", "tf.function"),
     "tinynet exact, 1 core": ("torch, 1 core", "torch channels_last, 1 core"),
@@ -27,8 +36,10 @@ def disagreements(results: dict, tolerances: tuple[float, float]) -> dict[str, s
         away = [abs(a - b) / max(1, abs(b)) for a, b in zip(r["losses"], middle, strict=True)]
         r["loss_error"] = [away[0], max(away)]
         if not (away[0] <= tolerances[0] and max(away) <= tolerances[1]):
-            wrong[name] = (f"computes something else: losses {', '.join(f'{v:.5f}' for v in r['losses'])}, the others' "
-                           f"{', '.join(f'{v:.5f}' for v in middle)}")
+            wrong[name] = (
+                f"computes something else: losses {', '.join(f'{v:.5f}' for v in r['losses'])}, the others' "
+                f"{', '.join(f'{v:.5f}' for v in middle)}"
+            )
     return wrong
 
 
@@ -49,8 +60,11 @@ def ratio(other: dict[int, float], base: dict[int, float], draws: int = 2000) ->
         some = rng.choices(rounds, k=len(rounds))
         samples.append(median(other[r] for r in some) / median(base[r] for r in some))
     samples.sort()
-    return (median(other[r] for r in rounds) / median(base[r] for r in rounds), samples[draws // 20],
-            samples[-draws // 20])
+    return (
+        median(other[r] for r in rounds) / median(base[r] for r in rounds),
+        samples[draws // 20],
+        samples[-draws // 20],
+    )
 
 
 def summarise(results: dict) -> dict:
@@ -61,10 +75,15 @@ def summarise(results: dict) -> dict:
         if turns:
             middle, low, high = spread(list(turns.values()))
             steps = [t for turn in r["turns"] for t in turn["times"]]
-            summary[name] = {"ms": middle, "low": low, "high": high, "turns": turns, "steps": len(steps),
-                             "mean_ms": 1e3 * sum(steps) / len(steps),
-                             **{k: r[k] for k in ("memory", "high_water", "cores", "idle", "losses", "loss_error",
-                                                  "versions")}}
+            summary[name] = {
+                "ms": middle,
+                "low": low,
+                "high": high,
+                "turns": turns,
+                "steps": len(steps),
+                "mean_ms": 1e3 * sum(steps) / len(steps),
+                **{k: r[k] for k in ("memory", "high_water", "cores", "idle", "losses", "loss_error", "versions")},
+            }
     for base, others in PAIRS.items():
         for name in others:
             if base in summary and name in summary:
@@ -75,22 +94,29 @@ def summarise(results: dict) -> dict:
 
 def agreement(results: dict) -> str:
     """How far each contender's losses are from the median's."""
-    return "\n".join(f"  {name:28} first loss {r['losses'][0]:.6f}, away by {r['loss_error'][0]:.0e}, then by "
-                     f"{r['loss_error'][1]:.0e}" for name, r in results.items())
+    return "\n".join(
+        f"  {name:28} first loss {r['losses'][0]:.6f}, away by {r['loss_error'][0]:.0e}, then by "
+        f"{r['loss_error'][1]:.0e}"
+        for name, r in results.items()
+    )
 
 
 def table(row: dict) -> str:
     """A network's table."""
     lines = [f"  {'contender':28}{'ms a step':>10}  {'quartiles':17}{'memory':>8}   time in tinynet's (90% interval)"]
     for name, c in row["contenders"].items():
-        ratios = "   ".join(f"{r:5.2f} ({low:.2f}-{high:.2f}) × {base.split(' ', 1)[1]}"
-                            for base, (r, low, high) in c.get("times_tinynet", {}).items())
+        ratios = "   ".join(
+            f"{r:5.2f} ({low:.2f}-{high:.2f}) × {base.split(' ', 1)[1]}"
+            for base, (r, low, high) in c.get("times_tinynet", {}).items()
+        )
         quartiles = f"{c['low']:.2f}-{c['high']:.2f}"
         note = f"   [busy for {c['idle']:.0%} of another's turn]" if c["idle"] > 0.05 else ""
         lines.append(f"  {name:28}{c['ms']:10.2f}  {quartiles:17}{c['memory'] / 1e6:5.0f} MB   {ratios}{note}")
     worst = max((c["loss_error"] for c in row["contenders"].values()), default=[0, 0])
-    lines.append(f"  losses agree: first to {worst[0]:.0e}, after steps to "
-                 f"{max((c['loss_error'][1] for c in row['contenders'].values()), default=0):.0e} (relative)")
+    lines.append(
+        f"  losses agree: first to {worst[0]:.0e}, after steps to "
+        f"{max((c['loss_error'][1] for c in row['contenders'].values()), default=0):.0e} (relative)"
+    )
     return "\n".join(lines)
 
 
@@ -122,21 +148,33 @@ def machine(cores: list[int]) -> dict:
     import numpy as np
 
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")),
-                 platform.processor())
+    model = next(
+        (line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")),
+        platform.processor(),
+    )
     flags = next((line.split(":")[1].split() for line in info.splitlines() if line.startswith("flags")), [])
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-    return {"cpu": model, "cores": cores, "cores_of_machine": os.cpu_count(), "memory_gb": round(total / 1e9, 1),
-            "simd": [f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "amx_tile") if f in flags],
-            "system": platform.platform(), "python": platform.python_version(), "numpy": np.__version__,
-            "blas": f"{blas.get('name', '?')} {blas.get('version', '?')}", "load": os.getloadavg()[0]}
+    return {
+        "cpu": model,
+        "cores": cores,
+        "cores_of_machine": os.cpu_count(),
+        "memory_gb": round(total / 1e9, 1),
+        "simd": [f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "amx_tile") if f in flags],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', '?')} {blas.get('version', '?')}",
+        "load": os.getloadavg()[0],
+    }
 
 
 def describe(m: dict) -> str:
     """The machine in a line."""
-    return (f"{m['cpu']} ({' '.join(m['simd'])}), cores {m['cores']} of {m['cores_of_machine']}, {m['memory_gb']} GB, "
-            f"{m['system']}, NumPy {m['numpy']} with {m['blas']}, load average {m['load']:.2f}")
+    return (
+        f"{m['cpu']} ({' '.join(m['simd'])}), cores {m['cores']} of {m['cores_of_machine']}, {m['memory_gb']} GB, "
+        f"{m['system']}, NumPy {m['numpy']} with {m['blas']}, load average {m['load']:.2f}"
+    )
 
 
 def chart(result: dict, path: Path) -> str:
@@ -152,7 +190,7 @@ def chart(result: dict, path: Path) -> str:
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5.4 * columns, 3.4 * rows), squeeze=False)
-    for axis in axes.flat[len(names):]:
+    for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names, strict=False):
         rows_ = list(result["networks"][name]["contenders"].items())[::-1]
@@ -165,8 +203,14 @@ def chart(result: dict, path: Path) -> str:
         for place, (_, c) in enumerate(rows_):
             cut = c["high"] > 0.9 * end
             number = f"{c['ms']:.2f}" if c["ms"] < 10 else f"{c['ms']:.0f}"
-            axis.text(0.98 * end if cut else c["high"] + 0.01 * end, place, number + " →" * (c["ms"] > end), fontsize=7,
-                      va="center", ha="right" if cut else "left")
+            axis.text(
+                0.98 * end if cut else c["high"] + 0.01 * end,
+                place,
+                number + " →" * (c["ms"] > end),
+                fontsize=7,
+                va="center",
+                ha="right" if cut else "left",
+            )
         axis.tick_params(labelsize=7)
         axis.set_title(f"{name}, batch {result['networks'][name]['batch']}", fontsize=9)
         axis.set_xlabel("ms a training step", fontsize=7)

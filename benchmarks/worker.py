@@ -66,9 +66,15 @@ class Session:
         if self.contender is not None:
             self.contender.close()
             self.contender = None
-        data = self.make(self.network, self.batches)    # kept by the contender alone, or they would count twice
-        self.contender = self.module.Contender(self.network, [a.copy() for a in self.arrays], data, dropout=dropout,
-                                               cores=len(self.spec["cores"]), **self.spec["options"])
+        data = self.make(self.network, self.batches)  # kept by the contender alone, or they would count twice
+        self.contender = self.module.Contender(
+            self.network,
+            [a.copy() for a in self.arrays],
+            data,
+            dropout=dropout,
+            cores=len(self.spec["cores"]),
+            **self.spec["options"],
+        )
 
     def check(self, steps: int) -> dict:
         self._build(dropout=False)
@@ -92,7 +98,7 @@ class Session:
 def main() -> None:
     spec = json.loads(sys.argv[1])
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, spec["cores"])   # before any library counts the cores
+        os.sched_setaffinity(0, spec["cores"])  # before any library counts the cores
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -119,7 +125,7 @@ def main() -> None:
     if session is not None and session.contender is not None:
         session.contender.close()
     out.flush()
-    os._exit(0)   # some engines' threads take seconds to end
+    os._exit(0)  # some engines' threads take seconds to end
 
 
 if __name__ == "__main__":

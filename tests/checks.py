@@ -169,7 +169,7 @@ def subsets(case: Case) -> None:
 
 def _reversed(x: np.ndarray) -> np.ndarray:
     """The same values behind negative strides."""
-    everything = (..., *(slice(None, None, -1) for _ in x.shape))    # the ... keeps a 0-d array an array
+    everything = (..., *(slice(None, None, -1) for _ in x.shape))  # the ... keeps a 0-d array an array
     return np.array(x[everything], order="C")[everything]
 
 
@@ -227,7 +227,7 @@ def twice(case: Case) -> None:
 def freed(case: Case) -> None:
     """No reference cycles: a graph dies with its last reference, whether backward ran or not."""
     collecting = gc.isenabled()
-    gc.freeze()     # only what is made from here on is looked at
+    gc.freeze()  # only what is made from here on is looked at
     gc.disable()
     try:
         run(case, case.arrays())
@@ -267,20 +267,26 @@ def overwrite(x: np.ndarray) -> None:
 def changed_operands(case: Case, backend: str = "numpy") -> None:
     """Arrays that the caller gave, operands and options (an index), may be written to before backward: the gradient is
     that of the values at the call."""
-    for i in range(-1, len(case.draws)):        # -1: only the options are arrays
+    for i in range(-1, len(case.draws)):  # -1: only the options are arrays
         wanted = [j for j in floating(case.arrays()) if j != i]
         found = []
         for change in (False, True):
             arrays = case.arrays()
-            options = {k: v.copy() if isinstance(v, np.ndarray) else tuple(p.copy() if isinstance(p, np.ndarray) else p
-                       for p in v) if isinstance(v, tuple) else v for k, v in case.options.items()}
+            options = {
+                k: v.copy()
+                if isinstance(v, np.ndarray)
+                else tuple(p.copy() if isinstance(p, np.ndarray) else p for p in v)
+                if isinstance(v, tuple)
+                else v
+                for k, v in case.options.items()
+            }
             with tn.use(backend):
                 inputs = [x if j == i else tn.tensor(x, requires_grad=j in wanted) for j, x in enumerate(arrays)]
                 y = case.fn(*inputs, **options)
             y = y[0] if isinstance(y, list) else y
             if not isinstance(y, Tensor) or not y.requires_grad:
                 break
-            for x in saved_arrays([arrays[max(i, 0):i + 1], *options.values()]) if change else ():
+            for x in saved_arrays([arrays[max(i, 0) : i + 1], *options.values()]) if change else ():
                 overwrite(x)
             y.backward(cotangent(y))
             found.append([x.grad.numpy() for j, x in enumerate(inputs) if j in wanted and x.grad is not None])
@@ -306,7 +312,7 @@ def grad_equals_backward(case: Case) -> None:
 def values(case: Case) -> None:
     """What tests/references.py computes with loops and plain NumPy."""
     if case.fn is not getattr(tn.ops, case.name):
-        return      # a row that combines operations: others hold the values
+        return  # a row that combines operations: others hold the values
     if case.name.startswith("conv") and not len(case.draws[0](np.random.default_rng(0))):
         return
     arrays = case.arrays()
@@ -317,8 +323,20 @@ def values(case: Case) -> None:
         assert_allclose(y.numpy(), e, rtol=1e-12, atol=1e-13)
 
 
-CHECKS = [gradient, values, dtypes, arrays_stay_arrays, vjp_contract, subsets, layouts, twice, freed, changed_inputs,
-          changed_operands, grad_equals_backward]
+CHECKS = [
+    gradient,
+    values,
+    dtypes,
+    arrays_stay_arrays,
+    vjp_contract,
+    subsets,
+    layouts,
+    twice,
+    freed,
+    changed_inputs,
+    changed_operands,
+    grad_equals_backward,
+]
 
 
 def kinks(name: str, inputs: list, expected: list) -> None:
@@ -336,16 +354,25 @@ def dropout_scale() -> None:
     x = np.linspace(1, 2, 100).reshape(10, 10)
     y = tn.ops.dropout(tn.tensor(x), 0.4).numpy()
     assert 0 < np.count_nonzero(y) < 100
-    assert_allclose(y[y != 0], x[y != 0] / 0.6, rtol=1e-5)      # the rate is rounded to 1/65536
+    assert_allclose(y[y != 0], x[y != 0] / 0.6, rtol=1e-5)  # the rate is rounded to 1/65536
 
 
 @contextmanager
 def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
     with ExitStack() as stack:
-        smallest = (conv, "COLUMNS_BYTES", 1), (taps, "COLUMNS_BYTES", 1), (winograd, "PART_BYTES", 1), (
-            taps, "SMALL_PRODUCT", 1500), (winograd, "SMALL_PRODUCT", 100), (      # the last block may be shorter
-            threads, "RUNS", 1)
+        smallest = (
+            (conv, "COLUMNS_BYTES", 1),
+            (taps, "COLUMNS_BYTES", 1),
+            (winograd, "PART_BYTES", 1),
+            (taps, "SMALL_PRODUCT", 1500),
+            (winograd, "SMALL_PRODUCT", 100),
+            (  # the last block may be shorter
+                threads,
+                "RUNS",
+                1,
+            ),
+        )
         for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
@@ -390,8 +417,9 @@ def reference(case: Case) -> None:
 def adjoint(name: str) -> None:
     """⟨im2col x, c⟩ = ⟨x, col2im c⟩ on backend `name`, for odd sizes, strides, paddings and dilations."""
     be, rng = tn.backends.get(name), np.random.default_rng(0)
-    for kernel, stride, padding, dilation in product([(3, 2)], [(1, 1), (2, 3)], [((0, 0), (0, 0)), ((1, 2), (0, 3))],
-                                                     [(1, 1), (2, 1)]):
+    for kernel, stride, padding, dilation in product(
+        [(3, 2)], [(1, 1), (2, 3)], [((0, 0), (0, 0)), ((1, 2), (0, 3))], [(1, 1), (2, 1)]
+    ):
         x = rng.standard_normal((2, 6, 5, 3))
         columns = be.im2col(be.asarray(x), kernel, stride, padding, dilation)
         c = rng.standard_normal(columns.shape)
@@ -422,22 +450,47 @@ def poisoned() -> Iterator[None]:
 
 # Convolutions to be held against one another, with images too large for central differences: many tiles each way.
 CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
-    Case(name, getattr(tn.ops, name), (normal(*shape, 2), normal(3, 3, 2 // groups, 4), normal(4)),
-         {"padding": padding, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
-    for shape, padding, groups in (((3, 13, 15), (1, 0), 1), ((2, 13, 22), (0, 1), 1), ((2, 15, 9), (0, 0), 2))]
+    Case(
+        name,
+        getattr(tn.ops, name),
+        (normal(*shape, 2), normal(3, 3, 2 // groups, 4), normal(4)),
+        {"padding": padding, "groups": groups},
+    )
+    for name in ("conv2d", "conv_relu_pool")
+    for shape, padding, groups in (((3, 13, 15), (1, 0), 1), ((2, 13, 22), (0, 1), 1), ((2, 15, 9), (0, 0), 2))
+]
 CONVOLUTIONS += [Case("conv2d", tn.ops.conv2d, (normal(2, 13, 10, 2), normal(5, 5, 2, 4), normal(4)), {"padding": 1})]
 CONVOLUTIONS += [  # filters of one pixel, or a line: im2col's input gradient has a shorter way for the first of them
-    Case(name, getattr(tn.ops, name), (normal(2, 7, 5, 2), normal(*kernel, 2 // groups, 4), normal(4)),
-         {"padding": padding, "stride": stride, "groups": groups}) for name in ("conv2d", "conv_relu_pool")
-    for kernel, padding, stride, groups in (((1, 1), 0, 1, 1), ((1, 1), 1, 1, 1), ((1, 1), 0, (1, 2), 1),
-                                            ((1, 1), 0, 1, 2), ((1, 2), 0, 1, 1), ((2, 1), 0, 1, 1))]
+    Case(
+        name,
+        getattr(tn.ops, name),
+        (normal(2, 7, 5, 2), normal(*kernel, 2 // groups, 4), normal(4)),
+        {"padding": padding, "stride": stride, "groups": groups},
+    )
+    for name in ("conv2d", "conv_relu_pool")
+    for kernel, padding, stride, groups in (
+        ((1, 1), 0, 1, 1),
+        ((1, 1), 1, 1, 1),
+        ((1, 1), 0, (1, 2), 1),
+        ((1, 1), 0, 1, 2),
+        ((1, 2), 0, 1, 1),
+        ((2, 1), 0, 1, 1),
+    )
+]
 
 # Everything that sees a wrong derivative, as functions without arguments: what tests/mutate.py runs.
 PROOFS = {
-    **{f"{check.__name__}: {case}": partial(check, case)
-       for case in CASES if case.smooth for check in (gradient, values, subsets)},
-    **{f"{name}: {case}": partial(algorithm, name, case)
-       for case in CONVOLUTIONS for name in ("im2col", "taps", "winograd")},
+    **{
+        f"{check.__name__}: {case}": partial(check, case)
+        for case in CASES
+        if case.smooth
+        for check in (gradient, values, subsets)
+    },
+    **{
+        f"{name}: {case}": partial(algorithm, name, case)
+        for case in CONVOLUTIONS
+        for name in ("im2col", "taps", "winograd")
+    },
     **{f"reference: {case}": partial(reference, case) for case in CONVOLUTIONS},
     **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},
     "dropout": dropout_scale,

@@ -21,8 +21,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reasons = {"gpu": tn.backends.why_not("cupy"),
-               "parity": None if importlib.util.find_spec("torch") else "needs PyTorch: pip install '.[parity]'"}
+    reasons = {
+        "gpu": tn.backends.why_not("cupy"),
+        "parity": None if importlib.util.find_spec("torch") else "needs PyTorch: pip install '.[parity]'",
+    }
     for item in items:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):

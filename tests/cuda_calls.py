@@ -36,10 +36,10 @@ class Call:
     layouts: tuple[str, ...] = ("C",)
 
     def __repr__(self) -> str:
-        show = lambda a: f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else repr(a)   # noqa: E731
+        show = lambda a: f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else repr(a)  # noqa: E731
         return f"Call({', '.join(map(show, self.args))}, {self.forward}, {self.rest}, {self.layouts})"
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:      # what Hypothesis prints of a failing call
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # what Hypothesis prints of a failing call
         printer.text(repr(self))
 
 
@@ -115,6 +115,7 @@ def calls(*names: str) -> Callable:
     def register(make: Callable[[Dice], Call]) -> Callable[[Dice], Call]:
         CALLS.update(dict.fromkeys(names, make))
         return make
+
     return register
 
 
@@ -152,11 +153,13 @@ def d_large(count: int) -> st.SearchStrategy:
 
 
 calls("add", "subtract", "multiply")(
-    lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), 0.7), d.normal(*b)))(*_broadcast(d, 2)))
+    lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), 0.7), d.normal(*b)))(*_broadcast(d, 2))
+)
 calls("divide")(lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), -2), d.away(*b)))(*_broadcast(d, 2)))
 calls("power")(lambda d: (lambda a, b: d.call(d.positive(*a), d.number_or(d.normal(*b), 3)))(*_broadcast(d, 2)))
 calls("maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal")(
-    lambda d: (lambda a, b: d.call(d.ties(*a), d.number_or(d.ties(*b), 1.0)))(*_broadcast(d, 2)))
+    lambda d: (lambda a, b: d.call(d.ties(*a), d.number_or(d.ties(*b), 1.0)))(*_broadcast(d, 2))
+)
 
 
 @calls("power_grad", "power_grad_exponent")
@@ -164,7 +167,7 @@ def _(d: Dice) -> Call:
     shape = d.shape()
     x, y = d.positive(*shape), d.normal(*shape)
     y = np.asarray(np.where(d.rng.random(shape) < 0.5, d.rng.integers(0, 3, shape), y), d.T)
-    x = np.asarray(np.where((d.rng.random(shape) < 0.3) & (y >= 0), 0, x), d.T)      # where the rules have exceptions
+    x = np.asarray(np.where((d.rng.random(shape) < 0.3) & (y >= 0), 0, x), d.T)  # where the rules have exceptions
     return d.call(d.normal(*shape), x, y)
 
 
@@ -178,7 +181,7 @@ def _(d: Dice) -> Call:
 def _rows(d: Dice, draw: Callable, empty: bool = False) -> tuple[np.ndarray, tuple]:
     shape = d.draw(st.one_of(strategies.shapes(0, 4), st.sampled_from([(3, 300), (300, 3), (2, 5, 70), (33, 40)])))
     axes = d.axes(len(shape))
-    if d.int(0, 2) == 0:       # rows of several warps, and of more columns than a block has threads
+    if d.int(0, 2) == 0:  # rows of several warps, and of more columns than a block has threads
         shape, axes = (d.pick(1, 3, 5), d.pick(300, 70, 300, 33)), (1,)
     kept = [i for i in range(len(shape)) if i not in axes]
     if kept and d.int(0, 7) == 0:
@@ -192,7 +195,7 @@ def _rows(d: Dice, draw: Callable, empty: bool = False) -> tuple[np.ndarray, tup
 def _(d: Dice) -> Call:
     x, axes = _rows(d, d.pick(d.normal, lambda *s: d.whole(2, *s).astype(bool), lambda *s: d.whole(9, *s)), empty=True)
     if d.int(0, 7) == 0:
-        x, axes = d.normal(d.pick(600, 800), d.pick(1, 3, 35)), (0,)        # slices of rows, as a bias gradient
+        x, axes = d.normal(d.pick(600, 800), d.pick(1, 3, 35)), (0,)  # slices of rows, as a bias gradient
     return d.call(x, axes, d.pick(True, False))
 
 
@@ -238,7 +241,7 @@ def _(d: Dice) -> Call:
 def _(d: Dice) -> Call:
     shape = d.shape(least=1)
     axis = d.int(0, len(shape) - 1)
-    parts = [(*shape[:axis], d.int(0, 3), *shape[axis + 1:]) for _ in range(d.int(1, 3))]
+    parts = [(*shape[:axis], d.int(0, 3), *shape[axis + 1 :]) for _ in range(d.int(1, 3))]
     return d.call([d.normal(*s) for s in parts], axis)
 
 
@@ -297,8 +300,12 @@ def _(d: Dice) -> Call:
 @calls("matmul")
 def _(d: Dice) -> Call:
     a, b = (s[-2:] for s in d.draw(strategies.broadcastable(2)))
-    m, k, n = d.draw(st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from(
-        [(1, 1, 1), (65, 3, 2), (3, 9, 66), (3, 600, 2), (64, 8, 64)])))
+    m, k, n = d.draw(
+        st.one_of(
+            st.tuples(*[st.integers(0, 5)] * 3),
+            st.sampled_from([(1, 1, 1), (65, 3, 2), (3, 9, 66), (3, 600, 2), (64, 8, 64)]),
+        )
+    )
     a, b = (a, b) if m * k * n < 100 else ((), (2,))
     flip = (d.pick(False, True), d.pick(False, True))
     x, y = ((*s, *(p[::-1] if f else p)) for s, p, f in zip((a, b), ((m, k), (k, n)), flip, strict=True))
@@ -307,8 +314,9 @@ def _(d: Dice) -> Call:
 
 @calls("dense")
 def _(d: Dice) -> Call:
-    m, k, n = d.draw(st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from(
-        [(65, 3, 2), (3, 9, 66), (2, 600, 5)])))
+    m, k, n = d.draw(
+        st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from([(65, 3, 2), (3, 9, 66), (2, 600, 5)]))
+    )
     return d.call(d.normal(m, k), d.normal(k, n), d.pick(None, d.normal(n)), d.pick(True, False))
 
 
@@ -344,10 +352,10 @@ def _conv(d: Dice) -> tuple:
     elif large == 1:
         c, f, groups = 8, 33, 2
     elif large == 2:
-        n, size, w["kernel"], w["options"] = 3, (16, 16), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1))     # split-K
+        n, size, w["kernel"], w["options"] = 3, (16, 16), (3, 3), ((1, 1), ((1, 1), (1, 1)), (1, 1))  # split-K
         c = f = groups = 1
     elif large in (3, 4):
-        n, size, w["kernel"], w["options"] = 1, (5, 4), (3, 3), ((1, 1), ((0, 1), (1, 0)), (1, 1))       # of the others
+        n, size, w["kernel"], w["options"] = 1, (5, 4), (3, 3), ((1, 1), ((0, 1), (1, 0)), (1, 1))  # of the others
         (c, f), groups = ((60, 1), (1, 60))[large - 3], 1
     x, weight = d.normal(n, *size, groups * c), d.normal(*w["kernel"], c, groups * f)
     return x, weight, d.pick(None, d.normal(groups * f)), *w["options"], groups
@@ -373,7 +381,7 @@ calls("conv_relu_pool_grad")(lambda d: d.call(*_pooled(d), forward="conv_relu_po
 def _pool(d: Dice, draw: Callable) -> tuple:
     kernel, stride = d.pair(1, 3), d.pair(1, 3)
     padding = tuple((d.int(0, k // 2), d.int(0, k // 2)) for k in kernel)
-    if d.int(0, 1):      # windows that hang over every edge
+    if d.int(0, 1):  # windows that hang over every edge
         kernel, stride, padding = d.pair(2, 3), (1, 1), ((1, 1), (1, 1))
     size = tuple(k + d.int(0, 4) for k in kernel)
     return draw(d.batch(), *size, d.int(1, 3)), kernel, stride, padding
@@ -410,7 +418,7 @@ calls("random_bits")(lambda d: d.call(d.shape(least=1), *_place(d)))
 
 def _dropout(d: Dice) -> tuple:
     shape, at = d.shape(least=1), _place(d)
-    exact = cpu.random_bits(shape, *at).ravel()[:1].sum() / 65536      # the first element's bits are the limit itself
+    exact = cpu.random_bits(shape, *at).ravel()[:1].sum() / 65536  # the first element's bits are the limit itself
     return d.normal(*shape), d.pick(0.0, 0.25, 0.5, 1.0, exact, exact), *at
 
 
@@ -447,8 +455,12 @@ calls("adagrad_step")(lambda d: _step(d, 1, 1e-10, d.pick(0.0, 0.1), d.pick(0.0,
 calls("asarray")(lambda d: d.call(d.normal(*d.shape()), d.pick(None, *FLOATS)))
 calls("numpy")(lambda d: d.call(d.pick(d.normal, lambda *s: d.whole(2, *s).astype(bool))(*d.shape())))
 calls("full")(lambda d: d.call(d.shape(), d.pick(0, 1, -2.5), d.pick(*FLOATS, np.dtype(np.int64), np.dtype(bool))))
-calls("astype")(lambda d: d.call(d.pick(d.normal, lambda *s: d.whole(3, *s))(*d.shape()),
-                                 d.pick(*FLOATS, np.dtype(np.int64), np.dtype(np.int32), np.dtype(bool))))
+calls("astype")(
+    lambda d: d.call(
+        d.pick(d.normal, lambda *s: d.whole(3, *s))(*d.shape()),
+        d.pick(*FLOATS, np.dtype(np.int64), np.dtype(np.int32), np.dtype(bool)),
+    )
+)
 
 
 @calls("copyto")
@@ -462,13 +474,14 @@ def _(d: Dice) -> Call:
 def drawn(draw: Callable, name: str) -> Call:
     call = CALLS[name](Dice(draw))
     written = name in ("copyto", "add_at_inplace", "setitem_inplace")
-    if written and call.layouts[0] == "stride 0":      # not to be written to
+    if written and call.layouts[0] == "stride 0":  # not to be written to
         call.layouts = ("spread", *call.layouts[1:])
     return call
 
 
 def each(name: str, count: int, test: Callable[[Call], Any], **options: Any) -> None:
     """Runs a test on `count` calls of a kernel."""
+
     @settings(max_examples=count, **options)
     @given(drawn(name))
     def on_each(call: Call) -> None:

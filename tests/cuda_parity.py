@@ -29,7 +29,7 @@ def place(be: Any, x: np.ndarray, layout: str) -> Any:
         room[every] = x
         return be.asarray(room)[every]
     if layout == "offset" and x.ndim:
-        return be.asarray(np.concatenate([x[:1], x]) if len(x) else x)[1 if len(x) else 0:]
+        return be.asarray(np.concatenate([x[:1], x]) if len(x) else x)[1 if len(x) else 0 :]
     if layout == "stride 0" and x.ndim and len(x) and (x[:1] == x).all():
         return be.broadcast_to(be.asarray(x[:1]), x.shape)
     return be.asarray(np.array(x, order="C"))
@@ -38,7 +38,7 @@ def place(be: Any, x: np.ndarray, layout: str) -> Any:
 def moved(be: Any, value: Any, layouts: Iterable[str]) -> Any:
     """Arguments with their arrays on the backend; the layouts are handed out in turn."""
     if isinstance(value, np.ndarray):
-        return place(be, value, next(layouts))   # type: ignore[call-overload]
+        return place(be, value, next(layouts))  # type: ignore[call-overload]
     if isinstance(value, list):
         return [moved(be, v, layouts) for v in value]
     return value
@@ -108,7 +108,7 @@ def check(be: Any, name: str, call: Call) -> None:
     result, args = run(be, name, call)
     actual = on_host(be, result)
     coarse = [TOLERANCE.get(a.dtype, 0) for a in call.args if hasattr(a, "dtype")]
-    agree(actual, expected, max(coarse, default=0) if name == "squares" else 0)     # of float32 values, in float64
+    agree(actual, expected, max(coarse, default=0) if name == "squares" else 0)  # of float32 values, in float64
     again, _ = run(be, name, call)
     _same_bits(on_host(be, again), actual)
     signature = inspect.signature(vars(Backend)[name])

@@ -25,6 +25,7 @@ from tinynet.backends.cuda.simulator import SimulatorLauncher
 def stand_in(schedule: str = "random") -> None:
     """The stand-in as `cupy`, for good."""
     from tests import fake_cupy
+
     sys.modules["cupy"] = fake_cupy
     fake_cupy.gpu.start(schedule, total=1 << 34)
     fake_cupy.simulator().prepare()
@@ -35,6 +36,7 @@ class OnHost(CupyLauncher):
 
     def __init__(self) -> None:
         import cupy
+
         Launcher.__init__(self)
         self.cupy, self.arraytype, self.simulator = cupy, cupy.ndarray, SimulatorLauncher(check=False)
         self.simulator.prepare()
@@ -87,12 +89,13 @@ class OnHost(CupyLauncher):
         if not isinstance(array, self.arraytype):
             return np.asarray(array)
         import ctypes
+
         assert array.flags.c_contiguous
         room = (ctypes.c_char * max(array.nbytes, 1)).from_address(array.data.ptr)
         return np.frombuffer(room, array.dtype, array.size).reshape(array.shape)
 
 
-if os.environ.get("TINYNET_CUPY_ON_HOST") == "arrays":      # as a plugin, before tests are collected
+if os.environ.get("TINYNET_CUPY_ON_HOST") == "arrays":  # as a plugin, before tests are collected
     tn.backends._loaded["cupy"] = Cuda("cupy", OnHost())
 elif os.environ.get("TINYNET_CUPY_ON_HOST") == "stand-in":
     stand_in()

@@ -54,14 +54,14 @@ class _Device:
             raise ValueError(f"schedule {schedule!r} is none of {', '.join(SCHEDULES)}")
         self.schedule, self.rng, self.total, self.refuse = schedule, np.random.default_rng(seed), total, 0
         self.streams: list[Stream] = []
-        self.arenas: defaultdict[tuple[int, int], list] = defaultdict(list)     # (stream, size) → free memory
-        self.taken = self.used = 0                                              # bytes of the device, of arrays
+        self.arenas: defaultdict[tuple[int, int], list] = defaultdict(list)  # (stream, size) → free memory
+        self.taken = self.used = 0  # bytes of the device, of arrays
         self.pinned: list[np.ndarray] = []
         self.free_pinned: defaultdict[int, list] = defaultdict(list)
-        self.memory: list[np.ndarray] = []                                      # all there ever was: addresses stay
-        self.graph: Graph | None = None                                         # the one being captured
-        self.launched: list[tuple] = []      # (name, grid, block, bytes of shared memory) of each kernel, as queued
-        self.pageable = 0                    # arrays set from pageable memory
+        self.memory: list[np.ndarray] = []  # all there ever was: addresses stay
+        self.graph: Graph | None = None  # the one being captured
+        self.launched: list[tuple] = []  # (name, grid, block, bytes of shared memory) of each kernel, as queued
+        self.pageable = 0  # arrays set from pageable memory
 
     def progress(self) -> None:
         """Run what the schedule runs by now."""
@@ -138,7 +138,7 @@ class _Chunk(np.ndarray):
 class PinnedMemoryPointer(np.ndarray):
     """Page-locked host memory; the pool has it back once nobody holds it."""
 
-    def size(self) -> int:   # type: ignore[override]
+    def size(self) -> int:  # type: ignore[override]
         return int(self.nbytes)
 
 
@@ -199,7 +199,7 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         if event.graph is not None and event.graph is device.graph:
-            self.graph = self.graph or event.graph      # a stream that waits for a captured one is captured too
+            self.graph = self.graph or event.graph  # a stream that waits for a captured one is captured too
             self.graph.open.discard(event.stream if self is self.graph.origin else None)
             return
         if self.graph is not None:
@@ -268,7 +268,7 @@ class Graph:
     def __init__(self, origin: Stream):
         self.origin, self.spoilt = origin, False
         self.nodes: list[Callable[[], None]] = []
-        self.open: set[Any] = set()      # streams with captured work that the first one has not waited for
+        self.open: set[Any] = set()  # streams with captured work that the first one has not waited for
 
     def add(self, stream: Stream, run: Callable[[], None]) -> None:
         self.nodes.append(run)
@@ -289,5 +289,5 @@ def start(schedule: str = "eager", seed: int = 0, total: int = 1 << 31) -> _Devi
 
 
 device: _Device
-current: list[Stream] = []     # the last one is the current stream
+current: list[Stream] = []  # the last one is the current stream
 start()

@@ -54,7 +54,7 @@ class _Pointer:
 class ndarray(DeviceArray):
     """Device memory, which arithmetic and NumPy's functions are refused on, as on the simulator's."""
 
-    data = property(lambda self: _Pointer(self.__array_interface__["data"][0]))   # type: ignore[assignment]
+    data = property(lambda self: _Pointer(self.__array_interface__["data"][0]))  # type: ignore[assignment]
 
     def set(self, host: np.ndarray, stream: Stream | None = None) -> None:
         if host.shape != self.shape or host.dtype != self.dtype or not host.flags.c_contiguous:
@@ -69,8 +69,9 @@ class ndarray(DeviceArray):
             size = host.nbytes
             stream.put(lambda: ctypes.memmove(to, source, size))
 
-    def get(self, stream: Stream | None = None, order: str = "C", out: np.ndarray | None = None,
-            blocking: bool = True) -> np.ndarray:
+    def get(
+        self, stream: Stream | None = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True
+    ) -> np.ndarray:
         host: np.ndarray = np.empty(self.shape, self.dtype) if out is None else out
         stream, to, source = stream or gpu.current[-1], host.__array_interface__["data"][0], self.data.ptr
         wait = blocking or not gpu.device.is_pinned(host)
@@ -85,7 +86,7 @@ def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     chunk = gpu.device.allocate(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
-    return np.ndarray.__new__(ndarray, shape, dtype, chunk)   # type: ignore[arg-type]
+    return np.ndarray.__new__(ndarray, shape, dtype, chunk)  # type: ignore[arg-type]
 
 
 def asarray(host: np.ndarray, dtype: Any = None) -> ndarray:
@@ -101,8 +102,12 @@ def asnumpy(array: Any, stream: Stream | None = None, order: str = "C") -> np.nd
 
 
 def get_default_memory_pool() -> Any:
-    return SimpleNamespace(used_bytes=lambda: gpu.device.used, free_bytes=lambda: gpu.device.taken - gpu.device.used,
-                           total_bytes=lambda: gpu.device.taken, free_all_blocks=gpu.device.free_all)
+    return SimpleNamespace(
+        used_bytes=lambda: gpu.device.used,
+        free_bytes=lambda: gpu.device.taken - gpu.device.used,
+        total_bytes=lambda: gpu.device.taken,
+        free_all_blocks=gpu.device.free_all,
+    )
 
 
 # ---- kernels -----------------------------------------------------------------------------------------------------
@@ -132,7 +137,7 @@ class RawKernel:
         self.max_dynamic_shared_size_bytes = 48 * 1024
         if self.idle:
             return
-        file = re.match(r'#line 1 "(.*?)"\n', code)[1]     # type: ignore[index]
+        file = re.match(r'#line 1 "(.*?)"\n', code)[1]  # type: ignore[index]
         base, _, values = name.rstrip(">").partition("<")
         own = sources.kernels(code).get(base)
         if own is None:
@@ -142,8 +147,11 @@ class RawKernel:
         short = file.removeprefix("kernels/")
         if file != short and code != sources.cuda_text(sources.read(short), file):
             raise CompileException(f"{file}: another text than the file's")
-        launcher = simulator() if file != short else SimulatorLauncher(
-            {file: {}}, {file: code.rpartition(f'#line 1 "{file}"\n')[2]}, check=False)
+        launcher = (
+            simulator()
+            if file != short
+            else SimulatorLauncher({file: {}}, {file: code.rpartition(f'#line 1 "{file}"\n')[2]}, check=False)
+        )
         try:
             self.run = launcher.compile(short, own, name)
         except KernelError as error:
@@ -166,7 +174,7 @@ class RawKernel:
         if isinstance(value, ndarray):
             given = struct.pack("P", value.data.ptr)
         elif isinstance(value, bool | int | float | np.generic | np.ndarray):
-            given = np.asarray(value).tobytes()      # as CuPy: Python's as int64, double and bool, NumPy's as they are
+            given = np.asarray(value).tobytes()  # as CuPy: Python's as int64, double and bool, NumPy's as they are
         else:
             raise TypeError(f"{self.name}: {argument.name}: unsupported type {type(value)}")
         ctype = resolve(argument.ctype, self.template)
@@ -209,7 +217,7 @@ def matmul(x: ndarray, y: ndarray, out: ndarray) -> None:
 
 uint8, float32 = np.uint8, np.float32
 random = SimpleNamespace(rand=lambda *shape, dtype: zeros(shape, dtype))
-empty_like = lambda x: empty(x.shape, x.dtype)     # noqa: E731
+empty_like = lambda x: empty(x.shape, x.dtype)  # noqa: E731
 
 
 # ---- the module --------------------------------------------------------------------------------------------------
@@ -218,8 +226,11 @@ empty_like = lambda x: empty(x.shape, x.dtype)     # noqa: E731
 @contextlib.contextmanager
 def installed(schedule: str = "eager", **options: Any) -> Iterator[gpu._Device]:
     """This module as `cupy`, with a new device. Of a CuPy that was imported no part is seen meanwhile."""
-    others = {name: sys.modules.pop(name) for name in list(sys.modules)
-              if name.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")}
+    others = {
+        name: sys.modules.pop(name)
+        for name in list(sys.modules)
+        if name.partition(".")[0] in ("cupy", "cupyx", "cupy_backends")
+    }
     sys.modules["cupy"] = sys.modules[__name__]
     try:
         yield gpu.start(schedule, **options)
@@ -229,16 +240,28 @@ def installed(schedule: str = "eager", **options: Any) -> Iterator[gpu._Device]:
 
 
 cuda = SimpleNamespace(
-    Stream=Stream, Event=Event, Graph=Graph, get_current_stream=lambda: gpu.current[-1],
-    alloc_pinned_memory=gpu.alloc_pinned_memory, get_cuda_path=lambda: "/usr/local/cuda",
+    Stream=Stream,
+    Event=Event,
+    Graph=Graph,
+    get_current_stream=lambda: gpu.current[-1],
+    alloc_pinned_memory=gpu.alloc_pinned_memory,
+    get_cuda_path=lambda: "/usr/local/cuda",
     get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
     Device=lambda: SimpleNamespace(id=0, synchronize=lambda: gpu.device.synchronize()),
     memory=SimpleNamespace(OutOfMemoryError=gpu.OutOfMemoryError),
     compiler=SimpleNamespace(CompileException=CompileException),
     nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
     runtime=SimpleNamespace(
-        CUDARuntimeError=gpu.CUDARuntimeError, getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000,
-        runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (gpu.device.total - gpu.device.taken, gpu.device.total),
-        getDeviceProperties=lambda _: {"name": b"stand-in", "multiProcessorCount": 1, "l2CacheSize": 1 << 20,
-                                       "totalGlobalMem": gpu.device.total}),
+        CUDARuntimeError=gpu.CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
+        memGetInfo=lambda: (gpu.device.total - gpu.device.taken, gpu.device.total),
+        getDeviceProperties=lambda _: {
+            "name": b"stand-in",
+            "multiProcessorCount": 1,
+            "l2CacheSize": 1 << 20,
+            "totalGlobalMem": gpu.device.total,
+        },
+    ),
 )

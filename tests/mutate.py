@@ -80,11 +80,11 @@ def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
 
         return real(made, be, y, parents, broken if made == name.strip("_") else vjp)
 
-    tape.Node = node   # type: ignore[assignment,misc]
+    tape.Node = node  # type: ignore[assignment,misc]
     try:
         yield
     finally:
-        tape.Node = real   # type: ignore[misc]
+        tape.Node = real  # type: ignore[misc]
 
 
 def differentiable_inputs(name: str, cases: list[Case]) -> list[int]:
@@ -101,7 +101,7 @@ def differentiable_inputs(name: str, cases: list[Case]) -> list[int]:
 def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
     """(mutant, whether a case noticed) for every gradient that operation `name` gives."""
     cases = [c for c in CASES if c.name == name.lstrip("_") and c.smooth]
-    cases.sort(key=lambda c: sum(x.size for x in c.arrays()))       # the quickest first
+    cases.sort(key=lambda c: sum(x.size for x in c.arrays()))  # the quickest first
     for i in differentiable_inputs(name, cases):
         for label, change in TAPE.items():
             with on_tape(name, i, change):
@@ -116,11 +116,30 @@ KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "conv", "
 HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
 
 OPERATORS: dict = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.USub: ast.UAdd,
-    ast.Gt: ast.Lt, ast.Lt: ast.Gt, ast.GtE: ast.Lt, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.USub: ast.UAdd,
+    ast.Gt: ast.Lt,
+    ast.Lt: ast.Gt,
+    ast.GtE: ast.Lt,
+    ast.LtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
 }
-CALLS = {"add": "subtract", "subtract": "add", "multiply": "divide", "divide": "multiply", "greater": "less",
-         "greater_equal": "less", "less_equal": "greater", "equal": "not_equal", "log": "exp", "exp": "log"}
+CALLS = {
+    "add": "subtract",
+    "subtract": "add",
+    "multiply": "divide",
+    "divide": "multiply",
+    "greater": "less",
+    "greater_equal": "less",
+    "less_equal": "greater",
+    "equal": "not_equal",
+    "log": "exp",
+    "exp": "log",
+}
 ORDERED = ("subtract", "divide", "power", "matmul", "where")
 
 # part of a mutant's description → why it computes the same
@@ -145,7 +164,7 @@ EQUIVALENT = {
 class Mutant:
     function: FunctionType
     code: CodeType
-    line: str          # the source line that was changed
+    line: str  # the source line that was changed
     change: str
 
     def __str__(self) -> str:
@@ -164,8 +183,7 @@ def source_mutants(module: ModuleType) -> Iterator[Mutant]:
         for part in derivative_parts(definition):
             for number, change in changes(part):
                 compiled = compile(tree, str(module.__file__), "exec")
-                code = next(c for c in compiled.co_consts
-                            if isinstance(c, CodeType) and c.co_name == definition.name)
+                code = next(c for c in compiled.co_consts if isinstance(c, CodeType) and c.co_name == definition.name)
                 yield Mutant(function, code, lines[number - 1].strip(), change)
 
 
@@ -175,8 +193,11 @@ def derivative_parts(definition: ast.FunctionDef) -> list[ast.AST]:
         return [definition]
     is_op = any(isinstance(d, ast.Name) and d.id == "op" for d in definition.decorator_list)
     if is_op or any(isinstance(n, ast.FunctionDef) and n.name == "vjp" for n in definition.body):
-        return [n for n in ast.walk(definition) if isinstance(n, ast.Lambda)
-                or (isinstance(n, ast.FunctionDef) and n is not definition)]
+        return [
+            n
+            for n in ast.walk(definition)
+            if isinstance(n, ast.Lambda) or (isinstance(n, ast.FunctionDef) and n is not definition)
+        ]
     return []
 
 
@@ -206,8 +227,11 @@ def variants(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
     op = getattr(node, "ops", [None])[0] or getattr(node, "op", None)
     if type(op) in OPERATORS:
         other = OPERATORS[type(op)]()
-        yield ("ops", [other, *node.ops[1:]], f"another {type(op).__name__}") if isinstance(node, ast.Compare) else (
-            "op", other, f"another {type(op).__name__}")
+        yield (
+            ("ops", [other, *node.ops[1:]], f"another {type(op).__name__}")
+            if isinstance(node, ast.Compare)
+            else ("op", other, f"another {type(op).__name__}")
+        )
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield "value", not node.value, f"not {node.value}"
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
@@ -225,8 +249,11 @@ def variants(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
         statements = getattr(node, field, None)
         for k, statement in enumerate(statements if isinstance(statements, list) else ()):
             if isinstance(statement, ast.AugAssign):
-                yield field, [*statements[:k], ast.copy_location(ast.Pass(), statement),
-                              *statements[k + 1:]], f"`{ast.unparse(statement)}` left out"
+                yield (
+                    field,
+                    [*statements[:k], ast.copy_location(ast.Pass(), statement), *statements[k + 1 :]],
+                    f"`{ast.unparse(statement)}` left out",
+                )
 
 
 def users() -> dict[CodeType, list[Proof]]:
@@ -261,8 +288,11 @@ def in_source(mutant: Mutant) -> Iterator[None]:
 
 def main(names: list[str]) -> int:
     survivors, total, start = [], 0, time.time()
-    modules = [importlib.import_module(f"tinynet.{floor}.{topic}")
-               for floor, topics in (("ops", OPS), ("backends.cpu", KERNELS)) for topic in topics]
+    modules = [
+        importlib.import_module(f"tinynet.{floor}.{topic}")
+        for floor, topics in (("ops", OPS), ("backends.cpu", KERNELS))
+        for topic in topics
+    ]
     using = users()
     for name in autograd.OPS:
         if not names or name in names:

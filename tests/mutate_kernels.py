@@ -30,11 +30,22 @@ from tinynet.backends.cuda.launcher import KernelError
 from tinynet.backends.cuda.simulator import SimulatorLauncher
 from tinynet.backends.cuda.table import TABLE, Entry
 
-SECONDS = 60       # of CPU time; a mutant that runs for so long has been noticed
+SECONDS = 60  # of CPU time; a mutant that runs for so long has been noticed
 EXAMPLES = 20
 
-SWAPS = [("SH", "SW"), ("KH", "KW"), ("OH", "OW"), ("DH", "DW"), ("H", "W"), ("top", "left"), ("rows", "columns"),
-         ("x_step", "y_step"), ("beta1", "beta2"), ("c", "f"), ("first", "end")]
+SWAPS = [
+    ("SH", "SW"),
+    ("KH", "KW"),
+    ("OH", "OW"),
+    ("DH", "DW"),
+    ("H", "W"),
+    ("top", "left"),
+    ("rows", "columns"),
+    ("x_step", "y_step"),
+    ("beta1", "beta2"),
+    ("c", "f"),
+    ("first", "end"),
+]
 RULES: list[tuple[str, str, Any]] = [
     ("no barrier", r"__syncthreads\(\);", ""),
     ("narrow reduction", r"WARP / 2", "WARP / 4"),
@@ -46,8 +57,14 @@ RULES: list[tuple[str, str, Any]] = [
     ("sign", r" \+ | - |\+=|-=", lambda m: m[0].replace("+", "~").replace("-", "+").replace("~", "-")),
     ("product", r" \* ", " + "),
     ("zero", r"T\(0\)|\b0(?=;)", lambda m: m[0].replace("0", "1")),
-    *((f"{a} for {b}", rf"(?<![\w<])(?<!i32 )(?<!i64 )(s\.|p\.|by_)?({a}|{b})\b(?! = )",
-       lambda m, a=a, b=b: (m[1] or "") + (b if m[2] == a else a)) for a, b in SWAPS),
+    *(
+        (
+            f"{a} for {b}",
+            rf"(?<![\w<])(?<!i32 )(?<!i64 )(s\.|p\.|by_)?({a}|{b})\b(?! = )",
+            lambda m, a=a, b=b: (m[1] or "") + (b if m[2] == a else a),
+        )
+        for a, b in SWAPS
+    ),
 ]
 
 # function, rule, the beginning of the line → why the mutant computes the same
@@ -73,14 +90,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
 
 @dataclass
 class Mutant:
-    file: str                  # the .cu file
-    text: str                  # what it becomes
-    kernels: tuple[str, ...]   # those that the change is part of
-    op: str | None             # of elementwise.cu: the function that was changed
-    where: str                 # the function
+    file: str  # the .cu file
+    text: str  # what it becomes
+    kernels: tuple[str, ...]  # those that the change is part of
+    op: str | None  # of elementwise.cu: the function that was changed
+    where: str  # the function
     rule: str
     line: str
-    shown: str                 # as it becomes
+    shown: str  # as it becomes
 
     def __str__(self) -> str:
         return f"{self.where}: {self.rule}: {self.shown}"
@@ -90,8 +107,10 @@ class Mutant:
 
 
 FUNCTION = re.compile(r"^(?:template[^\n]*\n)?(?:__global__|__device__|struct|template)[^;{]*?\{", re.MULTILINE)
-MACRO = re.compile(r"^(?:UNARY|BINARY|GRADIENT|COMPARE)\((\w+), .*?\)(?=\s*(?://[^\n]*)?\n(?:[A-Z\n/]|template))",
-                   re.MULTILINE | re.DOTALL)
+MACRO = re.compile(
+    r"^(?:UNARY|BINARY|GRADIENT|COMPARE)\((\w+), .*?\)(?=\s*(?://[^\n]*)?\n(?:[A-Z\n/]|template))",
+    re.MULTILINE | re.DOTALL,
+)
 NAME = re.compile(r"(\w+)\s*(?=\()|struct\s+(\w+)")
 
 
@@ -130,37 +149,49 @@ def mutants(file: str, everything: bool) -> Iterator[Mutant]:
         for name, start, end in parts(text):
             kind = text[start:].partition("(")[0]
             used = {"UNARY": ("unary",), "BINARY": ("binary",), "GRADIENT": ("binary",), "COMPARE": ("compare",)}.get(
-                kind) or users(text if part == file else text + own, name, kernels)
+                kind
+            ) or users(text if part == file else text + own, name, kernels)
             for rule, pattern, replacement in RULES if used else ():
                 sites = list(places(text, start, end, pattern))
                 for match in sites if everything or len(sites) < 3 else (sites[0], sites[-1]):
                     new = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-                    changed = text[: match.start()] + new + text[match.end():]
-                    line = text[text.rfind("\n", 0, match.start()) + 1: text.find("\n", match.end())].strip()
-                    if part != file:      # the header's name stays, else a right one would come first
+                    changed = text[: match.start()] + new + text[match.end() :]
+                    line = text[text.rfind("\n", 0, match.start()) + 1 : text.find("\n", match.end())].strip()
+                    if part != file:  # the header's name stays, else a right one would come first
                         changed = own.replace(f'#include "{part}"', f'{changed}\n// in place of "{part}"')
-                    before = text[text.rfind("\n", 0, match.start()) + 1: match.start()].lstrip()
-                    yield Mutant(file, changed, used, name if kind.isupper() else None, f"{part} {name}", rule, line,
-                                 f"{before}«{new}»{text[match.end(): text.find(chr(10), match.end())]}")
+                    before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
+                    yield Mutant(
+                        file,
+                        changed,
+                        used,
+                        name if kind.isupper() else None,
+                        f"{part} {name}",
+                        rule,
+                        line,
+                        f"{before}«{new}»{text[match.end() : text.find(chr(10), match.end())]}",
+                    )
 
 
 # what declares rather than computes: to change it changes nothing, or does not compile
-DECLARATION = re.compile(r"\s*((T|In<T>|i64|i32|Divisor|typename [\w:]+|static.*|using.*|return \{i32.*) [\w, ]*\[?$"
-                         r"|SHARED|constexpr|struct)")
+DECLARATION = re.compile(
+    r"\s*((T|In<T>|i64|i32|Divisor|typename [\w:]+|static.*|using.*|return \{i32.*) [\w, ]*\[?$"
+    r"|SHARED|constexpr|struct)"
+)
 
 
 def places(text: str, start: int, end: int, pattern: str) -> Iterator[re.Match]:
     """Where a rule fits: in code, behind the declaration of the function."""
     begin = text.find("{", start, end) + 1 or text.find(",", start, end)
     for match in re.compile(pattern).finditer(text, begin, end):
-        line = text[text.rfind("\n", 0, match.start()) + 1: match.start()]
+        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         if "//" not in line and "#" not in line and not DECLARATION.match(line):
             yield match
 
 
 def equivalent(m: Mutant) -> bool:
-    return any(m.where.endswith(f" {where}") and m.rule == rule and m.line.startswith(line)
-               for where, rule, line in EQUIVALENT)
+    return any(
+        m.where.endswith(f" {where}") and m.rule == rule and m.line.startswith(line) for where, rule, line in EQUIVALENT
+    )
 
 
 # ---- running them ----------------------------------------------------------------------------------------------
@@ -181,9 +212,14 @@ def recorded(good: Cuda) -> dict[tuple[str, str | None], list[str]]:
     return launches
 
 
-QUICK: dict[str, Any] = {"phases": [Phase.generate], "deadline": None, "derandomize": True, "database": None,
-                         "suppress_health_check": list(HealthCheck)}
-HELPERS = ("copy", "numpy", "asarray", "copyto", "full")     # called by all: their own calls come last
+QUICK: dict[str, Any] = {
+    "phases": [Phase.generate],
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+HELPERS = ("copy", "numpy", "asarray", "copyto", "full")  # called by all: their own calls come last
 
 
 def broken_backend(good: Cuda, mutant: Mutant) -> Cuda:
@@ -191,7 +227,7 @@ def broken_backend(good: Cuda, mutant: Mutant) -> Cuda:
     entries = {}
     for kernel in mutant.kernels:
         shape, choices = TABLE[mutant.file][kernel].shape, TABLE[mutant.file][kernel].choices
-        alone = mutant.file in ("elementwise.cu", "shape.cu")      # many instances, of which a call needs one
+        alone = mutant.file in ("elementwise.cu", "shape.cu")  # many instances, of which a call needs one
         entries[kernel] = Entry(shape, {"T": (), "Op": ()} if alone else {**choices, "T": ("double",)})
     broken = SimulatorLauncher({mutant.file: entries}, {mutant.file: mutant.text}, check=True)
     broken._files, broken._entries = dict.fromkeys(entries, mutant.file), entries
@@ -249,12 +285,12 @@ def outcomes(good: Cuda, todo: list[Mutant], launches: dict) -> Iterator[tuple[M
 def main(arguments: list[str]) -> int:
     everything = "--all" in arguments
     files = [a for a in arguments if not a.startswith("-")] or list(TABLE)
-    cuda_calls.FLOATS = cuda_calls.FLOATS[1:]      # in double, a wrong bit is no rounding error
+    cuda_calls.FLOATS = cuda_calls.FLOATS[1:]  # in double, a wrong bit is no rounding error
     good = Cuda("simulator", SimulatorLauncher(check=True))
     good.launcher.prepare()
     launches = recorded(good)
     scratch = tempfile.TemporaryDirectory(prefix="tinynet-mutants-")
-    os.environ["XDG_CACHE_HOME"] = scratch.name      # mutants are compiled once and for nothing
+    os.environ["XDG_CACHE_HOME"] = scratch.name  # mutants are compiled once and for nothing
     survived: list[Mutant] = []
     for file in files:
         start, count, unmade = time.time(), defaultdict(lambda: [0, 0]), 0
@@ -271,8 +307,11 @@ def main(arguments: list[str]) -> int:
                 print(f"    survived: {mutant}", flush=True)
         for where, (alive, dead) in sorted(count.items()):
             print(f"{where:40} {dead:4} noticed {alive:4} survived")
-        print(f"{file}: {sum(d for _, d in count.values())} noticed, {sum(a for a, _ in count.values())} survived, "
-              f"{unmade} did not compile, {time.time() - start:.0f} s\n", flush=True)
+        print(
+            f"{file}: {sum(d for _, d in count.values())} noticed, {sum(a for a, _ in count.values())} survived, "
+            f"{unmade} did not compile, {time.time() - start:.0f} s\n",
+            flush=True,
+        )
     for mutant in survived:
         print(f"survived: {mutant}")
     return 1 if survived else 0

@@ -29,35 +29,53 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "options without C++17": ('OPTIONS = ("--std=c++17",)', "OPTIONS = ()"),
     "no half types": ('(*OPTIONS, "-DTINYNET_HALF") if', "OPTIONS if"),
     "a null pointer of 4 bytes": ("return np.uint64(0) if array", "return np.uint32(0) if array"),
-    "the address's value where an array is missing": ("return np.uint64(0) if array is None else array",
-                                                      "return array"),
-    "scalars as Python's": ("tuple(arguments), shared_mem",
-                            "tuple(a.item() if isinstance(a, np.generic) else a for a in arguments), shared_mem"),
-    "doubles as floats": ("tuple(arguments), shared_mem",
-                          "tuple(np.float32(a) if isinstance(a, np.float64) else a for a in arguments), shared_mem"),
-    "integers of 32 bits": ("tuple(arguments), shared_mem",
-                            "tuple(np.int32(a) if isinstance(a, np.int64) else a for a in arguments), shared_mem"),
-    "integers as doubles": ("tuple(arguments), shared_mem",
-                            "tuple(np.float64(a) if isinstance(a, np.int64) else a for a in arguments), shared_mem"),
+    "the address's value where an array is missing": (
+        "return np.uint64(0) if array is None else array",
+        "return array",
+    ),
+    "scalars as Python's": (
+        "tuple(arguments), shared_mem",
+        "tuple(a.item() if isinstance(a, np.generic) else a for a in arguments), shared_mem",
+    ),
+    "doubles as floats": (
+        "tuple(arguments), shared_mem",
+        "tuple(np.float32(a) if isinstance(a, np.float64) else a for a in arguments), shared_mem",
+    ),
+    "integers of 32 bits": (
+        "tuple(arguments), shared_mem",
+        "tuple(np.int32(a) if isinstance(a, np.int64) else a for a in arguments), shared_mem",
+    ),
+    "integers as doubles": (
+        "tuple(arguments), shared_mem",
+        "tuple(np.float64(a) if isinstance(a, np.int64) else a for a in arguments), shared_mem",
+    ),
     "the last argument lost": ("tuple(arguments), shared_mem", "tuple(arguments[:-1]), shared_mem"),
     "no shared memory": ("shared_mem=shared)", "shared_mem=0)"),
     "shared memory not allowed": ("if shared > DEFAULT_SHARED and", "if False and"),
     "a launch in the current stream": ("with stream or contextlib.nullcontext():", "with contextlib.nullcontext():"),
     "no wait for the steps queued before": (
-        "                lane.stream.wait_event(cuda.get_current_stream().record())\n", ""),
-    "a wait for oneself": ("lane.stream.wait_event(cuda.get_current_stream().record())",
-                           "lane.stream.wait_event(lane.stream.record())"),
+        "                lane.stream.wait_event(cuda.get_current_stream().record())\n",
+        "",
+    ),
+    "a wait for oneself": (
+        "lane.stream.wait_event(cuda.get_current_stream().record())",
+        "lane.stream.wait_event(lane.stream.record())",
+    ),
     "the wait after the copy": (
         "                pinned.copied = lane.stream.record()\n",
         "                lane.stream.wait_event(cuda.get_current_stream().record())\n"
-        "                pinned.copied = lane.stream.record()\n"),
-    "the event before the copy": ("                source, pinned = lane.pinned(x)\n",
-                                  "                source, pinned = lane.pinned(x)\n"
-                                  "                early = lane.stream.record()\n"),
+        "                pinned.copied = lane.stream.record()\n",
+    ),
+    "the event before the copy": (
+        "                source, pinned = lane.pinned(x)\n",
+        "                source, pinned = lane.pinned(x)\n                early = lane.stream.record()\n",
+    ),
     "the step does not wait": ("self.cupy.cuda.get_current_stream().wait_event(copied)", "pass"),
     "the buffer is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
-    "the buffer is let go": ("self.buffers[0].holding(x), self.buffers[0]", "_Pinned(self.buffers[0].cuda).holding(x), "
-                             "self.buffers[0]"),
+    "the buffer is let go": (
+        "self.buffers[0].holding(x), self.buffers[0]",
+        "_Pinned(self.buffers[0].cuda).holding(x), self.buffers[0]",
+    ),
     "pageable": ("return array\n\n\ndef options", "return array.copy()\n\n\ndef options"),
     "ahead does not wait at its end": ("            lane.stream.synchronize()\n", ""),
     "it waits for another stream": ("            lane.stream.synchronize()\n", "            self.synchronize()\n"),
@@ -82,9 +100,13 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "asking makes a stream": ("= []    # those that no", "= [_Lane(self.cupy.cuda)]    # those that no"),
     "CuPy's message": ("except cupy.cuda.compiler.CompileException as error:", "except KeyError as error:"),
 }
-EXTRA = {"the event before the copy": ("pinned.copied = lane.stream.record()", "pinned.copied = early"),
-         "the wait after the copy": ("                lane.stream.wait_event(cuda.get_current_stream().record())\n"
-                                     "                with", "                with")}
+EXTRA = {
+    "the event before the copy": ("pinned.copied = lane.stream.record()", "pinned.copied = early"),
+    "the wait after the copy": (
+        "                lane.stream.wait_event(cuda.get_current_stream().record())\n                with",
+        "                with",
+    ),
+}
 
 
 def broken(mutant: str) -> ModuleType:
@@ -103,10 +125,21 @@ def broken(mutant: str) -> ModuleType:
 def trials(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, test) of all that a launcher must pass, the cheap ones first."""
     patched = (proofs.test_what_is_missing, proofs.test_headers_are_missing)
-    for test in (proofs.test_asking_starts_nothing, proofs.test_zeros, proofs.test_asarray, proofs.test_copyto_refuses,
-                 proofs.test_synchronize, proofs.test_out_of_memory, proofs.test_a_batch_that_does_not_fit,
-                 proofs.test_one_batch_ahead, proofs.test_much_shared_memory, proofs.test_a_kernel_in_a_stream,
-                 proofs.test_a_kernel_that_does_not_compile, proofs.test_half_types, *patched):
+    for test in (
+        proofs.test_asking_starts_nothing,
+        proofs.test_zeros,
+        proofs.test_asarray,
+        proofs.test_copyto_refuses,
+        proofs.test_synchronize,
+        proofs.test_out_of_memory,
+        proofs.test_a_batch_that_does_not_fit,
+        proofs.test_one_batch_ahead,
+        proofs.test_much_shared_memory,
+        proofs.test_a_kernel_in_a_stream,
+        proofs.test_a_kernel_that_does_not_compile,
+        proofs.test_half_types,
+        *patched,
+    ):
         yield test.__name__, lambda test=test: _with_patches(test, module) if test in patched else test(module=module)
     for name in ("random_bits", "dense", "conv2d", "clip"):
         yield f"test_kernel[{name}]", lambda name=name: proofs.test_kernel(name, module)
@@ -114,8 +147,10 @@ def trials(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
         for test in (proofs.test_copyto, proofs.test_batches_ahead, proofs.test_batches_ahead_of_two):
             yield f"{test.__name__}[{schedule}]", lambda test=test, s=schedule: test(s, module)
         for end in ("closed", "dropped", "exhausted"):
-            yield (f"test_pinned_memory_is_given_back_after_its_copies[{schedule}, {end}]", lambda s=schedule, e=end:
-                   proofs.test_pinned_memory_is_given_back_after_its_copies(s, e, module))
+            yield (
+                f"test_pinned_memory_is_given_back_after_its_copies[{schedule}, {end}]",
+                lambda s=schedule, e=end: proofs.test_pinned_memory_is_given_back_after_its_copies(s, e, module),
+            )
 
 
 def _with_patches(test: Callable, module: ModuleType) -> None:

@@ -16,8 +16,11 @@ def installed() -> list[Path]:
 
 def headers(library: Path) -> list[Path]:
     """The folders of `cuda_fp16.h` that belong to it, if its wheel is installed too."""
-    return [p.parent for p in library.parents[2].glob("*/include/cuda_fp16.h")
-            if p.parents[1].name in (library.parents[1].name, "cuda_runtime")]  # fmt: skip
+    return [
+        p.parent
+        for p in library.parents[2].glob("*/include/cuda_fp16.h")
+        if p.parents[1].name in (library.parents[1].name, "cuda_runtime")
+    ]
 
 
 class Nvrtc:
@@ -30,8 +33,9 @@ class Nvrtc:
         self._call("Version", ctypes.byref(major), ctypes.byref(minor))
         self.version = (major.value, minor.value)
 
-    def compile(self, text: str, names: Iterable[str], options: Iterable[str],
-                what: str = "PTX") -> tuple[bytes, dict[str, str], str]:  # fmt: skip
+    def compile(
+        self, text: str, names: Iterable[str], options: Iterable[str], what: str = "PTX"
+    ) -> tuple[bytes, dict[str, str], str]:
         """Raises RuntimeError with the compiler's log where the text does not compile."""
         program = ctypes.c_void_p()
         self._call("CreateProgram", ctypes.byref(program), text.encode("ascii"), b"tinynet.cu", 0, None, None)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 
-def places(size: tuple, outputs: tuple, kernel: tuple, stride: tuple, padding: tuple,
-           dilation: tuple = (1, 1)) -> Iterator[tuple[int, int, int, int, int, int]]:
+def places(
+    size: tuple, outputs: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple = (1, 1)
+) -> Iterator[tuple[int, int, int, int, int, int]]:
     """(oh, ow, i, j, h, w) of each pair of an output and an image pixel inside its window, in C order."""
     for oh, ow, i, j in product(*map(range, (*outputs, *kernel))):
         h = oh * stride[0] + i * dilation[0] - padding[0][0]
@@ -30,8 +31,9 @@ def output_size(size: tuple, kernel: tuple, stride: tuple, padding: tuple, dilat
     return tuple(result)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: Any, stride: tuple, padding: tuple, dilation: tuple,
-           groups: int) -> np.ndarray:
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: Any, stride: tuple, padding: tuple, dilation: tuple, groups: int
+) -> np.ndarray:
     n, c, f = x.shape[0], w.shape[2], w.shape[3]
     outputs = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = np.zeros((n, *outputs, f))
@@ -41,8 +43,9 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: Any, stride: tuple, padding: tuple, 
     return y if b is None else y + b
 
 
-def conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, stride: tuple, padding: tuple, dilation: tuple,
-                groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def conv2d_grad(
+    g: np.ndarray, x: np.ndarray, w: np.ndarray, stride: tuple, padding: tuple, dilation: tuple, groups: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, c, f = x.shape[0], w.shape[2], w.shape[3]
     dx, dw, db = np.zeros(x.shape), np.zeros(w.shape), np.zeros(f)
     for oh, ow, i, j, h, v in places(x.shape[1:3], g.shape[1:3], w.shape[:2], stride, padding, dilation):

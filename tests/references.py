@@ -75,8 +75,9 @@ def geometry(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: An
     return stride, tuple(borders(x.shape[1:3], extent, stride, padding)), dilation
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-           groups: int = 1) -> np.ndarray:
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> np.ndarray:
     return oracles.conv2d(x, w, b, *geometry(x, w.shape[:2], stride, padding, dilation), groups)
 
 
@@ -90,17 +91,49 @@ def max_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any
     return oracles.max_pool2d(x, two(kernel_size), stride, pads)[0]
 
 
-def avg_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0,
-               count_include_pad: bool = True) -> np.ndarray:
+def avg_pool2d(
+    x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
+) -> np.ndarray:
     stride, pads, _ = geometry(x, kernel_size, kernel_size if stride is None else stride, padding)
     return oracles.avg_pool2d(x, two(kernel_size), stride, pads, count_include_pad)
 
 
 REFERENCES: dict[str, Any] = {
-    **{name: getattr(np, name) for name in (
-        "add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "negative", "exp", "log",
-        "sqrt", "abs", "tanh", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "sum", "mean",
-        "max", "min", "var", "transpose", "squeeze", "expand_dims", "broadcast_to", "matmul")},
+    **{
+        name: getattr(np, name)
+        for name in (
+            "add",
+            "subtract",
+            "multiply",
+            "divide",
+            "power",
+            "maximum",
+            "minimum",
+            "where",
+            "negative",
+            "exp",
+            "log",
+            "sqrt",
+            "abs",
+            "tanh",
+            "equal",
+            "not_equal",
+            "less",
+            "less_equal",
+            "greater",
+            "greater_equal",
+            "sum",
+            "mean",
+            "max",
+            "min",
+            "var",
+            "transpose",
+            "squeeze",
+            "expand_dims",
+            "broadcast_to",
+            "matmul",
+        )
+    },
     "clip": lambda x, low=None, high=None: np.clip(x, low, high),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "relu": lambda x: np.maximum(x, 0),
@@ -108,13 +141,22 @@ REFERENCES: dict[str, Any] = {
     "gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2,
     "softplus": lambda x: np.log(1 + np.exp(x)),
     "astype": lambda x, dtype: x.astype(dtype),
-    "logsumexp": logsumexp, "softmax": softmax, "log_softmax": lambda x, axis=-1: np.log(softmax(x, axis)),
+    "logsumexp": logsumexp,
+    "softmax": softmax,
+    "log_softmax": lambda x, axis=-1: np.log(softmax(x, axis)),
     "flatten": lambda x: x.reshape(len(x), math.prod(x.shape[1:])),
     "split": lambda x, sections, axis=0: np.split(x, sections, axis),
-    "pad": pad, "getitem": lambda x, index: x[index], "dense": dense,
-    "conv2d": conv2d, "conv_relu_pool": conv_relu_pool, "max_pool2d": max_pool2d, "avg_pool2d": avg_pool2d,
+    "pad": pad,
+    "getitem": lambda x, index: x[index],
+    "dense": dense,
+    "conv2d": conv2d,
+    "conv_relu_pool": conv_relu_pool,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
     "global_avg_pool2d": lambda x: x.mean((1, 2)),
-    "softmax_cross_entropy": softmax_cross_entropy, "nll_loss": nll_loss, "mse": mse,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "nll_loss": nll_loss,
+    "mse": mse,
     "binary_cross_entropy_with_logits": binary_cross_entropy,
 }
 
@@ -127,7 +169,7 @@ KINKS: list[tuple[str, list, list]] = [
     ("minimum", [[1, 2, 3], [2, 2, 2]], [[1, 1, 0], [0, 0, 1]]),
     ("max", [[[1, 3], [3, 2]]], [[[0, 1], [0, 0]]]),
     ("min", [[[1, 0], [0, 2]]], [[[0, 1], [0, 0]]]),
-    ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),   # log(-2): not real
+    ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),  # log(-2): not real
     ("max_pool2d", [np.zeros((1, 2, 2, 1)), 2], [[[[[1], [0]], [[0], [0]]]]]),
     ("clip", [[-2, -1, 0, 1, 2], -1.0, 1.0], [[0, 1, 1, 1, 0]]),
 ]

@@ -7,7 +7,7 @@ import numpy as np
 import tinynet as tn
 from tinynet import nn, optim, parallel
 
-SIZES = (8, 7, 8, 1, 3, 11, 2, 8, 5, 4)      # of batches: uneven shares, fewer samples than replicas, growing
+SIZES = (8, 7, 8, 1, 3, 11, 2, 8, 5, 4)  # of batches: uneven shares, fewer samples than replicas, growing
 
 
 def double(model):
@@ -20,8 +20,18 @@ def double(model):
 
 
 def small_net():
-    return double(nn.Sequential(nn.Conv2d(4, 3, activation="relu"), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(),
-                                nn.Dense(9, activation="relu"), nn.Dropout(0.5), nn.Dense(3), input_shape=(8, 8, 1)))
+    return double(
+        nn.Sequential(
+            nn.Conv2d(4, 3, activation="relu"),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Dense(9, activation="relu"),
+            nn.Dropout(0.5),
+            nn.Dense(3),
+            input_shape=(8, 8, 1),
+        )
+    )
 
 
 def batches(count=20, seed=0, sizes=SIZES):

@@ -22,7 +22,7 @@ def broadcastable(draw: Any, count: int = 2) -> list[tuple[int, ...]]:
     full = draw(shapes(0, 4, smallest=0, largest=3))
     result = []
     for _ in range(count):
-        kept = full[draw(st.integers(0, len(full))):]
+        kept = full[draw(st.integers(0, len(full))) :]
         result.append(tuple(1 if draw(st.booleans()) else n for n in kept))
     return result
 
@@ -70,7 +70,7 @@ def axes(draw: Any, ndim: int) -> Any:
 @st.composite
 def windows(draw: Any) -> dict[str, Any]:
     """A sliding window that fits its image: sizes, kernel, stride, padding and dilation, none of them square."""
-    pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))   # noqa: E731
+    pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
     kernel, stride, dilation = draw(pair(1, 3)), draw(pair(1, 3)), draw(pair(1, 2))
     padding = draw(st.one_of(pair(0, 2), st.sampled_from(["same", "valid"])))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]

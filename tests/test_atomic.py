@@ -46,7 +46,7 @@ def leftover(path, *, process=None, started=None, host=None):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_written_and_swept(name, tmp_path):
     path = tmp_path / name
-    left = leftover(path)               # of this very process, which is not writing
+    left = leftover(path)  # of this very process, which is not writing
     put(path, "new")
     assert path.read_text() == "new" and not left.exists() and os.listdir(tmp_path) == [name]
 
@@ -56,11 +56,15 @@ def test_leftovers_of_the_dead_are_swept_and_the_work_of_the_living_is_not(tmp_p
     dead = subprocess.Popen([sys.executable, "-c", ""])
     path, other = tmp_path / "run", os.getppid()
     swept = [leftover(path), leftover(path, process=other, started="1"), leftover(path, process=10**9)]
-    stays = [leftover(path, process=other, started=atomic._started(other)), leftover(path, process=other, started=""),
-             leftover(path, host="elsewhere"), leftover(path, host="elsewhere", process=10**9)]
+    stays = [
+        leftover(path, process=other, started=atomic._started(other)),
+        leftover(path, process=other, started=""),
+        leftover(path, host="elsewhere"),
+        leftover(path, host="elsewhere", process=10**9),
+    ]
     old = leftover(path, host="long-gone")
     os.utime(old, (time.time() - 2 * atomic.DAY,) * 2)
-    while atomic._started(dead.pid) not in ("-", ""):       # a zombie: ended, but nobody asked for its status yet
+    while atomic._started(dead.pid) not in ("-", ""):  # a zombie: ended, but nobody asked for its status yet
         time.sleep(0.01)
     if sys.platform == "linux":
         swept.append(leftover(path, process=dead.pid, started="1"))
@@ -98,14 +102,20 @@ def test_threads_that_write_to_one_file_do_not_meet(tmp_path):
 def test_a_killed_writer_leaves_the_old_file_and_the_next_one_sweeps(tmp_path):
     path = tmp_path / "file"
     put(path, "old")
-    code = ("import sys, time\nfrom tinynet.atomic import replacing\nwith replacing(sys.argv[1]) as t:\n"
-            "    t.write_text('half'); print('writing', flush=True); time.sleep(60)")
-    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True,
-                              env=os.environ | {"PYTHONPATH": str(Path(tn.__file__).parents[1])})
+    code = (
+        "import sys, time\nfrom tinynet.atomic import replacing\nwith replacing(sys.argv[1]) as t:\n"
+        "    t.write_text('half'); print('writing', flush=True); time.sleep(60)"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(tn.__file__).parents[1])},
+    )
     assert writer.stdout.readline() == "writing\n"
     writer.stdout.close()
     sweep(path)
-    assert len(os.listdir(tmp_path)) == 2               # it is at work
+    assert len(os.listdir(tmp_path)) == 2  # it is at work
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert path.read_text() == "old"
@@ -118,7 +128,7 @@ def test_links_are_followed(tmp_path):
     (tmp_path / "far").mkdir()
     real, near = tmp_path / "far" / "real", tmp_path / "near"
     near.symlink_to("latest")
-    (tmp_path / "latest").symlink_to(real)          # of a file that is not there yet
+    (tmp_path / "latest").symlink_to(real)  # of a file that is not there yet
     put(near, "first")
     put(near, "second")
     assert real.read_text() == "second" and near.is_symlink() and (tmp_path / "latest").is_symlink()
@@ -131,7 +141,7 @@ def test_links_are_followed(tmp_path):
 @posix
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device", "folder", "link to a fifo"])
 def test_what_is_no_file_is_refused_and_stays(kind, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)         # the path of a socket must be short
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     path = Path("special")
     if kind == "socket":
         with socket.socket(socket.AF_UNIX) as s:
@@ -146,9 +156,12 @@ def test_what_is_no_file_is_refused_and_stays(kind, tmp_path, monkeypatch):
             path.symlink_to("far")
     before = os.lstat(path)
     model, data = nn.Sequential(nn.Dense(2), input_shape=3), (np.zeros((4, 3), np.float32), np.zeros(4, int))
-    for use in (lambda: put(path, "x"), lambda: tn.save(model, path),
-                lambda: tn.fit(model, data, checkpoint=path, verbose=False),
-                lambda: tn.fit(model, data, csv=path, verbose=False)):
+    for use in (
+        lambda: put(path, "x"),
+        lambda: tn.save(model, path),
+        lambda: tn.fit(model, data, checkpoint=path, verbose=False),
+        lambda: tn.fit(model, data, csv=path, verbose=False),
+    ):
         with pytest.raises(OSError, match=r"no regular file|is a folder"):
             use()
     after = os.lstat(path)

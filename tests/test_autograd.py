@@ -66,13 +66,14 @@ def test_a_product_that_loses_a_gradient_is_refused(declare):
         return be.multiply(a, 2.0), lambda g, need: (be.full((3,), 1, a.dtype),)
 
     x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
-    half(x, 2.0).sum().backward()                   # the rest may be left out where nobody wants it
+    half(x, 2.0).sum().backward()  # the rest may be left out where nobody wants it
     for call, error, message in (
-            (lambda: half(x, y), TypeError, "half returned 1 gradients for 2 inputs"),
-            (lambda: three(x), TypeError, "three gave 3 gradients for 1 inputs"),
-            (lambda: bare(x), TypeError, "bare must return a tuple, a gradient for each input; it returned a ndarray"),
-            (lambda: crooked(x), ValueError, r"crooked gave a gradient of shape \(3,\) for an input of shape \(2,\)"),
-            (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu gave 1 gradients for 2 inputs; where")):
+        (lambda: half(x, y), TypeError, "half returned 1 gradients for 2 inputs"),
+        (lambda: three(x), TypeError, "three gave 3 gradients for 1 inputs"),
+        (lambda: bare(x), TypeError, "bare must return a tuple, a gradient for each input; it returned a ndarray"),
+        (lambda: crooked(x), ValueError, r"crooked gave a gradient of shape \(3,\) for an input of shape \(2,\)"),
+        (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu gave 1 gradients for 2 inputs; where"),
+    ):
         with pytest.raises(error, match=message):
             call().sum().backward()
 
@@ -97,10 +98,9 @@ def test_a_product_may_be_any_callable(declare):
         assert x.grad.item() == slope
 
 
-
 def test_one_tensor_as_two_inputs():
     x = leaf(1.0, 2.0)
-    ((x + x) * (x * x)).sum().backward()        # 2 x³
+    ((x + x) * (x * x)).sum().backward()  # 2 x³
     assert x.grad.numpy().tolist() == [6, 24]
 
 
@@ -121,17 +121,26 @@ def test_fan_out_of_different_lengths():
     long = y
     for _ in range(5):
         long = long * y
-    (y + long).backward(np.ones(1))             # y + y⁶
+    (y + long).backward(np.ones(1))  # y + y⁶
     assert_allclose(x.grad.numpy(), [1 + 6 * 0.5**5])
 
 
-STEPS = [lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, lambda a, b: ops.tanh(a), lambda a, b: a * 0.5,
-         lambda a, b: a.reshape(3, 1).reshape(3), lambda a, b: a[::-1], lambda a, b: ops.where(np.arange(3) > 0, a, b)]
+STEPS = [
+    lambda a, b: a + b,
+    lambda a, b: a * b,
+    lambda a, b: a - b,
+    lambda a, b: ops.tanh(a),
+    lambda a, b: a * 0.5,
+    lambda a, b: a.reshape(3, 1).reshape(3),
+    lambda a, b: a[::-1],
+    lambda a, b: ops.where(np.arange(3) > 0, a, b),
+]
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=10))
 def test_random_graphs(steps):
     """Any graph of such steps, values used many times or never, outputs of several places."""
+
     def graph(x, y):
         values = [x, y]
         for step, i, j in steps:
@@ -230,7 +239,7 @@ def test_backward_needs_one_value_or_a_cotangent_that_fits():
         y.backward()
     with pytest.raises(ValueError, match=r"g has shape \(3,\), the tensor \(2,\)"):
         y.backward(np.ones(3))
-    y.backward([1, 2])      # a refused call has not used the graph up
+    y.backward([1, 2])  # a refused call has not used the graph up
     with pytest.raises(ValueError, match=r"depends on no tensor that requires a gradient"):
         tn.tensor(1.0).backward()
 
@@ -265,8 +274,14 @@ def fake_backend() -> SimpleNamespace:
 
 def test_mixing_backends_names_both():
     x, y = leaf(1.0, 2.0), Tensor(np.ones(2), fake_backend())
-    for mix in (lambda: x * y, lambda: y + x, lambda: ops.maximum(x, y), lambda: ops.concatenate([x, y]),
-                lambda: x.detach().__iadd__(y), lambda: x.backward(Tensor(np.ones(2), fake_backend()))):
+    for mix in (
+        lambda: x * y,
+        lambda: y + x,
+        lambda: ops.maximum(x, y),
+        lambda: ops.concatenate([x, y]),
+        lambda: x.detach().__iadd__(y),
+        lambda: x.backward(Tensor(np.ones(2), fake_backend())),
+    ):
         with pytest.raises(ValueError) as caught:
             mix()
         message = str(caught.value)
@@ -312,7 +327,7 @@ def test_elsewhere_in_place_is_refused():
 
 def test_in_place_keeps_the_dtype():
     x = tn.tensor([1.0, 2.0])
-    x += np.array([0.5, 0.5])       # float64
+    x += np.array([0.5, 0.5])  # float64
     assert x.dtype == np.float32 and x.numpy().tolist() == [1.5, 2.5]
 
 
@@ -350,7 +365,7 @@ def test_a_change_is_noticed_when_what_it_was_made_through_is_gone():
     w = tn.tensor(np.ones((3, 2)), requires_grad=True)
     first, second, third = ((w[i] * w[i]).sum() for i in range(3))
     change_a_row(w)
-    first.backward()        # another row
+    first.backward()  # another row
     with pytest.raises(RuntimeError, match="changed in place"):
         second.backward()
     third.backward()
@@ -428,11 +443,17 @@ def test_without_recording_nothing_is_copied():
     assert [h is array for h in held] == [True, True, False]
 
 
-@pytest.mark.parametrize("hold", [
-    lambda x, product: lambda g, need, x=x: product(g, x), lambda x, product: partial(Held(x, product).vjp),
-    lambda x, product: Held(x, product).vjp, lambda x, product: partial(lambda x, g, need: product(g, x), x),
-    lambda x, product: (lambda saved: lambda g, need: product(g, saved["x"][0]))({"x": [x]}),
-    lambda x, product: (lambda inner: lambda g, need: inner(g))(lambda g: product(g, x))])
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda x, product: lambda g, need, x=x: product(g, x),
+        lambda x, product: partial(Held(x, product).vjp),
+        lambda x, product: Held(x, product).vjp,
+        lambda x, product: partial(lambda x, g, need: product(g, x), x),
+        lambda x, product: (lambda saved: lambda g, need: product(g, saved["x"][0]))({"x": [x]}),
+        lambda x, product: (lambda inner: lambda g, need: inner(g))(lambda g: product(g, x)),
+    ],
+)
 def test_what_a_product_saved_is_found_wherever_it_is(hold, declare):
     def doubled(be, x):
         return be.multiply(x, x), hold(x, lambda g, x: (be.multiply(g, be.multiply(2, x)),))
@@ -490,12 +511,12 @@ def step(x: Tensor, w: Tensor) -> None:
     with tn.no_grad():
         w -= 0.01 * w.grad
     w.grad = None
-    ops.relu(x @ w).sum()           # and a graph that is dropped
+    ops.relu(x @ w).sum()  # and a graph that is dropped
 
 
 def test_memory_is_flat_over_1000_steps(no_gc):
     x, w = tn.tensor(np.ones((4, 8))), tn.tensor(np.eye(8), requires_grad=True)
-    for size in range(1, 20):       # Python keeps up to 2000 dead tuples of each size: those lists are full from here
+    for size in range(1, 20):  # Python keeps up to 2000 dead tuples of each size: those lists are full from here
         _ = [tuple([None] * size) for _ in range(2100)]
     del _
     for _ in range(20):
@@ -522,7 +543,7 @@ def test_leaves_are_held_weakly(no_gc):
     x = leaf(1.0)
     y = x * 2
     del x
-    y.backward(np.ones(1))      # nobody asks for that gradient any more
+    y.backward(np.ones(1))  # nobody asks for that gradient any more
 
 
 # ---- declaring an operation -----
@@ -545,7 +566,7 @@ def test_an_operation_is_one_function(cube):
     assert x.grad.numpy().tolist() == [3, 12]
     assert tn.gradcheck(cube, x, **STRICT)
     assert autograd.OPS["cube"] is cube
-    assert_array_equal(cube(np.array([2.0])).numpy(), [8])       # an array alone becomes a tensor
+    assert_array_equal(cube(np.array([2.0])).numpy(), [8])  # an array alone becomes a tensor
 
 
 def test_gradient_dtype_is_the_value_dtype():

@@ -24,8 +24,11 @@ def be(request):
 
 def parameters(function) -> list[tuple]:
     """(name, kind, has a default) of each parameter, without self."""
-    return [(p.name, p.kind, p.default is not p.empty) for p in inspect.signature(function).parameters.values()
-            if p.name != "self"]
+    return [
+        (p.name, p.kind, p.default is not p.empty)
+        for p in inspect.signature(function).parameters.values()
+        if p.name != "self"
+    ]
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -33,10 +36,10 @@ def test_signatures(be, name):
     kernel = getattr(be, name, None)
     assert kernel is not None, f"the backend {be.name!r} lacks {name}"
     if not inspect.isroutine(kernel):
-        return      # in C, with a signature of its own; it is called below
+        return  # in C, with a signature of its own; it is called below
     found = parameters(kernel)
     if any(kind is inspect.Parameter.VAR_POSITIONAL for _, kind, _ in found):
-        assert "out" in parameters_of(KERNELS[name])      # a wrapper around a kernel: called below
+        assert "out" in parameters_of(KERNELS[name])  # a wrapper around a kernel: called below
     else:
         assert found == parameters(KERNELS[name])
 
@@ -52,25 +55,62 @@ IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
 
 # For each kernel with out=: a call, as positional arguments.
 CALLS: dict[str, tuple] = {
-    **dict.fromkeys(("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu", "gelu",
-                     "softplus"), (X,)),
-    **dict.fromkeys(("sqrt_grad", "tanh_grad", "sigmoid_grad", "relu_grad", "gelu_grad", "softplus_grad", "add",
-                     "subtract", "multiply", "divide", "maximum", "minimum", "equal", "not_equal", "less", "less_equal",
-                     "greater", "greater_equal"), (G, X)),
-    "astype": (X, np.float32), "leaky_relu": (G, 0.1), "leaky_relu_grad": (G, X, 0.1), "power": (X, G),
-    "power_grad": (G, X, X), "power_grad_exponent": (G, X, X), "where": (X > 1, X, G), "clip": (X, 0.5, 1.0),
-    "sum": (X, (1,)), "sum_to": (X, (3,)), "logsumexp": (X, (0,)), "softmax": (X, (1,)), "softmax_grad": (G, X, (1,)),
-    "log_softmax": (X, (1,)), "log_softmax_grad": (G, X, (1,)), "concatenate": ([X, G], 1),
-    "pad": (X, ((1, 0), (0, 2)), "constant", 3.0), "pad_edge_grad": (X, ((1, 0), (0, 1))),
-    "getitem_grad": (X, (slice(1, 3),), (4, 3)), "matmul": (X, G, False, True), "dense": (X, G.T, np.ones(2), True),
+    **dict.fromkeys(
+        ("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu", "gelu", "softplus"), (X,)
+    ),
+    **dict.fromkeys(
+        (
+            "sqrt_grad",
+            "tanh_grad",
+            "sigmoid_grad",
+            "relu_grad",
+            "gelu_grad",
+            "softplus_grad",
+            "add",
+            "subtract",
+            "multiply",
+            "divide",
+            "maximum",
+            "minimum",
+            "equal",
+            "not_equal",
+            "less",
+            "less_equal",
+            "greater",
+            "greater_equal",
+        ),
+        (G, X),
+    ),
+    "astype": (X, np.float32),
+    "leaky_relu": (G, 0.1),
+    "leaky_relu_grad": (G, X, 0.1),
+    "power": (X, G),
+    "power_grad": (G, X, X),
+    "power_grad_exponent": (G, X, X),
+    "where": (X > 1, X, G),
+    "clip": (X, 0.5, 1.0),
+    "sum": (X, (1,)),
+    "sum_to": (X, (3,)),
+    "logsumexp": (X, (0,)),
+    "softmax": (X, (1,)),
+    "softmax_grad": (G, X, (1,)),
+    "log_softmax": (X, (1,)),
+    "log_softmax_grad": (G, X, (1,)),
+    "concatenate": ([X, G], 1),
+    "pad": (X, ((1, 0), (0, 2)), "constant", 3.0),
+    "pad_edge_grad": (X, ((1, 0), (0, 1))),
+    "getitem_grad": (X, (slice(1, 3),), (4, 3)),
+    "matmul": (X, G, False, True),
+    "dense": (X, G.T, np.ones(2), True),
     "im2col": (IMAGE, (2, 2), (1, 1), SAME, (1, 1)),
     "col2im": (np.ones((2, 3, 3, 2, 2, 2)), (2, 4, 4, 2), (1, 1), PADS, (1, 1)),
     "avg_pool2d": (IMAGE, (2, 2), (2, 2), PADS, True),
     "avg_pool2d_grad": (IMAGE, (2, 8, 8, 2), (2, 2), (2, 2), PADS, True),
     "random_bits": ((2, 3), 1, 2, 3, 4),
 }
-SAVED: dict[str, tuple] = {     # these take what their forward kernel saved
-    "max_grad": ("max", (X, (1,))), "max_pool2d_grad": ("max_pool2d", (IMAGE, (2, 2), (2, 2), PADS)),
+SAVED: dict[str, tuple] = {  # these take what their forward kernel saved
+    "max_grad": ("max", (X, (1,))),
+    "max_pool2d_grad": ("max_pool2d", (IMAGE, (2, 2), (2, 2), PADS)),
     "softmax_cross_entropy_grad": ("softmax_cross_entropy", (X, np.array([0, 2]))),
     "dropout_grad": ("dropout", (X, 0.5, 1, 1, 0, 0)),
 }
@@ -189,8 +229,17 @@ def test_guard_is_the_loss_unless_an_element_is_not_finite_or_too_large(be, n, d
     for loss in None, 0.25, np.nan:
         given = None if loss is None else be.asarray(np.array(loss, dtype))
         for place in {0, n // 2, n - 1} if n else {None}:
-            for value, limit in ((0.0, most), (most, most), (-most, most), (2.0, 2.0), (np.nan, most), (np.inf, most),
-                                 (-np.inf, most), (3.0, 2.0), (-3.0, 2.0)):
+            for value, limit in (
+                (0.0, most),
+                (most, most),
+                (-most, most),
+                (2.0, 2.0),
+                (np.nan, most),
+                (np.inf, most),
+                (-np.inf, most),
+                (3.0, 2.0),
+                (-3.0, 2.0),
+            ):
                 g = np.ones(n, dtype)
                 g[slice(0) if place is None else place] = value
                 guard = be.guard(be.asarray(g), given, limit)

@@ -25,8 +25,9 @@ from tinynet.training.run import EarlyStopping
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(3, 3, activation="relu"), nn.Dropout(0.3), nn.Flatten(), nn.Dense(2),
-                         input_shape=(5, 5, 1))
+    return nn.Sequential(
+        nn.Conv2d(3, 3, activation="relu"), nn.Dropout(0.3), nn.Flatten(), nn.Dense(2), input_shape=(5, 5, 1)
+    )
 
 
 def data(n=90):
@@ -41,7 +42,7 @@ def same(a, b):
 # ---- models -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in tn.models.MODELS if name != "image128_cnn"])    # 13 MB, nothing new
+@pytest.mark.parametrize("name", [name for name in tn.models.MODELS if name != "image128_cnn"])  # 13 MB, nothing new
 def test_every_model_comes_back(name, tmp_path):
     model = tn.models.MODELS[name]()
     model.build((6,) if model.built is None else model.built)
@@ -49,17 +50,20 @@ def test_every_model_comes_back(name, tmp_path):
     state = dict(tn.ops.random.state.steps)
     again = load(tmp_path / "model.safetensors")
     assert same(model.state_dict(), again.state_dict()) and repr(again.layers) == repr(model.layers)
-    assert tn.ops.random.state.steps == state       # loading draws nothing that counts
+    assert tn.ops.random.state.steps == state  # loading draws nothing that counts
 
 
 def test_arguments_of_every_kind_come_back(tmp_path):
     model = nn.Sequential(
         nn.Conv2d(4, (3, 2), stride=(1, 2), padding="same", padding_mode="edge", activation=tn.ops.tanh),
-        nn.Sequential(nn.LeakyReLU(np.float64(0.2)), nn.AvgPool2d(2, count_include_pad=False)), nn.GlobalAvgPool2d(),
-        nn.Dense(3, bias=False, kernel_init=nn.init.he_normal), input_shape=(8, 8, 2))
-    model.layers.append(nn.Dropout(0.5))                # after it was made
+        nn.Sequential(nn.LeakyReLU(np.float64(0.2)), nn.AvgPool2d(2, count_include_pad=False)),
+        nn.GlobalAvgPool2d(),
+        nn.Dense(3, bias=False, kernel_init=nn.init.he_normal),
+        input_shape=(8, 8, 2),
+    )
+    model.layers.append(nn.Dropout(0.5))  # after it was made
     model.layers[0].freeze()
-    path = tmp_path / "deep" / "model.safetensors"      # folders are made
+    path = tmp_path / "deep" / "model.safetensors"  # folders are made
     save(model, path)
     again = load(path)
     assert same(model.state_dict(), again.state_dict())
@@ -93,7 +97,7 @@ def test_own_classes_are_filled_not_made(tmp_path):
     assert same(filled.state_dict(), model.state_dict())
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load(path, Own().build(4))
-    assert same(load(path, Own()).state_dict(), model.state_dict())      # built for the same inputs first
+    assert same(load(path, Own()).state_dict(), model.state_dict())  # built for the same inputs first
 
     class Other(Own):
         def forward(self, x):
@@ -179,13 +183,23 @@ def test_a_failed_load_leaves_the_callers_model_unbuilt(tmp_path):
     assert model.build(7)[0].weight.shape == (7, 3)
 
 
-@pytest.mark.parametrize("dtype", [*(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)), "bool", "float16",
-                                   "float32", "float64", ">f4", ">i8"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)),
+        "bool",
+        "float16",
+        "float32",
+        "float64",
+        ">f4",
+        ">i8",
+    ],
+)
 def test_arrays_of_every_dtype_and_shape_come_back(dtype, tmp_path):
     rng = np.random.default_rng(0)
     shapes = (), (0,), (3,), (2, 0), (3, 5)
     arrays = {f"{shape}": np.asarray(rng.integers(0, 2, shape)).astype(dtype) for shape in shapes}
-    arrays |= {"byte": np.ones(1, np.int8), "turned": arrays["(3, 5)"].T, "ü\"\n": arrays["(3,)"][::-1]}
+    arrays |= {"byte": np.ones(1, np.int8), "turned": arrays["(3, 5)"].T, 'ü"\n': arrays["(3,)"][::-1]}
     write(tmp_path / "file", arrays, {"a": [1, "ü", None]})
     again, description = read(tmp_path / "file")
     assert description == {"a": [1, "ü", None]} and again.keys() == arrays.keys()
@@ -222,7 +236,7 @@ def test_a_thousand_damaged_files(tmp_path):
     save(nn.Sequential(nn.Dense(3), nn.Dense(2), input_shape=4), path)
     good = path.read_bytes()
     header = 8 + int.from_bytes(good[:8], "little")
-    blanks = [i for i in range(header) if good[i] == 32 and good[i:header].strip() == b""]    # padding says nothing
+    blanks = [i for i in range(header) if good[i] == 32 and good[i:header].strip() == b""]  # padding says nothing
     for case in range(1000):
         bad, kind = bytearray(good), case % 5
         place = int(rng.integers(0, (header if case % 2 else len(good))))
@@ -248,19 +262,39 @@ def raw(metadata, tensors=None, data=b""):
     return struct.pack("<Q", len(header)) + header + data
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\0" * 8, b"\xff" * 100, struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 2**40) + b"{}",
-    struct.pack("<Q", 200_000) + b"[" * 200_000, raw({"format": "pt"}), raw({"format": FORMAT}),
-    raw({"format": "tinynet checkpoint 99"}), raw({"format": FORMAT, "description": "[" * 9999, "digest": "0"}),
-    raw({"format": FORMAT, "description": "{}", "digest": "0"},
-        {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
-    raw({"format": FORMAT, "description": "{}", "digest": "0"},
-        {"a": {"dtype": "F32", "shape": [2**63 - 1, 0], "data_offsets": [0, 0]}}),
-    raw({"format": FORMAT, "description": "{}", "digest": "0"},
-        {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"ab"),
-    raw({"format": FORMAT, "description": "{}", "digest": "0"},
-        {"a": {"dtype": "Q7", "shape": [1], "data_offsets": [0, 4]}}, b"abcd"),
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 8,
+        b"\xff" * 100,
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2**40) + b"{}",
+        struct.pack("<Q", 200_000) + b"[" * 200_000,
+        raw({"format": "pt"}),
+        raw({"format": FORMAT}),
+        raw({"format": "tinynet checkpoint 99"}),
+        raw({"format": FORMAT, "description": "[" * 9999, "digest": "0"}),
+        raw(
+            {"format": FORMAT, "description": "{}", "digest": "0"},
+            {"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}},
+        ),
+        raw(
+            {"format": FORMAT, "description": "{}", "digest": "0"},
+            {"a": {"dtype": "F32", "shape": [2**63 - 1, 0], "data_offsets": [0, 0]}},
+        ),
+        raw(
+            {"format": FORMAT, "description": "{}", "digest": "0"},
+            {"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}},
+            b"ab",
+        ),
+        raw(
+            {"format": FORMAT, "description": "{}", "digest": "0"},
+            {"a": {"dtype": "Q7", "shape": [1], "data_offsets": [0, 4]}},
+            b"abcd",
+        ),
+    ],
+)
 def test_hostile_headers(content, tmp_path):
     refused(tmp_path / "bad.safetensors", content)
 
@@ -275,29 +309,39 @@ def deep(levels):
     return spec
 
 
-@pytest.mark.parametrize("architecture, shape", [
-    ({"module": "Dense", "args": [10**12], "kwargs": {}}, [3]),
-    ({"module": "Dense", "args": [2], "kwargs": {}}, [10**12]),
-    ({"module": "Dense", "args": [2], "kwargs": {}}, [-3]),
-    ({"module": "Dense", "args": [2], "kwargs": {}}, "3"),
-    ({"module": "Module", "args": [], "kwargs": {}}, [3]),
-    ({"module": "init", "args": [], "kwargs": {}}, [3]),
-    ({"module": "set_fusion", "args": [False], "kwargs": {}}, [3]),
-    ({"module": "__builtins__", "args": [], "kwargs": {}}, [3]),
-    ({"module": "Dense", "args": ["x"], "kwargs": {"nonsense": 1}}, [3]),
-    ({"module": "Sequential", "args": [DENSE] * 20_000, "kwargs": {}}, [3]),
-    ({"module": "MaxPool2d", "args": [2], "kwargs": {"padding": 10**6}}, [4, 4, 1]),
-    ({"module": "MaxPool2d", "args": [10**6], "kwargs": {"padding": 10**6 - 1}}, [4, 4, 1]),
-    ({"module": "Dense", "args": [2], "kwargs": {"activation": {"named": "eval"}}}, [3]),
-    ({"module": "Sequential", "args": [{"tuple": 3}], "kwargs": {}}, [3]),
-    (deep(20), [4]), (deep(100), [3]), (DENSE["args"], [3]), (None, None), ("Dense", [3]),
-])
+@pytest.mark.parametrize(
+    "architecture, shape",
+    [
+        ({"module": "Dense", "args": [10**12], "kwargs": {}}, [3]),
+        ({"module": "Dense", "args": [2], "kwargs": {}}, [10**12]),
+        ({"module": "Dense", "args": [2], "kwargs": {}}, [-3]),
+        ({"module": "Dense", "args": [2], "kwargs": {}}, "3"),
+        ({"module": "Module", "args": [], "kwargs": {}}, [3]),
+        ({"module": "init", "args": [], "kwargs": {}}, [3]),
+        ({"module": "set_fusion", "args": [False], "kwargs": {}}, [3]),
+        ({"module": "__builtins__", "args": [], "kwargs": {}}, [3]),
+        ({"module": "Dense", "args": ["x"], "kwargs": {"nonsense": 1}}, [3]),
+        ({"module": "Sequential", "args": [DENSE] * 20_000, "kwargs": {}}, [3]),
+        ({"module": "MaxPool2d", "args": [2], "kwargs": {"padding": 10**6}}, [4, 4, 1]),
+        ({"module": "MaxPool2d", "args": [10**6], "kwargs": {"padding": 10**6 - 1}}, [4, 4, 1]),
+        ({"module": "Dense", "args": [2], "kwargs": {"activation": {"named": "eval"}}}, [3]),
+        ({"module": "Sequential", "args": [{"tuple": 3}], "kwargs": {}}, [3]),
+        (deep(20), [4]),
+        (deep(100), [3]),
+        (DENSE["args"], [3]),
+        (None, None),
+        ("Dense", [3]),
+    ],
+)
 def test_hostile_architectures(architecture, shape, tmp_path):
     """The digest is right, as anyone can compute it; the description makes no sense."""
     weights = Own().build(3).state_dict()
     path = tmp_path / "bad.safetensors"
-    write(path, {f"model.{k.removeprefix('inner.')}": v for k, v in weights.items()},
-          {"kind": "model", "model": {"class": "Dense", "architecture": architecture, "input": shape}})
+    write(
+        path,
+        {f"model.{k.removeprefix('inner.')}": v for k, v in weights.items()},
+        {"kind": "model", "model": {"class": "Dense", "architecture": architecture, "input": shape}},
+    )
     with pytest.raises(CheckpointError) as caught:
         load(path)
     assert "\n" not in str(caught.value)
@@ -310,13 +354,21 @@ def layer(name, *args, **kwargs):
 SAME = [layer("Dropout", 0.5), *map(layer, ("GELU", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softmax", "Flatten"))]
 
 
-@pytest.mark.parametrize("layers, shape", [
-    *(([one], [1 << 40]) for one in SAME), (SAME * 40, [1 << 20, 1 << 20]),
-    ([layer("AvgPool2d", 16384, stride=1)], [16384, 16384, 1]), ([layer("MaxPool2d", 9999, padding=9998)], [9, 9, 1]),
-    ([layer("GlobalAvgPool2d")], [1 << 20, 1 << 20, 3]), ([layer("Dense", 500)] * 300, [500]),
-    ([layer("Dense", 500, bias=False)] * 300, [500]),
-    ([layer("Conv2d", 500, 1, padding=10**9, bias=False)], [3, 3, 500]),
-    ([layer("Conv2d", 1 << 40, 1 << 30, padding=1 << 30)], [1, 1, 1 << 40])], ids=lambda v: f"{v!r:.30}")
+@pytest.mark.parametrize(
+    "layers, shape",
+    [
+        *(([one], [1 << 40]) for one in SAME),
+        (SAME * 40, [1 << 20, 1 << 20]),
+        ([layer("AvgPool2d", 16384, stride=1)], [16384, 16384, 1]),
+        ([layer("MaxPool2d", 9999, padding=9998)], [9, 9, 1]),
+        ([layer("GlobalAvgPool2d")], [1 << 20, 1 << 20, 3]),
+        ([layer("Dense", 500)] * 300, [500]),
+        ([layer("Dense", 500, bias=False)] * 300, [500]),
+        ([layer("Conv2d", 500, 1, padding=10**9, bias=False)], [3, 3, 500]),
+        ([layer("Conv2d", 1 << 40, 1 << 30, padding=1 << 30)], [1, 1, 1 << 40]),
+    ],
+    ids=lambda v: f"{v!r:.30}",
+)
 def test_small_files_take_little_memory(layers, shape, tmp_path):
     """Nothing of the sizes that a description tells is made, by the file alone or in the caller's model."""
     path, spec = tmp_path / "m.safetensors", layer("Sequential", *layers)
@@ -351,8 +403,18 @@ def test_wrong_types_anywhere_in_a_description_are_one_error(kind, tmp_path):
     def resumed(epochs):
         tn.seed(0)
         model = nn.Sequential(nn.Dropout(0.5), nn.Dense(2), input_shape=3)
-        return fit(model, (x, y), validation=(x, y), epochs=epochs, batch_size=4, early_stopping=5, checkpoint=path,
-                   checkpoint_every=1, resume=True, verbose=False)
+        return fit(
+            model,
+            (x, y),
+            validation=(x, y),
+            epochs=epochs,
+            batch_size=4,
+            early_stopping=5,
+            checkpoint=path,
+            checkpoint_every=1,
+            resume=True,
+            verbose=False,
+        )
 
     if kind == "model":
         save(model, path)
@@ -368,8 +430,11 @@ def test_wrong_types_anywhere_in_a_description_are_one_error(kind, tmp_path):
                 holder = holder[key]
             holder[place[-1]] = junk
             write(path, arrays, bad)
-            for use in (load, lambda path: load(path, copy.deepcopy(model))) if kind == "model" else (
-                    load, lambda path: resumed(2)):
+            for use in (
+                (load, lambda path: load(path, copy.deepcopy(model)))
+                if kind == "model"
+                else (load, lambda path: resumed(2))
+            ):
                 try:
                     use(path)
                 except CheckpointError as error:
@@ -405,6 +470,7 @@ class Crash(Exception):
 
 def run(path, *, crash=None, seed=1, **options):
     """A run that may crash after so many steps; gives the model and its history without times."""
+
     def crashing(info):
         if info["step"] == crash:
             raise Crash
@@ -412,24 +478,42 @@ def run(path, *, crash=None, seed=1, **options):
     hook = type("Hook", (), {"on_step_end": staticmethod(crashing)})()
     tn.seed(seed)
     model = network()
-    history = fit(model, data(), **{"epochs": 4, "batch_size": 20, "checkpoint": path, "resume": True, "verbose": False,
-                                    "callbacks": [hook], "seed": 2, **options})
+    history = fit(
+        model,
+        data(),
+        **{
+            "epochs": 4,
+            "batch_size": 20,
+            "checkpoint": path,
+            "resume": True,
+            "verbose": False,
+            "callbacks": [hook],
+            "seed": 2,
+            **options,
+        },
+    )
     times = "seconds", "images_per_second"
     return model, [{k: v for k, v in row.items() if k not in times} for row in history]
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"checkpoint_every": 2}, {"optimizer": lambda p: optim.SGD(p, 0.05, momentum=0.9), "checkpoint_every": 3},
-    {"schedule": lambda step: 0.9**step, "clip_norm": 0.1, "checkpoint_every": 4},
-    {"workers": 2, "checkpoint_every": 1},
-], ids=["epoch", "steps", "momentum", "schedule and clipping", "two workers"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"checkpoint_every": 2},
+        {"optimizer": lambda p: optim.SGD(p, 0.05, momentum=0.9), "checkpoint_every": 3},
+        {"schedule": lambda step: 0.9**step, "clip_norm": 0.1, "checkpoint_every": 4},
+        {"workers": 2, "checkpoint_every": 1},
+    ],
+    ids=["epoch", "steps", "momentum", "schedule and clipping", "two workers"],
+)
 def test_resumed_runs_are_bit_identical(options, tmp_path):
     wanted, history = run(tmp_path / "straight", **options)
-    for crash in 3, 12:         # before, and amid, the third epoch of five steps
+    for crash in 3, 12:  # before, and amid, the third epoch of five steps
         path = tmp_path / f"crash-{crash}"
         with pytest.raises(Crash):
             run(path, crash=crash, **options)
-        tn.ops.dropout(tn.tensor(np.ones((3, 3))), 0.5)      # other draws in between
+        tn.ops.dropout(tn.tensor(np.ones((3, 3))), 0.5)  # other draws in between
         model, again = run(path, **options)
         assert same(model.state_dict(), wanted.state_dict()) and again == history
         assert same(read(path)[0], read(tmp_path / "straight")[0])
@@ -458,22 +542,29 @@ def test_loaders_with_augmentation_resume(tmp_path):
 def test_early_stopping_resumes_and_more_epochs_go_on(tmp_path):
     options = {"validation": data(30), "early_stopping": EarlyStopping(50)}
     wanted, history = run(tmp_path / "straight", epochs=4, **options)
-    run(tmp_path / "short", epochs=2, **options)        # ends with its best weights
+    run(tmp_path / "short", epochs=2, **options)  # ends with its best weights
     model, again = run(tmp_path / "short", epochs=4, **options)
     assert again == history and same(model.state_dict(), wanted.state_dict())
-    model, again = run(tmp_path / "short", epochs=4, **options)     # there is nothing left to do
+    model, again = run(tmp_path / "short", epochs=4, **options)  # there is nothing left to do
     assert again == history and same(model.state_dict(), wanted.state_dict())
     assert same(load(tmp_path / "short").state_dict(), wanted.state_dict())
 
 
-@pytest.mark.parametrize("options, text", [
-    ({"batch_size": 10}, "batch_size was 20, is now 10"), ({"lr": 0.1}, r"lr was \[0.001\], is now \[0.1\]"),
-    ({"optimizer": "sgd"}, "optimizer was 'Adam', is now 'SGD'"), ({"seed": 3}, "seed was 1, is now 3"),
-    ({"workers": 2}, "workers was 1, is now 2"), ({"clip_norm": 1.0}, r"clip_norm was None, is now 1\.0"),
-    ({"early_stopping": 3, "validation": data(9)}, "early_stopping was None"),
-    ({"loss": lambda out, y: tn.ops.softmax_cross_entropy(out, y) * 2.0}, "loss was 'softmax_cross_entropy'"),
-    ({"train": data(60)}, "train was "), ({"schedule": lambda step: 1.0}, "schedule"),
-])
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"batch_size": 10}, "batch_size was 20, is now 10"),
+        ({"lr": 0.1}, r"lr was \[0.001\], is now \[0.1\]"),
+        ({"optimizer": "sgd"}, "optimizer was 'Adam', is now 'SGD'"),
+        ({"seed": 3}, "seed was 1, is now 3"),
+        ({"workers": 2}, "workers was 1, is now 2"),
+        ({"clip_norm": 1.0}, r"clip_norm was None, is now 1\.0"),
+        ({"early_stopping": 3, "validation": data(9)}, "early_stopping was None"),
+        ({"loss": lambda out, y: tn.ops.softmax_cross_entropy(out, y) * 2.0}, "loss was 'softmax_cross_entropy'"),
+        ({"train": data(60)}, "train was "),
+        ({"schedule": lambda step: 1.0}, "schedule"),
+    ],
+)
 def test_other_settings_are_refused_and_named(options, text, tmp_path):
     model = network()
     common = {"checkpoint": tmp_path / "run", "verbose": False, "epochs": 1, "batch_size": 20, "seed": 1}
@@ -497,12 +588,20 @@ def test_backend_and_version_are_tied(tmp_path, monkeypatch):
         run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("change", [
-    lambda d: d.pop("progress"), lambda d: d["progress"].update(epoch="x"), lambda d: d["progress"].update(batch=10**9),
-    lambda d: d["progress"].update(history=3), lambda d: d["progress"].update(surprise=1),
-    lambda d: d.update(random=[]), lambda d: d.update(settings=None), lambda d: d.update(loader="first"),
-    lambda d: d["random"].update(steps={}),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("progress"),
+        lambda d: d["progress"].update(epoch="x"),
+        lambda d: d["progress"].update(batch=10**9),
+        lambda d: d["progress"].update(history=3),
+        lambda d: d["progress"].update(surprise=1),
+        lambda d: d.update(random=[]),
+        lambda d: d.update(settings=None),
+        lambda d: d.update(loader="first"),
+        lambda d: d["random"].update(steps={}),
+    ],
+)
 def test_nonsense_progress_is_refused(change, tmp_path):
     run(tmp_path / "run", epochs=1)
     arrays, description = read(tmp_path / "run")

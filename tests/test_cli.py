@@ -30,8 +30,13 @@ QUICK = ["--model", "mlp", "--samples", "640", "--workers", "1"]
 
 def command(*arguments, cwd, **environment):
     """`python -m tinynet …` in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "tinynet", *arguments], cwd=cwd, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "tinynet", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", **environment},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +101,41 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
     assert "pip install pillow" in capsys.readouterr().err.lower()
 
 
-@pytest.mark.parametrize("arguments, status, text", [
-    ([], 2, "required"), (["trian"], 2, "invalid choice"), (["train", "--epochs", "0"], 2, "1 or more"),
-    (["train", "--lr", "nan"], 2, "above 0"), (["train", "--workers", "many"], 2, "auto, or a whole number"),
-    (["train", "--model", "mnist_cn"], 2, "did you mean 'mnist_cnn'?"),
-    (["train", "--data", "mnits"], 2, "did you mean 'mnist'?"),
-    (["train", "--data", "./photos"], 2, "no such folder"),
-    (["train", "--optimizer", "adan"], 2, "did you mean 'adam'?"),
-    (["train", "--backend", "numpi"], 2, "did you mean 'numpy'?"),
-    (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "mnist_small, mnist_cnn"),
-    (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "cifar_cnn takes images of 32×32×3, digits has 28×28×1"),
-    (["train", "--resume"], 2, "no interrupted run"), (["train", "--resume", "nowhere"], 2, "no such run"),
-    (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
-    (["train", "--resume", "runs/mlp-digits-1", "--batch-size", "8"], 2, "was begun with --batch-size 64"),
-    (["evaluate", "nowhere"], 2, "no such run"), (["evaluate", "runs"], 2, "holds no checkpoint"),
-    (["evaluate", "stdout.txt"], 1, "is no checkpoint, or damaged"), (["predict", "stdout.txt"], 1, "stdout.txt"),
-    (["gradcheck", "conv3d"], 2, "did you mean 'conv2d'?"),
-])
+@pytest.mark.parametrize(
+    "arguments, status, text",
+    [
+        ([], 2, "required"),
+        (["trian"], 2, "invalid choice"),
+        (["train", "--epochs", "0"], 2, "1 or more"),
+        (["train", "--lr", "nan"], 2, "above 0"),
+        (["train", "--workers", "many"], 2, "auto, or a whole number"),
+        (["train", "--model", "mnist_cn"], 2, "did you mean 'mnist_cnn'?"),
+        (["train", "--data", "mnits"], 2, "did you mean 'mnist'?"),
+        (["train", "--data", "./photos"], 2, "no such folder"),
+        (["train", "--optimizer", "adan"], 2, "did you mean 'adam'?"),
+        (["train", "--backend", "numpi"], 2, "did you mean 'numpy'?"),
+        (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "mnist_small, mnist_cnn"),
+        (
+            ["train", "--model", "cifar_cnn", "--samples", "64"],
+            2,
+            "cifar_cnn takes images of 32×32×3, digits has 28×28×1",
+        ),
+        (["train", "--resume"], 2, "no interrupted run"),
+        (["train", "--resume", "nowhere"], 2, "no such run"),
+        (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
+        (["train", "--resume", "runs/mlp-digits-1", "--batch-size", "8"], 2, "was begun with --batch-size 64"),
+        (["evaluate", "nowhere"], 2, "no such run"),
+        (["evaluate", "runs"], 2, "holds no checkpoint"),
+        (["evaluate", "stdout.txt"], 1, "is no checkpoint, or damaged"),
+        (["predict", "stdout.txt"], 1, "stdout.txt"),
+        (["gradcheck", "conv3d"], 2, "did you mean 'conv2d'?"),
+    ],
+)
 def test_mistakes_are_explained(here, capsys, arguments, status, text):
     assert cli.main(arguments) == status
     shown = capsys.readouterr().err
     assert text in shown and "Traceback" not in shown
-    assert sorted(p.name for p in Path("runs").iterdir()) == ["mlp-digits-1"]      # no folder for what did not begin
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["mlp-digits-1"]  # no folder for what did not begin
 
 
 def test_mistakes_in_a_process_of_their_own(place):
@@ -136,9 +154,14 @@ def test_help_has_examples(capsys):
 
 def test_ctrl_c_then_resume_ends_as_uninterrupted(tmp_path):
     arguments = [*QUICK, "--epochs", "12", "--seed", "4"]
-    run = subprocess.Popen([sys.executable, "-m", "tinynet", "train", *arguments, "--out", "broken"], cwd=tmp_path,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                           env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tinynet", "train", *arguments, "--out", "broken"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+    )
     for line in run.stdout:
         if line.startswith("epoch 2/"):
             run.send_signal(signal.SIGINT)
@@ -200,8 +223,10 @@ def test_pictures_of_a_folder_are_read_as_they_were_learnt(tmp_path, monkeypatch
             page[6:22, column : column + 3] = 0.1 * rng.random((16, 3), dtype=np.float32)
             np.save(tmp_path / "white" / name / f"{i:02}.npy", page)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "--data", "white", "--model", "mlp", "--epochs", "8", "--batch-size", "8", "--workers",
-                     "1"]) == 0
+    assert (
+        cli.main(["train", "--data", "white", "--model", "mlp", "--epochs", "8", "--batch-size", "8", "--workers", "1"])
+        == 0
+    )
     capsys.readouterr()
     assert cli.main(["predict", *(f"white/{name}/{i:02}.npy" for name in ("left", "right") for i in range(10))]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -234,22 +259,59 @@ def test_ctrl_c_after_the_last_epoch_says_how_to_go_on(tmp_path, monkeypatch, ca
     assert cli.main(["train", "--resume"]) == 0
 
 
-@pytest.mark.parametrize("nonsense", [
-    {"TQDM_MININTERVAL": "abc", "COLUMNS": "abc", "MPLBACKEND": "zzz", "TINYNET_DATA": "/dev/null", "LINES": "x",
-     "XDG_CACHE_HOME": "/dev/null", "OPENBLAS_NUM_THREADS": "abc", "PYTHONIOENCODING": "ascii", "LC_ALL": "zz_ZZ"},
-    {"TQDM_NCOLS": "abc", "TQDM_ASCII": "x", "COLUMNS": "-5", "MPLCONFIGDIR": "/dev/null", "TINYNET_DATA": "x" * 5000,
-     "XDG_CACHE_HOME": "x" * 5000, "OPENBLAS_NUM_THREADS": "-3", "HOME": "/nowhere", "PYTHONIOENCODING": "cp1252"},
-    {"TQDM_POSITION": "x", "TQDM_GUI": "1", "COLUMNS": "0", "XDG_DATA_DIRS": ":::" + "x" * 5000, "TMPDIR": "/nowhere",
-     "OMP_NUM_THREADS": "abc", "TINYNET_DEBUG": "zzz", "TINYNET_MIRROR": "zzz", "CXX": "nowhere"},
-], ids=["abc", "long", "odd"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {
+            "TQDM_MININTERVAL": "abc",
+            "COLUMNS": "abc",
+            "MPLBACKEND": "zzz",
+            "TINYNET_DATA": "/dev/null",
+            "LINES": "x",
+            "XDG_CACHE_HOME": "/dev/null",
+            "OPENBLAS_NUM_THREADS": "abc",
+            "PYTHONIOENCODING": "ascii",
+            "LC_ALL": "zz_ZZ",
+        },
+        {
+            "TQDM_NCOLS": "abc",
+            "TQDM_ASCII": "x",
+            "COLUMNS": "-5",
+            "MPLCONFIGDIR": "/dev/null",
+            "TINYNET_DATA": "x" * 5000,
+            "XDG_CACHE_HOME": "x" * 5000,
+            "OPENBLAS_NUM_THREADS": "-3",
+            "HOME": "/nowhere",
+            "PYTHONIOENCODING": "cp1252",
+        },
+        {
+            "TQDM_POSITION": "x",
+            "TQDM_GUI": "1",
+            "COLUMNS": "0",
+            "XDG_DATA_DIRS": ":::" + "x" * 5000,
+            "TMPDIR": "/nowhere",
+            "OMP_NUM_THREADS": "abc",
+            "TINYNET_DEBUG": "zzz",
+            "TINYNET_MIRROR": "zzz",
+            "CXX": "nowhere",
+        },
+    ],
+    ids=["abc", "long", "odd"],
+)
 def test_nonsense_in_the_environment_costs_nothing(tmp_path, nonsense):
     """A run ends well, pictures apart, and the doctor looks at all, whatever stands in the environment."""
-    program = ("import sys; from tinynet import cli\n"
-               "for line in 'train --help', 'doctor', "
-               "'train --samples 64 --epochs 1 --model mlp --workers 1 --out r':\n"
-               "    if cli.main(line.split()): sys.exit(line)")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | nonsense)
+    program = (
+        "import sys; from tinynet import cli\n"
+        "for line in 'train --help', 'doctor', "
+        "'train --samples 64 --epochs 1 --model mlp --workers 1 --out r':\n"
+        "    if cli.main(line.split()): sys.exit(line)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | nonsense,
+    )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert json.loads((tmp_path / "r" / "settings.json").read_text())["status"] == "finished"
 
@@ -324,13 +386,39 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_read(place, tmp_path,
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("name, value", [
-    ("model", 3), ("model", "zzz"), ("model", "\x1b[31m" + "x" * 100_000), ("data", 7), ("data", "zzz"), ("data", ""),
-    ("data", "y" * 100_000), ("epochs", 0), ("epochs", True), ("epochs", 1e9), ("batch_size", 0), ("batch_size", "8"),
-    ("lr", -1), ("lr", float("nan")), ("lr", "fast"), ("optimizer", "zzz"), ("optimizer", None), ("backend", "zzz"),
-    ("workers", 0), ("workers", "many"), ("seed", -1), ("seed", 2**70), ("samples", 0), ("samples", "all"),
-    ("status", None), ("classes", "abc"), ("classes", [1, 2]), ("classes", None),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("model", 3),
+        ("model", "zzz"),
+        ("model", "\x1b[31m" + "x" * 100_000),
+        ("data", 7),
+        ("data", "zzz"),
+        ("data", ""),
+        ("data", "y" * 100_000),
+        ("epochs", 0),
+        ("epochs", True),
+        ("epochs", 1e9),
+        ("batch_size", 0),
+        ("batch_size", "8"),
+        ("lr", -1),
+        ("lr", float("nan")),
+        ("lr", "fast"),
+        ("optimizer", "zzz"),
+        ("optimizer", None),
+        ("backend", "zzz"),
+        ("workers", 0),
+        ("workers", "many"),
+        ("seed", -1),
+        ("seed", 2**70),
+        ("samples", 0),
+        ("samples", "all"),
+        ("status", None),
+        ("classes", "abc"),
+        ("classes", [1, 2]),
+        ("classes", None),
+    ],
+)
 def test_settings_that_make_no_sense_are_named(place, tmp_path, monkeypatch, capsys, name, value):
     monkeypatch.chdir(tmp_path)
     settings = json.loads((place / "runs" / "mlp-digits-1" / "settings.json").read_text())
@@ -344,8 +432,18 @@ def test_settings_that_make_no_sense_are_named(place, tmp_path, monkeypatch, cap
 
 def test_text_from_files_reaches_the_terminal_harmless_and_short(here, tmp_path, monkeypatch, capsys):
     """Class names, settings, file names and arguments: escaped, one line, shortened."""
-    evil = ["\x1b]0;pwned\x07\x1b[2J", "two\nlines", "z" * 100_000, "\u202eright to left", "\udc80", "$x^{$", "a\rb",
-            "7", "8", "9"]
+    evil = [
+        "\x1b]0;pwned\x07\x1b[2J",
+        "two\nlines",
+        "z" * 100_000,
+        "\u202eright to left",
+        "\udc80",
+        "$x^{$",
+        "a\rb",
+        "7",
+        "8",
+        "9",
+    ]
     settings = json.loads(Path("runs/mlp-digits-1/settings.json").read_text())
     run = tmp_path / "r"
     shutil.copytree("runs/mlp-digits-1", run)
@@ -355,9 +453,16 @@ def test_text_from_files_reaches_the_terminal_harmless_and_short(here, tmp_path,
     np.save(image, np.zeros((28, 28), np.float32))
     missing = str(tmp_path / "\x1b[5mno\nwhere.npy")
     shown = []
-    for arguments in (["predict", str(image), missing, "--run", str(run)], ["evaluate", missing], ["train", missing],
-                      ["train", "--model", "\x1b[31m" + "m" * 100_000], ["evaluate", "--data", "./\x1b[31m"],
-                      ["gradcheck", "\x1b" * 5000], ["\x1b[31m"], ["train", "--epochs", "\x1b[31m" + "1" * 10_000]):
+    for arguments in (
+        ["predict", str(image), missing, "--run", str(run)],
+        ["evaluate", missing],
+        ["train", missing],
+        ["train", "--model", "\x1b[31m" + "m" * 100_000],
+        ["evaluate", "--data", "./\x1b[31m"],
+        ["gradcheck", "\x1b" * 5000],
+        ["\x1b[31m"],
+        ["train", "--epochs", "\x1b[31m" + "1" * 10_000],
+    ):
         assert cli.main(arguments) != 0
         shown += [*capsys.readouterr()]
     assert all(c.isprintable() or c == "\n" for text in shown for c in text)
@@ -385,12 +490,21 @@ class Odd:
         self.text += text.encode(self.codec).decode(self.codec)
 
 
-@pytest.mark.parametrize("make", [
-    Odd, lambda: Odd("ascii"), lambda: Odd("cp1252", isatty=lambda: False, encoding=None), lambda: None,
-    lambda: Odd(isatty=None), lambda: Odd(isatty=lambda: 1 / 0), lambda: Odd(isatty=lambda: True, encoding=None),
-    lambda: Odd("ascii", isatty=lambda: True), lambda: io.TextIOWrapper(io.BytesIO(), "ascii"),
-    lambda: codecs.getwriter("cp1252")(io.BytesIO()),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Odd,
+        lambda: Odd("ascii"),
+        lambda: Odd("cp1252", isatty=lambda: False, encoding=None),
+        lambda: None,
+        lambda: Odd(isatty=None),
+        lambda: Odd(isatty=lambda: 1 / 0),
+        lambda: Odd(isatty=lambda: True, encoding=None),
+        lambda: Odd("ascii", isatty=lambda: True),
+        lambda: io.TextIOWrapper(io.BytesIO(), "ascii"),
+        lambda: codecs.getwriter("cp1252")(io.BytesIO()),
+    ],
+)
 def test_any_object_may_stand_for_standard_output(here, monkeypatch, make):
     stream = make()
     with monkeypatch.context() as patch:
@@ -403,8 +517,15 @@ def test_any_object_may_stand_for_standard_output(here, monkeypatch, make):
         assert "test accuracy" in stream.text
 
 
-@pytest.mark.parametrize("fails", [BrokenPipeError(32, "Broken pipe"), ValueError("I/O operation on closed file."),
-                                   OSError(5, "Input/output error"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "fails",
+    [
+        BrokenPipeError(32, "Broken pipe"),
+        ValueError("I/O operation on closed file."),
+        OSError(5, "Input/output error"),
+        OSError(28, "No space left on device"),
+    ],
+)
 @pytest.mark.parametrize("terminal", [True, False])
 def test_an_output_that_is_gone_does_not_end_a_training(monkeypatch, fails, terminal):
     with monkeypatch.context() as patch:
@@ -413,9 +534,13 @@ def test_an_output_that_is_gone_does_not_end_a_training(monkeypatch, fails, term
 
 
 def test_a_reader_that_leaves_does_not_cost_the_run_its_end(tmp_path):
-    run = subprocess.Popen([sys.executable, "-m", "tinynet", "train", *QUICK, "--epochs", "3", "--out", "r"],
-                           cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tinynet", "train", *QUICK, "--epochs", "3", "--out", "r"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+    )
     run.stdout.readline()
     run.stdout.close()
     err = run.stderr.read()
@@ -445,7 +570,12 @@ def test_damaged_files_are_read_or_refused(tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize("arguments", [["--version"], ["train", "--help"], ["evaluate"]])
 def test_a_full_disk_behind_standard_output_is_told_in_one_line(place, arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "tinynet", *arguments], cwd=place, stdout=full,
-                              stderr=subprocess.PIPE, text=True,
-                              env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""})
+        done = subprocess.run(
+            [sys.executable, "-m", "tinynet", *arguments],
+            cwd=place,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        )
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr

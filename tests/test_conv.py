@@ -92,7 +92,7 @@ MISTAKES = [
     (lambda: conv(b=(3,)), r"bias \(3,\) must be \(4,\), one value a filter"),
     (lambda: conv(stride=0), "stride=0 must be an int >= 1 or a"),
     (lambda: conv(stride=(1, 2, 3)), r"stride=\(1, 2, 3\) must be"),
-    (lambda: conv(padding="full"), "padding='full' must be an int, a pair of ints, \"same\" or \"valid\""),
+    (lambda: conv(padding="full"), 'padding=\'full\' must be an int, a pair of ints, "same" or "valid"'),
     (lambda: conv(padding=-1), "padding=-1 must be an int >= 0"),
 ]
 

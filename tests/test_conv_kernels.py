@@ -42,8 +42,16 @@ def close(ours: np.ndarray, expected: np.ndarray, dtype: str = "float64") -> Non
 
 
 @poisoned()
-def check(x: np.ndarray, w: np.ndarray, b: Any, at: tuple, fused: bool, pooled: bool, g_layout: str = "contiguous",
-          seed: int = 0) -> None:
+def check(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: Any,
+    at: tuple,
+    fused: bool,
+    pooled: bool,
+    g_layout: str = "contiguous",
+    seed: int = 0,
+) -> None:
     """Values and gradients against the loops; all of them are written, and nobody writes to what they were given."""
     dtype, copies = str(x.dtype), [a.copy() for a in (x, w, b)]
     y, saved = conv.conv_relu_pool(x, w, b, *at, pooled) if fused else conv.conv2d(x, w, b, *at)
@@ -66,8 +74,19 @@ def check(x: np.ndarray, w: np.ndarray, b: Any, at: tuple, fused: bool, pooled: 
 
 
 @settings(max_examples=25)
-@given(sizes, pairs, pairs, pads, pairs, st.sampled_from([1, 2, 3, 6]), st.booleans(), layouts, layouts, seeds,
-       st.sampled_from(["float64", "float32"]))
+@given(
+    sizes,
+    pairs,
+    pairs,
+    pads,
+    pairs,
+    st.sampled_from([1, 2, 3, 6]),
+    st.booleans(),
+    layouts,
+    layouts,
+    seeds,
+    st.sampled_from(["float64", "float32"]),
+)
 def test_im2col_any_window(size, kernel, stride, padding, dilation, groups, fused, x_layout, g_layout, seed, dtype):
     rng = np.random.default_rng(seed)
     x = array(rng, (2, *size, 6), dtype, x_layout)
@@ -80,12 +99,22 @@ def test_im2col_any_window(size, kernel, stride, padding, dilation, groups, fuse
 
 @pytest.mark.parametrize("algorithm", ["auto", "winograd", "taps", "exact"])
 @settings(max_examples=15)
-@given(sizes, pads, st.sampled_from([(False, False), (True, False), (True, True)]), layouts, layouts, seeds,
-       st.sampled_from(["float64", "float32"]), st.sampled_from([1, 3, 5]))
+@given(
+    sizes,
+    pads,
+    st.sampled_from([(False, False), (True, False), (True, True)]),
+    layouts,
+    layouts,
+    seeds,
+    st.sampled_from(["float64", "float32"]),
+    st.sampled_from([1, 3, 5]),
+)
 def test_algorithms(algorithm, size, padding, steps, x_layout, g_layout, seed, dtype, channels):
     rng = np.random.default_rng(seed)
-    x, w, b = (array(rng, s, dtype, k) for s, k in [((3, *size, channels), x_layout), ((3, 3, channels, 4), g_layout),
-                                                    ((4,), "contiguous")])
+    x, w, b = (
+        array(rng, s, dtype, k)
+        for s, k in [((3, *size, channels), x_layout), ((3, 3, channels, 4), g_layout), ((4,), "contiguous")]
+    )
     with conv.set_conv_algorithm(algorithm):
         check(x, w, b, ((1, 1), padding, (1, 1), 1), *steps, g_layout, seed)
 
@@ -163,8 +192,12 @@ def test_one_pixel_kernels(monkeypatch, limit, size):
     rng = np.random.default_rng(1)
     x, b = array(rng, (3, *size, 4)), array(rng, (6,))
     for pooled in (True, False):
-        for stride, padding, groups in (((1, 1), NO_PADS, 1), ((1, 1), NO_PADS, 2), ((2, 1), NO_PADS, 1),
-                                        ((1, 1), ((0, 1), (1, 0)), 1)):
+        for stride, padding, groups in (
+            ((1, 1), NO_PADS, 1),
+            ((1, 1), NO_PADS, 2),
+            ((2, 1), NO_PADS, 1),
+            ((1, 1), ((0, 1), (1, 0)), 1),
+        ):
             with conv.set_conv_algorithm("im2col"):
                 check(x, array(rng, (1, 1, 4 // groups, 6)), b, (stride, padding, (1, 1), groups), True, pooled)
 
@@ -282,9 +315,18 @@ def test_convolution_is_linear_in_both(algorithm):
     assert abs(np.vdot(w.astype(float), dw) - expected) < 1e-6 * scale
 
 
-@pytest.mark.parametrize("algorithm, bound", [
-    ("im2col", 1e-6), ("taps", 1e-6), ("F2 of 3×3", 2e-6), ("F4 of 3×3", 1e-5), ("F6 of 3×3", 1e-5),
-    ("F2 of 5×5", 2e-5), ("F4 of 5×5", 2e-5)])
+@pytest.mark.parametrize(
+    "algorithm, bound",
+    [
+        ("im2col", 1e-6),
+        ("taps", 1e-6),
+        ("F2 of 3×3", 2e-6),
+        ("F4 of 3×3", 1e-5),
+        ("F6 of 3×3", 1e-5),
+        ("F2 of 5×5", 2e-5),
+        ("F4 of 5×5", 2e-5),
+    ],
+)
 def test_errors_against_float64(monkeypatch, algorithm, bound):
     """What the documentation of `conv.py` states: relative to the largest element."""
     rng = np.random.default_rng(4)
@@ -350,8 +392,9 @@ def test_no_images(algorithm):
     with conv.set_conv_algorithm(algorithm):
         for pooled in (True, False):
             w = np.ones((3, 3, 2, 4), np.float32)
-            y, saved = conv.conv_relu_pool(np.ones((0, 8, 8, 2), np.float32), w, np.ones(4, np.float32),
-                                           (1, 1), NO_PADS, (1, 1), 1, pooled)
+            y, saved = conv.conv_relu_pool(
+                np.ones((0, 8, 8, 2), np.float32), w, np.ones(4, np.float32), (1, 1), NO_PADS, (1, 1), 1, pooled
+            )
             dx, dw, db = conv.conv_relu_pool_grad(np.ones_like(y), saved, NEED)
             assert y.shape == ((0, 3, 3, 4) if pooled else (0, 6, 6, 4)) and dx.shape == (0, 8, 8, 2)
             assert not dw.any() and not db.any()
@@ -459,8 +502,10 @@ def test_avg_pool(size, kernel, stride, padding, count_include_pad, x_layout, g_
     g = array(rng, y.shape, layout=g_layout)
     dx = pool.avg_pool2d_grad(g, x.shape, *at)
     assert_allclose(np.vdot(y, g), np.vdot(x, dx), rtol=1e-9, atol=1e-9)
-    for made, again in ((y, pool.avg_pool2d(x, *at, out=np.full_like(y, np.nan))),
-                        (dx, pool.avg_pool2d_grad(g, x.shape, *at, out=np.full(x.shape, np.nan)))):
+    for made, again in (
+        (y, pool.avg_pool2d(x, *at, out=np.full_like(y, np.nan))),
+        (dx, pool.avg_pool2d_grad(g, x.shape, *at, out=np.full(x.shape, np.nan))),
+    ):
         assert_array_equal(made, again)
     unit = pool.avg_pool2d_grad(np.ones_like(y), x.shape, *at)
     if not count_include_pad:

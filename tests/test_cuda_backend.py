@@ -21,6 +21,7 @@ BACKENDS = ["simulator", pytest.param("cupy", marks=pytest.mark.gpu)]
 def checking():
     """The simulator in checking mode. In CI it must be there."""
     from tinynet.backends.cuda.simulator import SimulatorLauncher
+
     try:
         launcher = SimulatorLauncher(check=True)
     except tn.backends.BackendError as error:
@@ -84,8 +85,17 @@ def test_up_to_eight_axes(be, axes):
 
 def test_views_and_owners(be):
     x, other = be.asarray(np.zeros((3, 4), np.float32)), be.asarray(np.zeros((3, 4), np.float32))
-    views = [x[1:], x[:, ::2], x[::-1, ::-1], be.reshape(x, (4, 3)), be.transpose(x, (1, 0)), x[1:2],
-             be.broadcast_to(x, (2, 3, 4)), be.broadcast_to(x[1:2, :1], (5, 4)), be.getitem(x, (1, 2))]
+    views = [
+        x[1:],
+        x[:, ::2],
+        x[::-1, ::-1],
+        be.reshape(x, (4, 3)),
+        be.transpose(x, (1, 0)),
+        x[1:2],
+        be.broadcast_to(x, (2, 3, 4)),
+        be.broadcast_to(x[1:2, :1], (5, 4)),
+        be.getitem(x, (1, 2)),
+    ]
     assert be.owns(x) and be.owns(be.copy(x[1:]))
     for view in views:
         assert not be.owns(view) and checks.share(be, x, view) and checks.share(be, view, view)
@@ -96,8 +106,13 @@ def test_views_and_owners(be):
 def test_views_are_views(be):
     """reshape, transpose, broadcast_to and basic indices share memory where NumPy's do."""
     x = be.asarray(np.zeros((2, 3), np.float32))
-    for y in (be.reshape(x, (6,)), be.reshape(x, (3, 2)), be.transpose(x, (1, 0)), be.getitem(x, (0, slice(1, 2))),
-              be.reshape(be.transpose(x[:1], (1, 0)), (3,))):
+    for y in (
+        be.reshape(x, (6,)),
+        be.reshape(x, (3, 2)),
+        be.transpose(x, (1, 0)),
+        be.getitem(x, (0, slice(1, 2))),
+        be.reshape(be.transpose(x[:1], (1, 0)), (3,)),
+    ):
         be.copyto(y, 5.0)
         assert be.numpy(x).max() == 5
         be.copyto(x, 0.0)
@@ -142,12 +157,13 @@ def test_integers_and_mixed_types(be):
         cuda_parity.agree(be.numpy(z), x @ y)
     assert be.add(be.asarray(i.astype(np.int32)), 1).dtype == np.int64
     assert be.numpy(be.divide(be.asarray(i), 2)).tolist() == (i / 2).tolist()
-    x, y = np.ones((2, 1, 3, 2)), np.arange(24.0).reshape(3, 2, 4)       # each is broadcast along one axis
+    x, y = np.ones((2, 1, 3, 2)), np.arange(24.0).reshape(3, 2, 4)  # each is broadcast along one axis
     cuda_parity.agree(be.numpy(be.matmul(be.asarray(x), be.asarray(y))), x @ y)
     assert be.sum(be.asarray(f.astype(np.float16)), (0,)).dtype in (np.float16, np.float32)
 
 
 # ---- the rungs of the ladders, which no backend uses ---------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kernel", ["row_sum_naive", "row_sum_warp", "row_sum"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 0), (7, 33), (3, 1100), (300, 2)])
@@ -157,7 +173,7 @@ def test_sums_on_the_ladder(be, kernel, shape, dtype):
     y = be.empty(shape[:1], dtype)
     be.launch(kernel, be.asarray(x), y, *shape)
     cuda_parity.agree(be.numpy(y), x.sum(1))
-    be.launch(kernel, be.asarray(x), y, *shape, grid=2, block=64)      # a block for many rows
+    be.launch(kernel, be.asarray(x), y, *shape, grid=2, block=64)  # a block for many rows
     cuda_parity.agree(be.numpy(y), x.sum(1))
 
 
@@ -185,7 +201,7 @@ def test_half_types_add_up_in_float(checking):
 
     ones = np.ones((2, 2049), np.float16)
     for kernel in ("row_sum_naive", "row_sum_warp", "row_sum"):
-        assert launched(kernel, (2,), ones, ..., 2, 2049).tolist() == [2048, 2048]      # 2049, rounded once: to even
+        assert launched(kernel, (2,), ones, ..., 2, 2049).tolist() == [2048, 2048]  # 2049, rounded once: to even
         assert launched(kernel, (2,), ones[:, :2047] * np.float16(2), ..., 2, 2047).tolist() == [4094, 4094]
     x, y = (rng.standard_normal(shape).astype(np.float16) for shape in ((9, 70), (70, 6)))
     product = (x.astype(np.float32) @ y.astype(np.float32)).astype(np.float16)
@@ -211,11 +227,14 @@ def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):
     assert launched | LADDER == {kernel for entries in TABLE.values() for kernel in entries}
 
 
-@pytest.mark.parametrize(("file", "function", "rule", "name"), [
-    ("reduce.cu", "column_sum", "no barrier", "sum"), ("conv.cu", "col2im", "SH for SW", "col2im")])
+@pytest.mark.parametrize(
+    ("file", "function", "rule", "name"),
+    [("reduce.cu", "column_sum", "no barrier", "sum"), ("conv.cu", "col2im", "SH for SW", "col2im")],
+)
 def test_a_broken_kernel_is_noticed(checking, file, function, rule, name, monkeypatch):
     """A sample of `python -m tests.mutate_kernels`; and the unbroken file passes."""
     from tests import mutate_kernels as mutate
+
     monkeypatch.setattr(mutate, "EXAMPLES", 8)
     monkeypatch.setattr(cuda_calls, "FLOATS", cuda_calls.FLOATS[1:])
     mutant = next(m for m in mutate.mutants(file, False) if m.where.endswith(f" {function}") and m.rule == rule)

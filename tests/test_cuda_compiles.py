@@ -46,10 +46,12 @@ def instances(file: str) -> str:
     lines = [sources.expand(text, f"kernels/{file}")]
     for name, kernel in sources.kernels(text).items():
         choices = {"T": FLOATS} | TABLE[file][name].choices
-        if choices["T"][:1] == ("float",) and file != "optim.cu":     # the state of an optimiser is float at least
+        if choices["T"][:1] == ("float",) and file != "optim.cu":  # the state of an optimiser is float at least
             choices["T"] = (*choices["T"], *HALVES) if ALL else ("float", "half")
-        wanted = (choices[p] if ALL or (p in ("T", "TX", "TY") and choices["T"][-1] in HALVES) else choices[p][:1]
-                  for p in kernel.template)
+        wanted = (
+            choices[p] if ALL or (p in ("T", "TX", "TY") and choices["T"][-1] in HALVES) else choices[p][:1]
+            for p in kernel.template
+        )
         for values in itertools.product(*wanted):
             template = dict(zip(kernel.template, values, strict=True))
             types = ", ".join(declared_type(a, template) for a in kernel.arguments)
@@ -159,7 +161,7 @@ def asked_for() -> list[tuple]:
                     if y.requires_grad:
                         y.backward(recorder.full(y.shape, 1, y.dtype))
                 except (TypeError, ValueError, IndexError):
-                    pass    # the operation does not take this dtype, and says so
+                    pass  # the operation does not take this dtype, and says so
     finally:
         backends._loaded.pop("simulator")
         if before is not None:
@@ -177,13 +179,15 @@ def compiled_by(library: Path) -> dict[str, tuple[Specialised, str, tuple]]:
         if not packed:
             return {}
         text = sources.cuda_text(sources.read(file), f"kernels/{file}")
-        words = [*options(next(iter(packed))), "-ftz=true"]    # the last by CuPy
+        words = [*options(next(iter(packed))), "-ftz=true"]  # the last by CuPy
         words += ["-arch=sm_90", "-Xptxas=-v"] if ALL else ["-arch=compute_90"]
         words += [f"-I{folder}" for folder in nvrtc.headers(library)]
         ptx, mangled, log = compiler.compile(text, packed, words)
         entries, used = dict(re.findall(r"\.entry (\w+)(.*?)\n}", ptx.decode(), re.DOTALL)), resources_of(log)
-        return {name: (special, entries[mangled[name]], used[mangled[name]] if ALL else ())
-                for name, special in packed.items()}
+        return {
+            name: (special, entries[mangled[name]], used[mangled[name]] if ALL else ())
+            for name, special in packed.items()
+        }
 
     jobs = [(file, half) for file in TABLE for half in (False, True) if not half or nvrtc.headers(library)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -213,15 +217,19 @@ def test_no_kernel_has_an_array_in_local_memory(library):
 def test_arguments_are_packed_as_the_kernels_expect(library):
     """Sizes and kinds of PTX's .param list against what the launcher hands to CuPy, which copies bytes."""
     for name, (special, ptx, _) in compiled_by(library).items():
-        expected = [(kind == "f", int(bits) // 8 * int(count or 1), int(align or 0)) for align, kind, bits, count in
-                    re.findall(r"\.param (?:\.align (\d+) )?\.([a-z])(\d+) \w+(?:\[(\d+)\])?", ptx.partition("{")[0])]
+        expected = [
+            (kind == "f", int(bits) // 8 * int(count or 1), int(align or 0))
+            for align, kind, bits, count in re.findall(
+                r"\.param (?:\.align (\d+) )?\.([a-z])(\d+) \w+(?:\[(\d+)\])?", ptx.partition("{")[0]
+            )
+        ]
         given = []
         for argument, convert in zip(special.arguments, special.convert, strict=True):
             value = convert(None if argument.access else () if "Ints" in argument.ctype else 1)
             assert isinstance(value, np.generic | np.ndarray), (name, argument)
             kind, size = value.dtype.kind, value.nbytes
             given.append((kind == "f" and size > 2, size, 8 if kind == "V" else 2 if kind == "f" and size == 2 else 0))
-        assert given == expected, name    # (whether a float, bytes, alignment of a structure; a half is one in PTX)
+        assert given == expected, name  # (whether a float, bytes, alignment of a structure; a half is one in PTX)
 
 
 @needs_nvrtc
@@ -234,18 +242,24 @@ def test_a_mistake_names_file_and_line(library):
     assert (error.file, error.line) == ("my k.cu", 3)
 
 
-@pytest.mark.parametrize("message, file, line", [
-    ("kernels/a.cu(46): error: no", "kernels/a.cu", 46),
-    ("/tmp/x/a.cu(46): catastrophic error: no", "/tmp/x/a.cu", 46),
-    ("kernels/a.cu(2): warning #177-D: unused\n\nkernels/b.cuh(46): error: no\nkernels/c.cu(5): error: no",
-     "kernels/b.cuh", 46),
-    ("kernel.cu:46:7: error: no", "kernel.cu", 46),
-    ("kernel.cu: In function 'void k()':\nkernel.cu:46:7: error: no", "kernel.cu", 46),
-    ("In file included from kernel.cu:1:\nmine.h:46:7: fatal error: no", "mine.h", 46),
-    ("a folder/kernel.cu:46: k: thread (0, 0, 0) reads x[64]", "a folder/kernel.cu", 46),
-    ("In file included from kernel.cu:46:", "kernel.cu", 46),
-    ("ptxas fatal: out of memory", None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "message, file, line",
+    [
+        ("kernels/a.cu(46): error: no", "kernels/a.cu", 46),
+        ("/tmp/x/a.cu(46): catastrophic error: no", "/tmp/x/a.cu", 46),
+        (
+            "kernels/a.cu(2): warning #177-D: unused\n\nkernels/b.cuh(46): error: no\nkernels/c.cu(5): error: no",
+            "kernels/b.cuh",
+            46,
+        ),
+        ("kernel.cu:46:7: error: no", "kernel.cu", 46),
+        ("kernel.cu: In function 'void k()':\nkernel.cu:46:7: error: no", "kernel.cu", 46),
+        ("In file included from kernel.cu:1:\nmine.h:46:7: fatal error: no", "mine.h", 46),
+        ("a folder/kernel.cu:46: k: thread (0, 0, 0) reads x[64]", "a folder/kernel.cu", 46),
+        ("In file included from kernel.cu:46:", "kernel.cu", 46),
+        ("ptxas fatal: out of memory", None, None),
+    ],
+)
 def test_the_place_of_a_mistake(message, file, line):
     for text in (message, f"the kernel does not compile:\n{message}\nand more"):
         error = KernelError(text)
@@ -256,4 +270,4 @@ def test_cuda_text_is_ascii():
     for file in TABLE:
         text = sources.cuda_text(sources.read(file), f"kernels/{file}")
         assert text.isascii() and text.count("\n") >= sources.read(file).count("\n")
-    assert "\\u03b2x\\u00b7\\U0001f600" in sources.cuda_text("// βx·😀", "k.cu")    # as C++ writes them in names, too
+    assert "\\u03b2x\\u00b7\\U0001f600" in sources.cuda_text("// βx·😀", "k.cu")  # as C++ writes them in names, too

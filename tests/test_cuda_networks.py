@@ -40,13 +40,20 @@ def images(n: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
     x, y = rng.standard_normal((n, *shape)), rng.integers(0, 4, n)
     half = shape[0] // 2
     for image, label in zip(x, y, strict=True):
-        image[label // 2 * half:][:half, label % 2 * half:][:, :half] += 2
+        image[label // 2 * half :][:half, label % 2 * half :][:, :half] += 2
     return x, y
 
 
 def small_cnn(**options) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(4, 3, activation="relu", **options), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(),
-                         nn.Dense(8, activation="relu"), nn.Dense(4), input_shape=(8, 8, 1))
+    return nn.Sequential(
+        nn.Conv2d(4, 3, activation="relu", **options),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Dense(8, activation="relu"),
+        nn.Dense(4),
+        input_shape=(8, 8, 1),
+    )
 
 
 # ---- gradients ---------------------------------------------------------------------------------------------
@@ -65,8 +72,10 @@ def by_hand(x, labels, *w, pool=True, **conv):
     return ops.softmax_cross_entropy(ops.dense(y, w[4], w[5]), labels)
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"padding": 1, "pool": False}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2, "padding": (0, 1)}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": 1, "pool": False}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2, "padding": (0, 1)}],
+)
 @pytest.mark.parametrize("path", ["implicit", "im2col"])
 def test_gradients_of_a_network(backend, options, path, monkeypatch):
     be = tn.backends.get(backend)
@@ -80,14 +89,19 @@ def test_gradients_of_a_network(backend, options, path, monkeypatch):
     tn.gradcheck(lambda x, *w: by_hand(x, tn.tensor(labels), *w, **options), [x, *w], **STRICT)
 
 
-@pytest.mark.parametrize("network", [
-    lambda x: ops.softmax(ops.max_pool2d(x, 3, stride=2, padding=1).mean((1, 2))),
-    lambda x: ops.log_softmax(ops.avg_pool2d(x, (2, 3), padding=(1, 0)).reshape((2, -1)), 0),
-    lambda x: ops.gelu(ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), mode="edge")[:, ::2, 1:].transpose((0, 3, 1, 2))),
-    lambda x: ops.concatenate([ops.sigmoid(x[0]), ops.tanh(x[1])], 1).max(0) * ops.exp(x[1, 0, 0]).sum(),
-    lambda x: ops.matmul(x[..., 0], x[..., 1].transpose((0, 2, 1))) / (1 + ops.abs(x[:, :, :1, 0])),
-    lambda x: ops.logsumexp(ops.where(tn.tensor(np.eye(4, 5)[..., None] > 0), x, 2 * x), (1, 3)).min(1),
-])
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda x: ops.softmax(ops.max_pool2d(x, 3, stride=2, padding=1).mean((1, 2))),
+        lambda x: ops.log_softmax(ops.avg_pool2d(x, (2, 3), padding=(1, 0)).reshape((2, -1)), 0),
+        lambda x: ops.gelu(
+            ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), mode="edge")[:, ::2, 1:].transpose((0, 3, 1, 2))
+        ),
+        lambda x: ops.concatenate([ops.sigmoid(x[0]), ops.tanh(x[1])], 1).max(0) * ops.exp(x[1, 0, 0]).sum(),
+        lambda x: ops.matmul(x[..., 0], x[..., 1].transpose((0, 2, 1))) / (1 + ops.abs(x[:, :, :1, 0])),
+        lambda x: ops.logsumexp(ops.where(tn.tensor(np.eye(4, 5)[..., None] > 0), x, 2 * x), (1, 3)).min(1),
+    ],
+)
 def test_gradients_of_other_operations(backend, network):
     x = 0.05 * (np.random.default_rng(1).permutation(80) - 40.0) + 0.0125
     tn.gradcheck(network, [x.reshape(2, 4, 5, 2)], **STRICT)
@@ -107,8 +121,12 @@ def losses(backend: str, dtype: type, optimizer: str, steps: int = 4) -> list[fl
         model = small_cnn(padding=1).train()
         for p, w in zip(model.parameters(), first, strict=True):
             p.data = tn.tensor(w).data
-        rule = {"adam": lambda p: optim.Adam(p, 0.01), "sgd": lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True),
-                "rmsprop": lambda p: optim.RMSprop(p, 0.005), "adagrad": lambda p: optim.Adagrad(p, 0.02)}[optimizer]
+        rule = {
+            "adam": lambda p: optim.Adam(p, 0.01),
+            "sgd": lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True),
+            "rmsprop": lambda p: optim.RMSprop(p, 0.005),
+            "adagrad": lambda p: optim.Adagrad(p, 0.02),
+        }[optimizer]
         step, seen = rule(model.parameters()), []
         for i in range(steps):
             part = slice(i % 2 * 12, i % 2 * 12 + 12)
@@ -124,6 +142,7 @@ def losses(backend: str, dtype: type, optimizer: str, steps: int = 4) -> list[fl
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
 def test_training_as_on_numpy(backend, optimizer, dtype, tolerance):
     from tinynet.backends.cpu.conv import set_conv_algorithm
+
     with set_conv_algorithm("exact"):
         expected = losses("numpy", dtype, optimizer)
     np.testing.assert_allclose(losses(backend, dtype, optimizer), expected, rtol=tolerance, atol=tolerance)
@@ -156,8 +175,15 @@ def test_fit_reads_losses_when_it_shows_them(backend, monkeypatch):
         monkeypatch.setattr(loop, "MOST_WAITING", most)
         monkeypatch.setattr(tn.Tensor, "item", lambda t: (events.append("r"), read(t))[1])
         tn.seed(0)
-        (row,) = tn.fit(small_cnn(), (x.astype(np.float32), y), epochs=1, batch_size=4, verbose=False, **options,
-                        loss=lambda *a: (events.append("s"), ops.softmax_cross_entropy(*a))[1])
+        (row,) = tn.fit(
+            small_cnn(),
+            (x.astype(np.float32), y),
+            epochs=1,
+            batch_size=4,
+            verbose=False,
+            **options,
+            loss=lambda *a: (events.append("s"), ops.softmax_cross_entropy(*a))[1],
+        )
         return "".join(events), {k: row[k] for k in ("loss", "accuracy")}
 
     events, once = run(32)

@@ -190,15 +190,19 @@ def test_a_batch_that_does_not_fit(module=cupy_launcher):
 def test_out_of_memory(module=cupy_launcher):
     with backend("lazy", module, total=1 << 20) as (be, device):
         kept = be.empty((100_000,), np.float32)
-        for make in (lambda: be.empty((300, 1000), np.float64), lambda: be.launcher.zeros((300, 1000), np.float64),
-                     lambda: be.asarray(np.ones((300, 1000)))):
+        for make in (
+            lambda: be.empty((300, 1000), np.float64),
+            lambda: be.launcher.zeros((300, 1000), np.float64),
+            lambda: be.asarray(np.ones((300, 1000))),
+        ):
             with pytest.raises(MemoryError) as caught:
                 make()
             assert str(caught.value).startswith(
                 "the GPU is out of memory: an array (300, 1000) float64 asks for 2.4 MB; tinynet uses 0.4 MB and keeps"
-                " 0.0 MB for reuse; of the device's 1.0 MB 0.6 MB are free. Use a smaller batch")
+                " 0.0 MB for reuse; of the device's 1.0 MB 0.6 MB are free. Use a smaller batch"
+            )
         assert device.used == 400_384 and kept.size
-        be.asarray(np.ones(10_000)), be.asarray(np.ones(60_000))       # what arrays left is used for others
+        be.asarray(np.ones(10_000)), be.asarray(np.ones(60_000))  # what arrays left is used for others
 
 
 def test_zeros(module=cupy_launcher):
@@ -213,7 +217,7 @@ def test_asarray(module=cupy_launcher):
         launcher, host = be.launcher, np.arange(6.0).reshape(2, 3).T
         x = launcher.asarray(host)
         assert launcher.asarray(x) is x and launcher.asarray(x, np.float64) is x
-        host[:] = 9      # pageable memory may change at once
+        host[:] = 9  # pageable memory may change at once
         assert launcher.asnumpy(x).tolist() == [[0, 3], [1, 4], [2, 5]]
         assert launcher.asarray(np.arange(3), np.float32).dtype == np.float32
 
@@ -233,7 +237,8 @@ def test_copyto(schedule, module=cupy_launcher):
             launcher.copyto(back, y, stream)
             np.testing.assert_array_equal(back, pictures(1))
             assert [s.queued - b for s, b in zip(device.streams, before, strict=True)] == [
-                3 * (s is used) for s in device.streams]
+                3 * (s is used) for s in device.streams
+            ]
 
 
 def test_copyto_refuses(module=cupy_launcher):
@@ -317,14 +322,19 @@ def missing(monkeypatch, module=cupy_launcher, **changes):
 def raises(error):
     def call(*args):
         raise error
+
     return call
 
 
 def test_what_is_missing(monkeypatch, module=cupy_launcher):
     assert "pip install" in missing(monkeypatch, module, __version__="13.6.0") and "14.2" in missing(
-        monkeypatch, module, __version__="14.1.9")
-    for error, says in (("cudaErrorInsufficientDriver: too old", "no NVIDIA driver"), ("cudaErrorNoDevice", "finds no"),
-                        ("cudaErrorUnknown", "CUDA does not start: cudaErrorUnknown")):
+        monkeypatch, module, __version__="14.1.9"
+    )
+    for error, says in (
+        ("cudaErrorInsufficientDriver: too old", "no NVIDIA driver"),
+        ("cudaErrorNoDevice", "finds no"),
+        ("cudaErrorUnknown", "CUDA does not start: cudaErrorUnknown"),
+    ):
         text = missing(monkeypatch, module, cuda__runtime__getDeviceCount=raises(CUDARuntimeError(error)))
         assert says in text and 'tn.use("simulator") runs the same kernels' in text
     assert "finds no CUDA device" in missing(monkeypatch, module, cuda__runtime__getDeviceCount=lambda: 0)
@@ -405,7 +415,12 @@ assert cuda_runs()
 def test_whether_cuda_runs(tmp_path):
     """Asked of the driver, where the process has loaded it: of a driver with one, in each of its states."""
     from tinynet.backends.cuda.simulator import compiler
+
     library = tmp_path / "driver.so"
-    subprocess.run([compiler(), "-x", "c++", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), "-"],
-                   input=f'extern "C" {{{DRIVER}}}', text=True, check=True)
+    subprocess.run(
+        [compiler(), "-x", "c++", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(library), "-"],
+        input=f'extern "C" {{{DRIVER}}}',
+        text=True,
+        check=True,
+    )
     subprocess.run([sys.executable, "-c", ASKS, str(library)], check=True)

@@ -16,14 +16,24 @@ import pytest
 import tinynet as tn
 
 ROOT = Path(__file__).resolve().parent.parent
-WHEEL = ("the tests marked gpu run on the device here" if tn.backends.why_not("cupy") is None else
-         None if importlib.util.find_spec("cupy") else "needs CuPy's wheel: pip install '.[test-gpu]'")
+WHEEL = (
+    "the tests marked gpu run on the device here"
+    if tn.backends.why_not("cupy") is None
+    else None
+    if importlib.util.find_spec("cupy")
+    else "needs CuPy's wheel: pip install '.[test-gpu]'"
+)
 pytestmark = pytest.mark.skipif(tn.backends.why_not("simulator") is not None, reason="needs the simulator")
 
 
 def run(*command, **environment):
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -31,8 +41,21 @@ def run(*command, **environment):
 @pytest.mark.skipif(WHEEL is not None, reason=WHEEL or "")
 def test_the_gpu_tests_pass_on_cupys_arrays(tmp_path):
     """Shapes, strides, views and attributes are CuPy's; a kernel of its own could not be launched."""
-    said = run("-m", "pytest", "tests", "-m", "gpu", "-n", "0", "-p", "tests.cupy_on_host", "-p", "no:cacheprovider",
-               TINYNET_CUPY_ON_HOST="arrays", CUPY_CACHE_DIR=str(tmp_path))
+    said = run(
+        "-m",
+        "pytest",
+        "tests",
+        "-m",
+        "gpu",
+        "-n",
+        "0",
+        "-p",
+        "tests.cupy_on_host",
+        "-p",
+        "no:cacheprovider",
+        TINYNET_CUPY_ON_HOST="arrays",
+        CUPY_CACHE_DIR=str(tmp_path),
+    )
     assert int(re.search(r"(\d+) passed", said)[1]) > 300 and "failed" not in said
 
 
@@ -86,15 +109,25 @@ def test_a_part_costs_no_other_its_time(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"}
 
     def rows(*options):
-        done = subprocess.run([sys.executable, str(script), "--out", str(out), *options], cwd=ROOT, env=environment,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, str(script), "--out", str(out), *options],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         return done.returncode, [json.loads(line) for line in out.read_text().splitlines()]
 
     code, found = rows()
     assert code == 1
     ends = {row["part"]: (row["ok"], row.get("late")) for row in found if "ok" in row}
-    assert ends == {"start": (True, None), "good": (True, False), "bad": (False, False), "dies": (False, False),
-                    "hangs": (False, True)}
+    assert ends == {
+        "start": (True, None),
+        "good": (True, False),
+        "bad": (False, False),
+        "dies": (False, False),
+        "hangs": (False, True),
+    }
     assert [row["check"] for row in found if "check" in row] == ["a", "b", "c", "d"]
     assert {row["printed"] for row in found if "printed" in row} == {"no JSON"}
     assert "the device is lost" in next(row["error"] for row in found if row["part"] == "dies" and "error" in row)

@@ -34,8 +34,10 @@ def put_idx(folder, n=(6, 4), size=(28, 28), packed=False, top=9):
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     for count, (images, labels) in zip(n, (IDX_FILES[:2], IDX_FILES[2:]), strict=True):
-        for name, array in ((images, rng.integers(0, 256, (count, *size), np.uint8)),
-                            (labels, np.arange(count, dtype=np.uint8) % (top + 1))):
+        for name, array in (
+            (images, rng.integers(0, 256, (count, *size), np.uint8)),
+            (labels, np.arange(count, dtype=np.uint8) % (top + 1)),
+        ):
             head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             data = head + array.tobytes()
             (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
@@ -171,17 +173,21 @@ def test_load_dir_refuses(tmp_path):
 
 def test_import_needs_neither_pillow_nor_network():
     root = str(Path(datasets.__file__).parents[2])
-    code = "import socket, sys; sys.modules['PIL'] = socket.socket.connect = socket.getaddrinfo = None; " \
-           "import tinynet.data"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root},
-                   capture_output=True)
+    code = (
+        "import socket, sys; sys.modules['PIL'] = socket.socket.connect = socket.getaddrinfo = None; "
+        "import tinynet.data"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root}, capture_output=True
+    )
 
 
 # --- the real files -------------------------------------------------------------------------------
 
 REAL = os.environ.get("TINYNET_DATA")
-real = pytest.mark.skipif(not (REAL and (Path(REAL) / "mnist").is_dir()),
-                          reason="needs MNIST's files in $TINYNET_DATA/mnist")
+real = pytest.mark.skipif(
+    not (REAL and (Path(REAL) / "mnist").is_dir()), reason="needs MNIST's files in $TINYNET_DATA/mnist"
+)
 
 
 @real
@@ -196,6 +202,7 @@ def test_the_real_mnist():
 @real
 def test_the_real_files_have_the_published_sums():
     from tinynet.data.download import sum_of
+
     for name, total in datasets.MNIST.sums.items():
         path = Path(REAL) / "mnist" / name
         assert sum_of(path if path.exists() else path.with_suffix("")) == total
@@ -204,10 +211,28 @@ def test_the_real_files_have_the_published_sums():
 def test_what_systems_leave_in_folders_is_passed_over(tmp_path):
     """Sidecars, thumbnails and trash are neither pictures nor classes; a link that leads nowhere is an error."""
     put_pictures(tmp_path, "ab")
-    left = ["a/._0.npy", "a/.hidden.png", "a/.DS_Store", "b/Thumbs.db", "b/desktop.ini", "b/~$3.npy", ".DS_Store",
-            "a/@eaDir/0.npy/thumb.jpg", "@eaDir/a/thumb.jpg", "@eaDir/x.jpg", "__MACOSX/x.png", "__MACOSX/a/._0.png",
-            "a/.ipynb_checkpoints/0-checkpoint.png", ".ipynb_checkpoints/0.png", "$RECYCLE.BIN/x.bmp", "#recycle/x.gif",
-            "a/inner.png/x.png", "lost+found/x.png", "System Volume Information/x.png", ".git/x.png"]
+    left = [
+        "a/._0.npy",
+        "a/.hidden.png",
+        "a/.DS_Store",
+        "b/Thumbs.db",
+        "b/desktop.ini",
+        "b/~$3.npy",
+        ".DS_Store",
+        "a/@eaDir/0.npy/thumb.jpg",
+        "@eaDir/a/thumb.jpg",
+        "@eaDir/x.jpg",
+        "__MACOSX/x.png",
+        "__MACOSX/a/._0.png",
+        "a/.ipynb_checkpoints/0-checkpoint.png",
+        ".ipynb_checkpoints/0.png",
+        "$RECYCLE.BIN/x.bmp",
+        "#recycle/x.gif",
+        "a/inner.png/x.png",
+        "lost+found/x.png",
+        "System Volume Information/x.png",
+        ".git/x.png",
+    ]
     for name in left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(60))

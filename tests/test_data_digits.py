@@ -56,7 +56,7 @@ def test_centre_of_mass_and_size(digits):
     tall = np.array([np.ptp(np.flatnonzero(image.max(axis=1) > 0.5)) + 1 for image in ink])
     wide = np.array([np.ptp(np.flatnonzero(image.max(axis=0) > 0.5)) + 1 for image in ink])
     assert np.abs(np.maximum(tall, wide) - 20).max() <= 4
-    assert 0.10 < ink.mean() < 0.18          # MNIST: 0.13
+    assert 0.10 < ink.mean() < 0.18  # MNIST: 0.13
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -65,7 +65,7 @@ def test_skeletons_are_well_formed(digit):
     for line in SKELETONS[digit]:
         points, matrix = _parse(line)
         assert matrix.shape == (PEN_POINTS, len(points))
-        np.testing.assert_allclose(matrix.sum(axis=1), 1)        # moves with its points
+        np.testing.assert_allclose(matrix.sum(axis=1), 1)  # moves with its points
         assert points.min() >= 0 and points.max() <= 20
 
 
@@ -77,8 +77,7 @@ def test_pen_steps_are_equal_and_a_lifted_pen_draws_nothing():
     np.testing.assert_allclose(np.diff(way[:28, 1]), 20 / PEN_POINTS)
 
 
-@pytest.mark.parametrize(("n", "seed", "error"),
-                         [(-1, 0, ValueError), (1, -1, ValueError), (1.5, 0, TypeError)])
+@pytest.mark.parametrize(("n", "seed", "error"), [(-1, 0, ValueError), (1, -1, ValueError), (1.5, 0, TypeError)])
 def test_bad_arguments(n, seed, error):
     with pytest.raises(error):
         synthetic_digits(n, seed)

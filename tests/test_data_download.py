@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         if plan == "spoil":
             body = body[:1000] + bytes(500) + body[1500:]
         if plan in ("cut", "stall"):
-            body = body[:len(body) // 2]
+            body = body[: len(body) // 2]
         try:
             self.wfile.write(body)
             self.wfile.flush()
@@ -80,8 +80,9 @@ def server():
 def get(server, tmp_path):
     def call(*plan, path="/f.gz", sum=SUM, **options):
         server.plan[:] = plan
-        return fetch([server.url + path], tmp_path / "new" / "f.gz", sum,
-                     **{"timeout": 5, "wait": 0, "attempts": 3, **options})
+        return fetch(
+            [server.url + path], tmp_path / "new" / "f.gz", sum, **{"timeout": 5, "wait": 0, "attempts": 3, **options}
+        )
 
     call.part = tmp_path / "new" / "f.gz.part"
     call.target = tmp_path / "new" / "f.gz"

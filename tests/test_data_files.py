@@ -52,9 +52,9 @@ def damaged(good, rng):
         elif kind == 3:
             data += rng.randbytes(rng.randrange(1, 50))
         elif kind == 4:
-            del data[at:at + rng.randrange(1, 30)]
+            del data[at : at + rng.randrange(1, 30)]
         else:
-            data = bytearray(good[:rng.randrange(16)] + rng.randbytes(rng.randrange(300)))
+            data = bytearray(good[: rng.randrange(16)] + rng.randbytes(rng.randrange(300)))
         yield bytes(data)
 
 
@@ -68,7 +68,7 @@ def survives(read, path, goods, check):
         for i in range(DAMAGED):
             path.write_bytes(next(streams[i % len(streams)]))
             try:
-                check(read(path))       # a changed pixel is not damage that can be seen
+                check(read(path))  # a changed pixel is not damage that can be seen
             except DataError as error:
                 assert str(path) in str(error)
                 assert "\n" not in str(error)
@@ -93,15 +93,24 @@ def test_idx_damaged(tmp_path):
     survives(read_idx, tmp_path / "x.gz", [good, gzip.compress(good)], lambda a: a.shape)
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (b"", "not an IDX file"), (b"\0\0\x08", "not an IDX file"), (b"PK\x03\x04", "not an IDX file"),
-    (b"\0\0\x0d\x01\0\0\0\0", "float32"), (b"\0\0\x08\x00", "not an IDX file"),
-    (b"\0\0\x08\x09", "9 dimensions"),
-    (b"\0\0\x08\x02\0\0", "within its header"), (b"\0\0\x08\x01\xff\xff\xff\xff", "can hold"),
-    (b"\0\0\x08\x03" + b"\xff" * 12, "can hold"), (b"\0\0\x08\x01\0\0\0\x01ab", "goes on"),
-    (gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab"), "truncated"),
-    (gzip.compress(idx(np.ones(9, np.uint8)))[:-9], "cannot be read"),
-], ids=lambda value: value if isinstance(value, str) else "data")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not an IDX file"),
+        (b"\0\0\x08", "not an IDX file"),
+        (b"PK\x03\x04", "not an IDX file"),
+        (b"\0\0\x0d\x01\0\0\0\0", "float32"),
+        (b"\0\0\x08\x00", "not an IDX file"),
+        (b"\0\0\x08\x09", "9 dimensions"),
+        (b"\0\0\x08\x02\0\0", "within its header"),
+        (b"\0\0\x08\x01\xff\xff\xff\xff", "can hold"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "can hold"),
+        (b"\0\0\x08\x01\0\0\0\x01ab", "goes on"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab"), "truncated"),
+        (gzip.compress(idx(np.ones(9, np.uint8)))[:-9], "cannot be read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "data",
+)
 def test_idx_errors_say_what_is_wrong(tmp_path, data, message):
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(DataError, match=message):
@@ -171,11 +180,16 @@ def test_archive_link_is_refused(tmp_path):
 
 def test_archive_damaged(tmp_path):
     good = archive({"x/a.bin": bytes(CIFAR_RECORD), "b.bin": b"5"})
-    survives(lambda path: read_members(path, ("a.bin", "b.bin"), 2 * CIFAR_RECORD), tmp_path / "a.tar.gz",
-             [good, gzip.compress(gzip.decompress(good), 0)], len)
+    survives(
+        lambda path: read_members(path, ("a.bin", "b.bin"), 2 * CIFAR_RECORD),
+        tmp_path / "a.tar.gz",
+        [good, gzip.compress(gzip.decompress(good), 0)],
+        len,
+    )
 
 
 # --- pictures -------------------------------------------------------------------------------------
+
 
 def npy(array, **options):
     file = io.BytesIO()
@@ -198,11 +212,15 @@ class Trap:
         return (exec, ("raise SystemExit('a pickle was executed')",))
 
 
-@pytest.mark.parametrize("array", [
-    np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(12, dtype=np.uint8).reshape(3, 4, 1),
-    np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
-    np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
-])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(12, dtype=np.uint8).reshape(3, 4, 1),
+        np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
+        np.asfortranarray(np.arange(12, dtype=np.uint8).reshape(3, 4)),
+    ],
+)
 def test_npy_is_read(tmp_path, array):
     (tmp_path / "x.npy").write_bytes(npy(array))
     got = read_image(tmp_path / "x.npy")
@@ -215,10 +233,15 @@ def test_npy_types(tmp_path):
     for array in (np.ones((2, 2), bool), np.full((2, 2), 65535, np.uint16), np.ones((2, 2))):
         path.write_bytes(npy(array))
         assert (read_image(path) == 1).all()
-    for array, message in ((np.ones((2, 2), np.int64), "int64"), (np.full((2, 2), 1.5), "outside"),
-                           (np.full((2, 2), np.nan), "outside"), (np.ones(4), "no picture"),
-                           (np.ones((2, 2, 2)), "shape"), (np.ones((2, 0)), "no picture"),
-                           (np.ones((2, 2), complex), "complex")):
+    for array, message in (
+        (np.ones((2, 2), np.int64), "int64"),
+        (np.full((2, 2), 1.5), "outside"),
+        (np.full((2, 2), np.nan), "outside"),
+        (np.ones(4), "no picture"),
+        (np.ones((2, 2, 2)), "shape"),
+        (np.ones((2, 0)), "no picture"),
+        (np.ones((2, 2), complex), "complex"),
+    ):
         path.write_bytes(npy(array))
         with pytest.raises(DataError, match=message):
             read_image(path)
@@ -227,8 +250,12 @@ def test_npy_types(tmp_path):
 def test_pickles_are_never_executed(tmp_path):
     trap = np.empty((1, 1), object)
     trap[0, 0] = Trap()
-    for name, data in (("a.npy", npy(trap, allow_pickle=True)), ("b.npy", pickle.dumps(Trap())),
-                       ("c.bin", pickle.dumps(Trap())), ("d.png", pickle.dumps(Trap()))):
+    for name, data in (
+        ("a.npy", npy(trap, allow_pickle=True)),
+        ("b.npy", pickle.dumps(Trap())),
+        ("c.bin", pickle.dumps(Trap())),
+        ("d.png", pickle.dumps(Trap())),
+    ):
         (tmp_path / name).write_bytes(data)
         for read in (read_image, read_idx, read_cifar10):
             with pytest.raises(DataError):
@@ -242,8 +269,7 @@ def test_npy_that_declares_much(tmp_path):
         read_image(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize(("mode", "channels"),
-                         [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 3)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3), ("LA", 3)])
 def test_pillow_modes(tmp_path, mode, channels):
     array = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     (tmp_path / "x.png").write_bytes(png(array, mode))
@@ -268,7 +294,7 @@ def test_fit_keeps_proportions_and_levels(tmp_path):
     assert got.shape == (28, 28)
     np.testing.assert_allclose(got[7:21, :13], 1, atol=1e-6)
     np.testing.assert_allclose(got[7:21, 15:], 0, atol=1e-6)
-    assert 0.4 < got[0].mean() < 0.6                      # the margin: the mean of the border
+    assert 0.4 < got[0].mean() < 0.6  # the margin: the mean of the border
     assert read_image(tmp_path / "x.npy", (20, 30, 3)).shape == (20, 30, 3)
     np.save(tmp_path / "y.npy", np.random.default_rng(0).random((3, 5, 3)))
     assert read_image(tmp_path / "y.npy", (200, 7, 1)).shape == (200, 7, 1)
@@ -291,8 +317,12 @@ def test_dark_ink_on_paper_is_inverted_unless_told(tmp_path):
 def test_images_damaged(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
     forms = {"PNG": {}, "JPEG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "PPM": {}}
-    survives(read_image, tmp_path / "x.png", [png(array, form=form, **more) for form, more in forms.items()],
-             lambda x: x.shape)
+    survives(
+        read_image,
+        tmp_path / "x.png",
+        [png(array, form=form, **more) for form, more in forms.items()],
+        lambda x: x.shape,
+    )
     survives(read_image, tmp_path / "x.npy", [npy(array), npy(array / 255)], lambda x: x.shape)
 
 
@@ -328,7 +358,7 @@ def test_cifar_records_of_nothing():
 def test_a_camera_notes_which_side_is_up(tmp_path):
     Image = pytest.importorskip("PIL.Image")
     upright = (255 * np.linspace(0, 1, 24).reshape(4, 6)).astype(np.uint8)
-    turned = Image.fromarray(np.rot90(upright))         # 6: turn it by 90° clockwise to see it upright
+    turned = Image.fromarray(np.rot90(upright))  # 6: turn it by 90° clockwise to see it upright
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "photo.png", exif=exif)
@@ -349,11 +379,26 @@ def test_pictures_of_floats_and_folders_with_a_pictures_name(tmp_path):
 
 
 # What a viewer does with the stored array, by the orientation that the file notes (EXIF 2.3, tag 0x0112).
-UPRIGHT = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-           5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-           8: lambda a: np.rot90(a, 1), 0: lambda a: a, 9: lambda a: a}
-MODES = {"PNG": "1 L LA P RGB RGBA I;16", "JPEG": "L RGB CMYK", "TIFF": "1 L LA P RGB RGBA I;16 CMYK F",
-         "WEBP": "L RGB RGBA", "BMP": "1 L P RGB", "GIF": "1 L P RGB"}
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+    0: lambda a: a,
+    9: lambda a: a,
+}
+MODES = {
+    "PNG": "1 L LA P RGB RGBA I;16",
+    "JPEG": "L RGB CMYK",
+    "TIFF": "1 L LA P RGB RGBA I;16 CMYK F",
+    "WEBP": "L RGB RGBA",
+    "BMP": "1 L P RGB",
+    "GIF": "1 L P RGB",
+}
 NOTED = ("PNG", "JPEG", "TIFF", "WEBP")
 
 
@@ -398,13 +443,13 @@ def test_every_orientation_of_every_kind_of_picture_is_read_upright(tmp_path, fo
     lossy = form == "JPEG"
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}.get(form, {})
     for number, upright in UPRIGHT.items():
-        for compression in ([None, "tiff_lzw"] if form == "TIFF" and number in range(1, 9) else [None]):
+        for compression in [None, "tiff_lzw"] if form == "TIFF" and number in range(1, 9) else [None]:
             exif, path = Image.Exif(), tmp_path / f"x.{form.lower()}"
             exif[0x0112] = number
             more = {"compression": compression} if compression else {}
             picture.save(path, form, **options, **more, **({"exif": exif} if form in NOTED else {}))
             got, want = read_image(path), upright(array) if form in NOTED else array
-            if got.shape[2] != want.shape[2]:      # a format may keep grey as colour, or the other way about
+            if got.shape[2] != want.shape[2]:  # a format may keep grey as colour, or the other way about
                 got, want = (np.broadcast_to(a, (*a.shape[:2], 3)) for a in (got, want))
             assert got.shape == want.shape, (number, compression)
             gap = np.abs(got - want)
@@ -415,8 +460,17 @@ def test_every_orientation_of_every_kind_of_picture_is_read_upright(tmp_path, fo
 
 
 @pytest.mark.parametrize("tile", [64, 1000, 1 << 18])
-@pytest.mark.parametrize("size, goal", [((50, 70), (28, 28)), ((9, 300), (28, 28)), ((1, 1000), (5, 7)),
-                                        ((3, 2), (40, 9)), ((28, 28), (28, 28)), ((61, 1), (8, 8))])
+@pytest.mark.parametrize(
+    "size, goal",
+    [
+        ((50, 70), (28, 28)),
+        ((9, 300), (28, 28)),
+        ((1, 1000), (5, 7)),
+        ((3, 2), (40, 9)),
+        ((28, 28), (28, 28)),
+        ((61, 1), (8, 8)),
+    ],
+)
 def test_scaling_in_parts_is_scaling_at_once(tmp_path, monkeypatch, tile, size, goal):
     """Against the two whole matrices."""
     rng = np.random.default_rng(1)
@@ -434,15 +488,23 @@ def test_scaling_in_parts_is_scaling_at_once(tmp_path, monkeypatch, tile, size, 
     want = np.einsum("hH,HWc,wW->hwc", matrix(size[0], h), image, matrix(size[1], w))
     got = read_image(tmp_path / "x.npy", (*goal, 3))
     top, left = (goal[0] - h) // 2, (goal[1] - w) // 2
-    np.testing.assert_allclose(got[top:top + h, left:left + w], want, atol=1e-5)
+    np.testing.assert_allclose(got[top : top + h, left : left + w], want, atol=1e-5)
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]]).mean(0)
     if (h, w) != goal:
         np.testing.assert_allclose(got[0, 0] if top or left else got[-1, -1], border, atol=0.02)
 
 
-@pytest.mark.parametrize("form, mode, options", [
-    ("PNG", "1", {"optimize": True}), ("TIFF", "1", {"compression": "group4"}), ("WEBP", "RGB", {"lossless": True}),
-    ("GIF", "L", {}), ("PNG", "L", {"optimize": True}), ("TIFF", "L", {"compression": "tiff_adobe_deflate"})])
+@pytest.mark.parametrize(
+    "form, mode, options",
+    [
+        ("PNG", "1", {"optimize": True}),
+        ("TIFF", "1", {"compression": "group4"}),
+        ("WEBP", "RGB", {"lossless": True}),
+        ("GIF", "L", {}),
+        ("PNG", "L", {"optimize": True}),
+        ("TIFF", "L", {"compression": "tiff_adobe_deflate"}),
+    ],
+)
 def test_an_honest_page_may_have_few_bytes(tmp_path, form, mode, options):
     Image = pytest.importorskip("PIL.Image")
     page = Image.new("1", (2480, 3508), 1)
@@ -472,6 +534,6 @@ def test_a_tiff_that_lacks_pixels_is_refused(tmp_path):
     data = (tmp_path / "x.tif").read_bytes()
     entry = struct.pack("<HHI", 257, 4, 1)
     at = data.index(entry) + 8
-    (tmp_path / "x.tif").write_bytes(data[:at] + struct.pack("<I", 9000) + data[at + 4:])
+    (tmp_path / "x.tif").write_bytes(data[:at] + struct.pack("<I", 9000) + data[at + 4 :])
     with pytest.raises(DataError, match=r"x\.tif"):
         read_image(tmp_path / "x.tif")

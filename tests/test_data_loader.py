@@ -25,8 +25,14 @@ def threads():
     return [t for t in threading.enumerate() if t.name == "tinynet-loader"]
 
 
-@given(n=st.integers(1, 40), size=st.integers(1, 12), shuffle=st.booleans(), drop=st.booleans(),
-       prefetch=st.integers(0, 3), seed=st.integers(0, 2**64 - 1))
+@given(
+    n=st.integers(1, 40),
+    size=st.integers(1, 12),
+    shuffle=st.booleans(),
+    drop=st.booleans(),
+    prefetch=st.integers(0, 3),
+    seed=st.integers(0, 2**64 - 1),
+)
 def test_each_sample_exactly_once(n, size, shuffle, drop, prefetch, seed):
     if drop and n < size:
         return
@@ -41,7 +47,7 @@ def test_each_sample_exactly_once(n, size, shuffle, drop, prefetch, seed):
         assert len(set(seen.tolist())) == len(seen)
         assert all(len(a) == size for a, _ in got[:-1])
         if not shuffle:
-            np.testing.assert_array_equal(seen, x[:len(seen)])
+            np.testing.assert_array_equal(seen, x[: len(seen)])
     assert loader.epoch == 2
 
 
@@ -104,7 +110,7 @@ def test_so_many_batches_are_prepared_ahead_and_no_more(prefetch):
         end = time.monotonic() + 10
         while len(prepared) < number + 1 + prefetch and time.monotonic() < end:
             time.sleep(0.001)
-        time.sleep(0.02)      # time for one too many
+        time.sleep(0.02)  # time for one too many
         assert prepared == list(range(number + 1 + prefetch))
     loop.close()
     assert not threads()
@@ -128,10 +134,18 @@ def test_nothing_is_left_to_the_garbage_collector():
             with pytest.raises(RuntimeError) as caught:
                 list(loader)
             del loader, caught
-            loop = iter(Loader(x, x, batch_size=2, shuffle=False, prefetch=prefetch,
-                               augment=lambda x, rng: bad(x, rng) if 2 in x else x))
+            loop = iter(
+                Loader(
+                    x,
+                    x,
+                    batch_size=2,
+                    shuffle=False,
+                    prefetch=prefetch,
+                    augment=lambda x, rng: bad(x, rng) if 2 in x else x,
+                )
+            )
             next(loop)
-            time.sleep(0.01)        # time for an exception that nobody will read
+            time.sleep(0.01)  # time for an exception that nobody will read
             loop.close()
             del loop
             assert sys.getrefcount(x) == before
@@ -158,20 +172,31 @@ def test_an_exception_surfaces_with_its_traceback(prefetch):
 
 
 def test_lists_are_taken():
-    (x, y), = Loader([[1, 2], [3, 4]], [0, 1], shuffle=False)
+    ((x, y),) = Loader([[1, 2], [3, 4]], [0, 1], shuffle=False)
     assert x.tolist() == [[1, 2], [3, 4]] and y.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    (([1, 2], [1]), DataError, "same length"), ((3, 4), DataError, "same length"),
-    (([], []), DataError, "no batch"), (([1], [1], "drop"), DataError, "drop_last"),
-    (([1], [1], "size"), ValueError, "batch_size"), (([1], [1], "seed"), ValueError, "seed"),
-    (([1], [1], "ahead"), ValueError, "prefetch"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([1, 2], [1]), DataError, "same length"),
+        ((3, 4), DataError, "same length"),
+        (([], []), DataError, "no batch"),
+        (([1], [1], "drop"), DataError, "drop_last"),
+        (([1], [1], "size"), ValueError, "batch_size"),
+        (([1], [1], "seed"), ValueError, "seed"),
+        (([1], [1], "ahead"), ValueError, "prefetch"),
+    ],
+)
 def test_bad_arguments(arguments, error, message):
     x, y, *what = arguments
-    extra = {"drop": {"drop_last": True}, "size": {"batch_size": 0}, "seed": {"seed": -1},
-             "ahead": {"prefetch": -1}}.get(*what, {}) if what else {}
+    extra = (
+        {"drop": {"drop_last": True}, "size": {"batch_size": 0}, "seed": {"seed": -1}, "ahead": {"prefetch": -1}}.get(
+            *what, {}
+        )
+        if what
+        else {}
+    )
     with pytest.raises(error, match=message):
         Loader(x, y, **extra)
 
@@ -187,8 +212,12 @@ def test_bad_epochs():
 def test_augments_keep_shape_and_type_and_input(seed, pixels, dtype):
     x = np.random.default_rng(seed).integers(1, 255, (5, 9, 7, 2)).astype(dtype)
     kept = x.copy()
-    for augment in (random_flip(), random_shift(pixels), random_crop(pixels),
-                    compose(random_flip(1), random_shift(pixels))):
+    for augment in (
+        random_flip(),
+        random_shift(pixels),
+        random_crop(pixels),
+        compose(random_flip(1), random_shift(pixels)),
+    ):
         out = augment(x, np.random.default_rng(seed))
         assert out.shape == x.shape and out.dtype == dtype
         np.testing.assert_array_equal(x, kept)

@@ -25,7 +25,7 @@ UNARY = ["negative", "exp", "log", "sqrt", "abs", "tanh", "sigmoid", "relu", "le
 @given(st.data(), st.sampled_from(BINARY), draw.broadcastable(), draw.seeds)
 def test_binary_broadcasting(data, name, shapes, seed):
     """0-d, size-1 and empty axes, any strides: NumPy's values, and gradients that differences confirm."""
-    both = draw.separated((sum(int(np.prod(s)) for s in shapes),), seed)   # no value of x is near one of y
+    both = draw.separated((sum(int(np.prod(s)) for s in shapes),), seed)  # no value of x is near one of y
     x, y = (part.reshape(s) for part, s in zip(np.split(both, [int(np.prod(shapes[0]))]), shapes, strict=True))
     if name == "power":
         x = np.abs(x) + 0.5
@@ -73,8 +73,10 @@ def test_cubes_in_place_and_overflow():
 @given(draw.broadcastable(), st.sampled_from(["max", "min"]), draw.seeds)
 def test_ties_conserve_mass(shapes, which, seed):
     """Of equal values one gets the whole gradient: what comes in goes out, no more and no less."""
-    x, y = (tn.tensor(np.random.default_rng(seed + i).integers(0, 3, s).astype(float), requires_grad=True)
-            for i, s in enumerate(shapes))
+    x, y = (
+        tn.tensor(np.random.default_rng(seed + i).integers(0, 3, s).astype(float), requires_grad=True)
+        for i, s in enumerate(shapes)
+    )
     z = getattr(ops, which + "imum")(x, y)
     g = draw.values(z.shape, seed)
     z.backward(g)
@@ -95,17 +97,44 @@ def test_numbers_never_promote(name, number):
 def test_operators_are_the_operations():
     x, y = tn.tensor([1.0, -2.0]), tn.tensor([3.0, 4.0])
     a, b = x.numpy(), y.numpy()
-    pairs = [(x + y, a + b), (x - y, a - b), (x * y, a * b), (x / y, a / b), (y ** x, b ** a), (-x, -a),
-             (abs(x), abs(a)),
-             (2 + x, 2 + a), (2 - x, 2 - a), (2 * x, 2 * a), (2 / x, 2 / a), (2 ** x, 2 ** a), (x == y, a == b),
-             (x != y, a != b), (x < y, a < b), (x <= y, a <= b), (x > y, a > b), (x >= y, a >= b)]
+    pairs = [
+        (x + y, a + b),
+        (x - y, a - b),
+        (x * y, a * b),
+        (x / y, a / b),
+        (y**x, b**a),
+        (-x, -a),
+        (abs(x), abs(a)),
+        (2 + x, 2 + a),
+        (2 - x, 2 - a),
+        (2 * x, 2 * a),
+        (2 / x, 2 / a),
+        (2**x, 2**a),
+        (x == y, a == b),
+        (x != y, a != b),
+        (x < y, a < b),
+        (x <= y, a <= b),
+        (x > y, a > b),
+        (x >= y, a >= b),
+    ]
     for tensor, array in pairs:
         assert isinstance(tensor, tn.Tensor)
         assert_array_equal(tensor.numpy(), array, strict=True)
 
 
-@pytest.mark.parametrize("reflected", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow,
-                                       operator.matmul, operator.lt, operator.eq])
+@pytest.mark.parametrize(
+    "reflected",
+    [
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.pow,
+        operator.matmul,
+        operator.lt,
+        operator.eq,
+    ],
+)
 def test_an_array_on_the_left_gives_a_tensor(reflected):
     array, x = np.array([[1.0, 2.0], [3.0, 4.0]]), tn.tensor(np.eye(2) + 1, requires_grad=True)
     result = reflected(array, x)

@@ -73,7 +73,7 @@ def test_launches_of_the_table_are_all_packed_right():
 def test_a_graph_runs_what_was_captured_each_time_it_is_launched(schedule):
     with backend(schedule) as (be, device):
         x, y, stream = be.asarray(np.ones(5, np.float32)), be.empty((5,), np.float32), cuda.Stream(non_blocking=True)
-        be.add(x, x, out=y)       # what is compiled later would be a module loaded in the capture
+        be.add(x, x, out=y)  # what is compiled later would be a module loaded in the capture
         be.launcher.synchronize()
         with stream:
             stream.begin_capture()
@@ -99,8 +99,10 @@ def refusals():
     yield "a new array of the host's", lambda be, s, x, p, e: be.asarray(np.ones((2, 3), np.float32))
     yield "reading", lambda be, s, x, p, e: be.numpy(x)
     yield "reading into pinned memory", lambda be, s, x, p, e: be.launcher.copyto(p, x)
-    yield "reading without waiting into pageable memory", lambda be, s, x, p, e: x.get(
-        s, out=np.empty((2, 3), np.float32), blocking=False)
+    yield (
+        "reading without waiting into pageable memory",
+        lambda be, s, x, p, e: x.get(s, out=np.empty((2, 3), np.float32), blocking=False),
+    )
     yield "waiting for the stream", lambda be, s, x, p, e: be.launcher.synchronize()
     yield "waiting for the device", lambda be, s, x, p, e: cuda.Device().synchronize()
     yield "waiting for an event", lambda be, s, x, p, e: s.record().synchronize()
@@ -147,7 +149,7 @@ def test_what_can_be_captured(schedule):
         host, back = pinned((2, 3)), pinned((2, 3))
         x, stream, other = be.empty((2, 3), np.float32), cuda.Stream(non_blocking=True), cuda.Stream(non_blocking=True)
         with stream:
-            for _ in range(2):         # the second time is captured: by then there is memory, and all is compiled
+            for _ in range(2):  # the second time is captured: by then there is memory, and all is compiled
                 fork = stream.record()
                 if _:
                     stream.begin_capture()
@@ -182,7 +184,7 @@ def test_memory_that_a_capture_let_go_is_used_by_others():
     with backend("eager") as (be, _):
         x, stream = be.asarray(np.ones(4, np.float32)), cuda.Stream(non_blocking=True)
         with stream:
-            be.negative(x)             # its result is let go: free memory of this stream
+            be.negative(x)  # its result is let go: free memory of this stream
             stream.begin_capture()
             be.negative(x)
             graph = stream.end_capture()
@@ -195,8 +197,14 @@ def test_memory_that_a_capture_let_go_is_used_by_others():
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(4, 3, activation="relu"), nn.MaxPool2d(2), nn.Flatten(),
-                         nn.Dense(8, activation="relu"), nn.Dense(4), input_shape=(8, 8, 1))
+    return nn.Sequential(
+        nn.Conv2d(4, 3, activation="relu"),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dense(8, activation="relu"),
+        nn.Dense(4),
+        input_shape=(8, 8, 1),
+    )
 
 
 def steps(be, replay, count=6):

@@ -26,9 +26,9 @@ def test_it_takes_what_users_have():
 
 
 def test_it_leaves_random_state_alone():
-    before = np.random.get_state()[1].copy()       # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     tn.gradcheck(lambda x: x * x, X)
-    assert (np.random.get_state()[1] == before).all()       # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
     assert ops.random.state.steps["dropout"] == 0
 
 
@@ -53,6 +53,7 @@ def test_a_wrong_element_is_shown(declare):
 
 def test_cotangents_are_not_ones(declare):
     """A product that permutes the gradient is invisible to a cotangent of ones."""
+
     @declare
     def permuted(be, x):
         return be.multiply(x, 2.0), lambda g, need: (be.multiply(g[::-1, ::-1], 2.0),)
@@ -141,4 +142,5 @@ def test_a_lost_gradient_is_found():
 
 def test_the_cases_ship_with_the_package():
     from tinynet.ops.cases import CASES, missing
+
     assert not missing() and len({str(c) for c in CASES}) == len(CASES), "two cases look the same in a table"

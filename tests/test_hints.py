@@ -10,8 +10,17 @@ import pytest
 import tinynet as tn
 from tinynet import data, hints, nn, ops, optim
 
-PLACES = {"tn": tn, "nn": nn, "ops": ops, "optim": optim, "data": data, "np": np, "x": tn.Tensor, "model": nn.Module,
-          "optimizer": optim.Optimizer}
+PLACES = {
+    "tn": tn,
+    "nn": nn,
+    "ops": ops,
+    "optim": optim,
+    "data": data,
+    "np": np,
+    "x": tn.Tensor,
+    "model": nn.Module,
+    "optimizer": optim.Optimizer,
+}
 
 
 @pytest.mark.parametrize("name", hints.NAMES)
@@ -22,13 +31,23 @@ def test_remedies_exist_and_names_do_not(name):
     assert not hasattr(tn.tensor([1.0]), name)
 
 
-@pytest.mark.parametrize(("owner", "name", "remedy"), [
-    (data, "DataLoader", "data.Loader(x, y)"),
-    (nn, "Linear", "nn.Dense(out_features)"), (nn, "Conv2D", "nn.Conv2d"), (nn, "relu", "ops.relu"),
-    (tn, "relu", "ops.relu"), (tn, "Adam", "optim.Adam"), (ops, "cat", "ops.concatenate(tensors, axis)"),
-    (optim, "lr_scheduler", "optim.schedules, and tn.fit(schedule=…)"), (tn, "manual_seed", "tn.seed(n)"),
-    (tn.tensor([1.0]), "view", "x.reshape(shape)"), (nn.ReLU(), "fit", "tn.fit"), (nn.ReLU(), "cuda", ".to(\"cupy\")"),
-])
+@pytest.mark.parametrize(
+    ("owner", "name", "remedy"),
+    [
+        (data, "DataLoader", "data.Loader(x, y)"),
+        (nn, "Linear", "nn.Dense(out_features)"),
+        (nn, "Conv2D", "nn.Conv2d"),
+        (nn, "relu", "ops.relu"),
+        (tn, "relu", "ops.relu"),
+        (tn, "Adam", "optim.Adam"),
+        (ops, "cat", "ops.concatenate(tensors, axis)"),
+        (optim, "lr_scheduler", "optim.schedules, and tn.fit(schedule=…)"),
+        (tn, "manual_seed", "tn.seed(n)"),
+        (tn.tensor([1.0]), "view", "x.reshape(shape)"),
+        (nn.ReLU(), "fit", "tn.fit"),
+        (nn.ReLU(), "cuda", '.to("cupy")'),
+    ],
+)
 def test_a_missing_name_is_explained(owner, name, remedy):
     with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}; in tinynet: {remedy}")):
         getattr(owner, name)
@@ -66,27 +85,35 @@ def net():
     return nn.Sequential(nn.Dense(2), input_shape=4)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: tn.fit(net(), X, Y), "fit: the data are one argument"),
-    (lambda: tn.evaluate(net(), X, Y), "evaluate: the data are one argument"),
-    (lambda: tn.fit(net, (X, Y)), "fit: the model is a function, not a Module; call"),
-    (lambda: tn.evaluate("net", (X, Y)), "evaluate: the model is a str, not a Module$"),
-    (lambda: tn.fit(net(), (X, Y), loss="mse"), "fit: loss='mse' must be a function"),
-    (lambda: tn.fit(net(), (X, Y), schedule=0.5), "fit: schedule=0.5 must be a function"),
-    (lambda: tn.fit(net(), (X, Y), callbacks=print), "fit: callbacks=.* must be a list"),
-    (lambda: tn.fit(net(), (X, Y), epochs=1.5), "fit: epochs=1.5 must be an int"),
-    (lambda: tn.fit(net(), (X, Y), epochs="3"), "fit: epochs='3' must be an int"),
-    (lambda: tn.fit(net(), (X, Y), clip_norm="1"), "clip_norm='1' must be a number > 0"),
-    (lambda: tn.fit(net().freeze(), (X, Y)), "fit: there is nothing to train: every parameter is frozen"),
-    (lambda: optim.SGD(net().parameters(), momentum=-1), "SGD: momentum=-1 must be a number >= 0"),
-    (lambda: optim.AdamW(net().parameters(), weight_decay=-1), "AdamW: weight_decay=-1 must be a number >= 0"),
-    (lambda: optim.RMSprop(net().parameters(), "0.1"), "RMSprop: lr='0.1' must be a number >= 0"),
-    (lambda: optim.Adam(net().parameters(), betas=0.9), "Adam: betas=0.9 must be two numbers"),
-    (lambda: copy.deepcopy(optim.Adam(net().parameters())), "Adam: an optimiser cannot be copied or pickled"),
-    (lambda: pickle.dumps(tn.tensor([1.0], requires_grad=True) * 2), "pickle: only leaf tensors"),
-    (lambda: nn.Conv2d(4, 3)(np.zeros((2, 3, 8, 8), np.float32)).shape and ops.conv2d(
-        tn.tensor(np.zeros((2, 3, 8, 8))), tn.tensor(np.zeros((3, 3, 3, 4)))), r"x.transpose\(0, 2, 3, 1\)"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tn.fit(net(), X, Y), "fit: the data are one argument"),
+        (lambda: tn.evaluate(net(), X, Y), "evaluate: the data are one argument"),
+        (lambda: tn.fit(net, (X, Y)), "fit: the model is a function, not a Module; call"),
+        (lambda: tn.evaluate("net", (X, Y)), "evaluate: the model is a str, not a Module$"),
+        (lambda: tn.fit(net(), (X, Y), loss="mse"), "fit: loss='mse' must be a function"),
+        (lambda: tn.fit(net(), (X, Y), schedule=0.5), "fit: schedule=0.5 must be a function"),
+        (lambda: tn.fit(net(), (X, Y), callbacks=print), "fit: callbacks=.* must be a list"),
+        (lambda: tn.fit(net(), (X, Y), epochs=1.5), "fit: epochs=1.5 must be an int"),
+        (lambda: tn.fit(net(), (X, Y), epochs="3"), "fit: epochs='3' must be an int"),
+        (lambda: tn.fit(net(), (X, Y), clip_norm="1"), "clip_norm='1' must be a number > 0"),
+        (lambda: tn.fit(net().freeze(), (X, Y)), "fit: there is nothing to train: every parameter is frozen"),
+        (lambda: optim.SGD(net().parameters(), momentum=-1), "SGD: momentum=-1 must be a number >= 0"),
+        (lambda: optim.AdamW(net().parameters(), weight_decay=-1), "AdamW: weight_decay=-1 must be a number >= 0"),
+        (lambda: optim.RMSprop(net().parameters(), "0.1"), "RMSprop: lr='0.1' must be a number >= 0"),
+        (lambda: optim.Adam(net().parameters(), betas=0.9), "Adam: betas=0.9 must be two numbers"),
+        (lambda: copy.deepcopy(optim.Adam(net().parameters())), "Adam: an optimiser cannot be copied or pickled"),
+        (lambda: pickle.dumps(tn.tensor([1.0], requires_grad=True) * 2), "pickle: only leaf tensors"),
+        (
+            lambda: (
+                nn.Conv2d(4, 3)(np.zeros((2, 3, 8, 8), np.float32)).shape
+                and ops.conv2d(tn.tensor(np.zeros((2, 3, 8, 8))), tn.tensor(np.zeros((3, 3, 3, 4))))
+            ),
+            r"x.transpose\(0, 2, 3, 1\)",
+        ),
+    ],
+)
 def test_mistakes_of_the_first_minute(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
@@ -95,13 +122,13 @@ def test_mistakes_of_the_first_minute(call, message):
 def test_a_pickled_model_is_the_same_model():
     model = net()
     model.layers[0].bias.requires_grad_(False)
-    optimizer = optim.Adam(model.parameters())      # parameters are views of its vector now
+    optimizer = optim.Adam(model.parameters())  # parameters are views of its vector now
     tn.fit(model, (X + 1, Y), optimizer=optimizer, verbose=False)
     other = pickle.loads(pickle.dumps(model))
     assert np.array_equal(other(X + 1).numpy(), model(X + 1).numpy())
     assert [p.requires_grad for p in other.parameters()] == [True, False]
     assert [type(p) for p in other.parameters()] == [tn.Parameter, tn.Parameter]
-    tn.fit(other, (X, Y), verbose=False)            # it belongs to nobody
+    tn.fit(other, (X, Y), verbose=False)  # it belongs to nobody
 
 
 def test_no_grad_as_a_bare_decorator():

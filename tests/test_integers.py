@@ -18,10 +18,39 @@ from tinynet.ops.cases import CASES, Case
 KINDS = (np.bool_, np.int8, np.uint8, np.int16, np.uint32, np.int64, np.uint64)
 BACKENDS = ("numpy", "simulator")
 # Each dtype's widest: what only moves values keeps these.
-KEPT = {"astype", "broadcast_to", "concatenate", "expand_dims", "flatten", "getitem", "max", "max_pool2d", "min", "pad",
-        "reshape", "split", "squeeze", "stack", "transpose"}
-FLOATS = {"avg_pool2d", "binary_cross_entropy_with_logits", "divide", "exp", "gelu", "global_avg_pool2d", "leaky_relu",
-          "log", "mean", "sigmoid", "softplus", "sqrt", "tanh", "var"}
+KEPT = {
+    "astype",
+    "broadcast_to",
+    "concatenate",
+    "expand_dims",
+    "flatten",
+    "getitem",
+    "max",
+    "max_pool2d",
+    "min",
+    "pad",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "transpose",
+}
+FLOATS = {
+    "avg_pool2d",
+    "binary_cross_entropy_with_logits",
+    "divide",
+    "exp",
+    "gelu",
+    "global_avg_pool2d",
+    "leaky_relu",
+    "log",
+    "mean",
+    "sigmoid",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "var",
+}
 REFUSED = {"dropout", "log_softmax", "logsumexp", "softmax", "softmax_cross_entropy"}
 
 
@@ -87,8 +116,12 @@ def test_every_operation_on_integers(name, kind):
         found = same(lambda case=case, given=given: case(*(tn.tensor(x) for x in given)))
         if isinstance(found, str):
             bools = kind is np.bool_ and name in ("max_pool2d", "pad")
-            assert name in REFUSED or kind is np.uint64 or bools or (
-                name == "power" and "negative integer powers" in found), f"{case}: {found}"
+            assert (
+                name in REFUSED
+                or kind is np.uint64
+                or bools
+                or (name == "power" and "negative integer powers" in found)
+            ), f"{case}: {found}"
             continue
         assert name not in REFUSED
         if name in FLOATS or name in KEPT:
@@ -98,8 +131,13 @@ def test_every_operation_on_integers(name, kind):
                 assert {d for d, _ in found} == dtypes, str(case)
         else:
             assert all(d in ((np.int64, np.float64) if case.smooth else (np.bool_,)) for d, _ in found)
-        expected = checks.outputs_of(case, [tn.tensor(x.astype(float) if d.dtype.kind == "f" else x)
-                                            for x, d in zip(given, case.arrays(), strict=True)])
+        expected = checks.outputs_of(
+            case,
+            [
+                tn.tensor(x.astype(float) if d.dtype.kind == "f" else x)
+                for x, d in zip(given, case.arrays(), strict=True)
+            ],
+        )
         for (_, y), e in zip(found, expected, strict=True):
             assert_allclose(y, e.numpy(), rtol=1e-12, atol=1e-13, err_msg=str(case))
 
@@ -109,6 +147,7 @@ def test_each_rule_is_one_that_the_engine_knows():
     with pytest.raises(ValueError, match="integers='int32' must be one of int64, float64, kept"):
         autograd.op(lambda be, x: (x, None), integers="int32")
     with pytest.raises(TypeError, match="generator or a coroutine"):
+
         @autograd.op
         def steps(be, x):
             yield x
@@ -139,7 +178,7 @@ def test_integer_powers():
     big = [-7, -1, 0, 1, 2, 3, 3037000500]
     for base in big:
         for exponent in (0, 1, 2, 3, 62, 63, 64, 200):
-            (dtype, y), = same(lambda b=base, e=exponent: tn.tensor([b]) ** e)
+            ((dtype, y),) = same(lambda b=base, e=exponent: tn.tensor([b]) ** e)
             wrapped = (base**exponent + 2**63) % 2**64 - 2**63
             assert dtype == np.int64 and y[0] == wrapped
     for exponent in (-1, np.int8(-2), np.array([1, -1]), [2, -3]):
@@ -167,8 +206,22 @@ def test_powers_of_an_integer_and_a_float_have_exact_derivatives():
 def test_limits(kind):
     x = as_kind(np.linspace(-2, 3, 7), kind) if np.dtype(kind).kind != "f" else np.linspace(-2, 3, 7).astype(kind)
     nan, infinity = float("nan"), float("inf")
-    limits = (None, 1, 2.5, np.int8(-1), np.float64(1.5), True, infinity, -infinity, nan, np.array(1), np.array([1, 2]),
-              [0, 1], "1", 2**40)
+    limits = (
+        None,
+        1,
+        2.5,
+        np.int8(-1),
+        np.float64(1.5),
+        True,
+        infinity,
+        -infinity,
+        nan,
+        np.array(1),
+        np.array([1, 2]),
+        [0, 1],
+        "1",
+        2**40,
+    )
     for low in limits:
         for high in limits:
             found = same(lambda low=low, high=high: ops.clip(tn.tensor(x), low, high))
@@ -182,12 +235,25 @@ def test_limits(kind):
                 assert found[0][0] == (kind if np.dtype(kind).kind == "f" else np.float64 if fractions else np.int64)
 
 
-@pytest.mark.parametrize("condition", [True, False, np.bool_(True), [True, False], (False, True), np.array([1, 0]),
-                                       Foreign([True, False]), 2.0, np.array([0.5, 0.0])], ids=named)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        True,
+        False,
+        np.bool_(True),
+        [True, False],
+        (False, True),
+        np.array([1, 0]),
+        Foreign([True, False]),
+        2.0,
+        np.array([0.5, 0.0]),
+    ],
+    ids=named,
+)
 def test_conditions(condition):
     for x in (np.array([1.0, 2.0], np.float32), np.array([1, 2], np.uint8)):
         for other in (0.0, 3, [7.0, 8.0], True):
-            (dtype, y), = same(lambda x=x, other=other: ops.where(condition, tn.tensor(x), other))
+            ((dtype, y),) = same(lambda x=x, other=other: ops.where(condition, tn.tensor(x), other))
             assert_allclose(y, np.where(np.asarray(condition, bool), x, other))
             assert dtype != np.float64 or (x.dtype == np.uint8 and isinstance(other, float))
 
@@ -201,8 +267,7 @@ def test_rates_at_their_ends(kind):
         for name in BACKENDS:
             tn.seed(1)
             runs.append(outcome(name, lambda rate=rate: ops.dropout(tn.tensor(x), rate)))
-        assert isinstance(runs[0], str) == isinstance(runs[1], str) == (
-            not 0 <= rate < 1 or np.dtype(kind).kind != "f")
+        assert isinstance(runs[0], str) == isinstance(runs[1], str) == (not 0 <= rate < 1 or np.dtype(kind).kind != "f")
         if isinstance(runs[0], str):
             assert runs[0] == runs[1] and runs[0].startswith(("TypeError: dropout:", "ValueError: dropout:"))
         else:
@@ -214,7 +279,7 @@ def test_lists_are_operands_and_promote_nothing():
     x = np.array([1.0, 2.0], np.float32)
     for value in ([1.5, 2.0], (1.5, 2.0), [1, 2], Foreign(np.array([1, 2], np.float32))):
         for op in (ops.add, ops.multiply, ops.less, ops.maximum):
-            (dtype, _), = same(lambda op=op, value=value: op(tn.tensor(x), value))
+            ((dtype, _),) = same(lambda op=op, value=value: op(tn.tensor(x), value))
             assert dtype in (np.float32, bool) or np.asarray(value).dtype.kind == "i"
     for odd in (np.array([1j, 2]), np.array(["a", "b"]), np.array([None, 1])):
         assert "must be floating, integer or bool" in same(lambda odd=odd: tn.tensor(x) + odd)
@@ -223,8 +288,9 @@ def test_lists_are_operands_and_promote_nothing():
 # ---- in place ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0.5, np.array([0.5, 1]), [0.5, 1.0], 300, float("nan"), np.array([300, 1]), 2**70],
-                         ids=named)
+@pytest.mark.parametrize(
+    "value", [0.5, np.array([0.5, 1]), [0.5, 1.0], 300, float("nan"), np.array([300, 1]), 2**70], ids=named
+)
 def test_what_does_not_fit_is_not_written_into_integers(value):
     def add():
         x = tn.tensor(np.array([1, 2], np.uint8))
@@ -250,9 +316,15 @@ def test_what_fits_is_written():
         x[0] = value if np.ndim(value) == 0 else 5
         return x
 
-    for kind, value in ((np.uint8, 3), (np.int64, 2.0), (np.int64, np.array([1, 2], np.int8)), (np.float32, 0.5),
-                        (np.float32, [0.5, 1]), (np.float32, np.array([1, 2]))):
-        (dtype, _), = same(lambda kind=kind, value=value: call(kind, value))
+    for kind, value in (
+        (np.uint8, 3),
+        (np.int64, 2.0),
+        (np.int64, np.array([1, 2], np.int8)),
+        (np.float32, 0.5),
+        (np.float32, [0.5, 1]),
+        (np.float32, np.array([1, 2])),
+    ):
+        ((dtype, _),) = same(lambda kind=kind, value=value: call(kind, value))
         assert dtype == kind
 
 
@@ -260,16 +332,29 @@ def test_what_fits_is_written():
 
 VALUES = [0, 2, 0, -1]
 FORMS = {
-    "list": list, "ndarray": np.array, "int8": lambda v: np.array(v, np.int8), "foreign": Foreign,
-    "array.array": lambda v: array.array("l", v), "deque": collections.deque, "tensor": tn.tensor,
-    "memoryview": lambda v: memoryview(np.array(v)), "tuple in a tuple": lambda v: (tuple(v),),
+    "list": list,
+    "ndarray": np.array,
+    "int8": lambda v: np.array(v, np.int8),
+    "foreign": Foreign,
+    "array.array": lambda v: array.array("l", v),
+    "deque": collections.deque,
+    "tensor": tn.tensor,
+    "memoryview": lambda v: memoryview(np.array(v)),
+    "tuple in a tuple": lambda v: (tuple(v),),
     "foreign in a tuple": lambda v: (Foreign(v), slice(None)),
     "deque in a tuple": lambda v: (..., collections.deque(v), 0),
-    "two": lambda v: (Foreign(v), array.array("b", [0, 1, 0, 1])), "range": lambda v: range(0, 3, 2),
-    "scalar": lambda v: np.int8(1), "0-d": lambda v: np.array(1, np.uint8), "0-d tensor": lambda v: tn.tensor(1),
-    "bools": lambda v: Foreign([True, False, True]), "list of bools": lambda v: [True, False, True],
-    "empty": lambda v: [], "a bool": lambda v: True, "small slice": lambda v: slice(np.int8(-2), None, np.uint8(1)),
-    "tensor slice": lambda v: slice(tn.tensor(1), tn.tensor(3)), "uint64": lambda v: np.array([0, 0], np.uint64),
+    "two": lambda v: (Foreign(v), array.array("b", [0, 1, 0, 1])),
+    "range": lambda v: range(0, 3, 2),
+    "scalar": lambda v: np.int8(1),
+    "0-d": lambda v: np.array(1, np.uint8),
+    "0-d tensor": lambda v: tn.tensor(1),
+    "bools": lambda v: Foreign([True, False, True]),
+    "list of bools": lambda v: [True, False, True],
+    "empty": lambda v: [],
+    "a bool": lambda v: True,
+    "small slice": lambda v: slice(np.int8(-2), None, np.uint8(1)),
+    "tensor slice": lambda v: slice(tn.tensor(1), tn.tensor(3)),
+    "uint64": lambda v: np.array([0, 0], np.uint64),
 }
 
 
@@ -310,8 +395,24 @@ def test_whatever_is_an_index(form):
     assert_array_equal(t.numpy(), filled)
 
 
-@pytest.mark.parametrize("index", [0.5, "a", [0.5], np.array([1.0]), {0}, {0: 1}, Foreign([0.5]), [[0, 1], [2]],
-                                   slice(0.5, None), (0, "a"), np.array([2**63], np.uint64), object()], ids=named)
+@pytest.mark.parametrize(
+    "index",
+    [
+        0.5,
+        "a",
+        [0.5],
+        np.array([1.0]),
+        {0},
+        {0: 1},
+        Foreign([0.5]),
+        [[0, 1], [2]],
+        slice(0.5, None),
+        (0, "a"),
+        np.array([2**63], np.uint64),
+        object(),
+    ],
+    ids=named,
+)
 def test_what_is_no_index(index):
     x = tn.tensor(np.zeros((3, 2)))
     for name in ("getitem", "x[…] ="):
@@ -333,9 +434,14 @@ def test_an_index_may_change_after_it_was_used():
 # ---- labels --------------------------------------------------------------------------------------------------------
 
 K = 20
-LABELS = {**{np.dtype(k).name: (lambda y, k=k: y.astype(k)) for k in KINDS if k is not np.bool_}, "list": list,
-          "foreign": lambda y: Foreign(y.astype(np.uint8)), "array": lambda y: array.array("b", y.tolist()),
-          "tensor": lambda y: tn.tensor(y.astype(np.int8)), "big endian": lambda y: y.astype(">i2")}
+LABELS = {
+    **{np.dtype(k).name: (lambda y, k=k: y.astype(k)) for k in KINDS if k is not np.bool_},
+    "list": list,
+    "foreign": lambda y: Foreign(y.astype(np.uint8)),
+    "array": lambda y: array.array("b", y.tolist()),
+    "tensor": lambda y: tn.tensor(y.astype(np.int8)),
+    "big endian": lambda y: y.astype(">i2"),
+}
 
 
 def perfect():
@@ -359,22 +465,40 @@ def test_labels_of_any_integers(form):
         assert abs(step(x, given).item() - loss) < 1e-6 and step.correct == K
     history = tn.fit(perfect()[0], (x, given), verbose=False, lr=1e-9)
     assert history[0]["accuracy"] == 1
-    (_, batch), = tn.data.Loader(x, given, batch_size=K, shuffle=False)
+    ((_, batch),) = tn.data.Loader(x, given, batch_size=K, shuffle=False)
     assert batch.tolist() == y.tolist()
 
 
-@pytest.mark.parametrize(("bad", "error", "words"), [
-    (np.arange(K)[:, None], ValueError, "rows of one: use labels"), (np.eye(K, dtype=int), ValueError, "one-hot rows"),
-    (np.ones(K, bool), TypeError, "must be integers"), (np.arange(K) * 1.0, TypeError, "must be integers"),
-    (np.full(K, 200, np.uint8), ValueError, "labels run from 200 to 200"),
-    (np.full(K, -1, np.int8), ValueError, "labels run from -1"), (np.full(K, 2**63, np.uint64), ValueError, "run from"),
-    (np.array(["a"] * K), TypeError, "must be integers"), (np.arange(K - 1), ValueError, "labels"),
-], ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(
+    ("bad", "error", "words"),
+    [
+        (np.arange(K)[:, None], ValueError, "rows of one: use labels"),
+        (np.eye(K, dtype=int), ValueError, "one-hot rows"),
+        (np.ones(K, bool), TypeError, "must be integers"),
+        (np.arange(K) * 1.0, TypeError, "must be integers"),
+        (np.full(K, 200, np.uint8), ValueError, "labels run from 200 to 200"),
+        (np.full(K, -1, np.int8), ValueError, "labels run from -1"),
+        (np.full(K, 2**63, np.uint64), ValueError, "run from"),
+        (np.array(["a"] * K), TypeError, "must be integers"),
+        (np.arange(K - 1), ValueError, "labels"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
 def test_labels_that_are_none(bad, error, words):
     model, x, _ = perfect()
-    for call in (lambda: ops.softmax_cross_entropy(tn.tensor(x), bad), lambda: ops.nll_loss(tn.tensor(x), bad),
-                 *((lambda: tn.report(model, (x, bad)), lambda: tn.evaluate(model, (x, bad)),
-                    lambda: tn.fit(model, (x, bad), verbose=False)) if len(bad) == K else ())):
+    for call in (
+        lambda: ops.softmax_cross_entropy(tn.tensor(x), bad),
+        lambda: ops.nll_loss(tn.tensor(x), bad),
+        *(
+            (
+                lambda: tn.report(model, (x, bad)),
+                lambda: tn.evaluate(model, (x, bad)),
+                lambda: tn.fit(model, (x, bad), verbose=False),
+            )
+            if len(bad) == K
+            else ()
+        ),
+    ):
         with pytest.raises((error, ValueError), match=words):
             call()
 
@@ -423,13 +547,22 @@ def test_small_integers_as_counts():
     assert len(history) == 2
 
 
-@pytest.mark.parametrize("call", [
-    lambda: nn.Dense(2.5), lambda: nn.Dense("2"), lambda: nn.Dense(np.array([2, 3])), lambda: nn.Conv2d(2, 2.5),
-    lambda: tn.tensor(np.zeros(4)).reshape(2.0, 2), lambda: tn.tensor(np.zeros(4)).sum(0.5), lambda: tn.seed(1.5),
-    lambda: ops.pad(tn.tensor(np.zeros(4)), 1.5), lambda: ops.split(tn.tensor(np.zeros(4)), 2.0),
-    lambda: tn.data.Loader(np.zeros(3), np.zeros(3), batch_size=1.5),
-    lambda: tn.fit(nn.Dense(1), (np.zeros((3, 1)), np.zeros(3)), epochs=1.5),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: nn.Dense(2.5),
+        lambda: nn.Dense("2"),
+        lambda: nn.Dense(np.array([2, 3])),
+        lambda: nn.Conv2d(2, 2.5),
+        lambda: tn.tensor(np.zeros(4)).reshape(2.0, 2),
+        lambda: tn.tensor(np.zeros(4)).sum(0.5),
+        lambda: tn.seed(1.5),
+        lambda: ops.pad(tn.tensor(np.zeros(4)), 1.5),
+        lambda: ops.split(tn.tensor(np.zeros(4)), 2.0),
+        lambda: tn.data.Loader(np.zeros(3), np.zeros(3), batch_size=1.5),
+        lambda: tn.fit(nn.Dense(1), (np.zeros((3, 1)), np.zeros(3)), epochs=1.5),
+    ],
+)
 def test_fractions_are_no_counts(call):
     with pytest.raises((TypeError, ValueError), match="must be"):
         call()

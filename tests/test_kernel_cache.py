@@ -59,7 +59,7 @@ def test_a_damaged_library_is_built_anew(folder, kind):
     (library,) = folder.iterdir()
     whole = library.read_bytes()
     (folder / "new").write_bytes(DAMAGE[kind](whole))
-    os.replace(folder / "new", library)     # the process still has the old one mapped
+    os.replace(folder / "new", library)  # the process still has the old one mapped
     assert answer() == 42
     assert [p.read_bytes() for p in folder.iterdir()] == [whole]
 
@@ -78,7 +78,7 @@ def test_a_whole_library_of_another_system_is_built_anew(folder):
 def test_what_is_there_is_not_compiled_again(folder, monkeypatch):
     assert answer() == 42
     monkeypatch.setattr(simulator, "_compile", None)
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)     # nothing is written: a cache may be read-only
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)  # nothing is written: a cache may be read-only
     assert answer() == 42
 
 
@@ -111,7 +111,7 @@ def test_code_that_others_could_plant_is_not_loaded(folder, tmp_path, kind, capf
     assert answer() == 42
     assert "compiled kernels are not kept" in capfd.readouterr().err
     assert answer() == 42
-    assert not capfd.readouterr().err       # said once
+    assert not capfd.readouterr().err  # said once
     assert len(list((tmp_path / "tmp").glob("tinynet-*/*.so"))) == 1
 
 
@@ -145,8 +145,9 @@ def test_a_group_of_this_user_alone_may_write(folder, monkeypatch):
     folder.chmod(0o770)
     me = pwd.getpwuid(os.getuid())
     status = os.stat(folder)
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(
-        (me.pw_name, "x", uid, status.st_gid, "", me.pw_dir, "")))  # fmt: skip
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda uid: pwd.struct_passwd((me.pw_name, "x", uid, status.st_gid, "", me.pw_dir, ""))
+    )
     group = ["somebody", "x", status.st_gid, []]
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(group))
     assert "group" in who_else_may_write(folder)
@@ -175,8 +176,10 @@ def homeless(folder, tmp_path, monkeypatch):
     return monkeypatch
 
 
-@pytest.mark.parametrize("variables", [{}, {"HOME": ""}, {"HOME": "~"}, {"HOME": "relative"},
-                                       {"XDG_CACHE_HOME": "relative"}, {"XDG_CACHE_HOME": ""}])  # fmt: skip
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"HOME": ""}, {"HOME": "~"}, {"HOME": "relative"}, {"XDG_CACHE_HOME": "relative"}, {"XDG_CACHE_HOME": ""}],
+)
 def test_without_a_home(homeless, tmp_path, variables, capfd):
     for name, value in variables.items():
         homeless.setenv(name, value)
@@ -204,8 +207,10 @@ def test_the_home_of_the_user_database(homeless, tmp_path):
 def test_data_beside_a_home_that_is_closed(tmp_path):
     """HOME=/root in a process of another user: files elsewhere are still found."""
     (tmp_path / "home").mkdir(mode=0o700)
-    code = ("import os; from tinynet.data import DataError, mnist; os.setgid(12345); os.setuid(12345)\n"
-            "try: mnist(download=False)\nexcept DataError as error: print(error)")  # fmt: skip
+    code = (
+        "import os; from tinynet.data import DataError, mnist; os.setgid(12345); os.setuid(12345)\n"
+        "try: mnist(download=False)\nexcept DataError as error: print(error)"
+    )
     env = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "TINYNET_DATA")}
     env |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "XDG_DATA_DIRS": "/nowhere"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -222,13 +227,15 @@ def test_no_folder_can_be_written(folder, tmp_path, monkeypatch):
 
 
 def test_the_temporary_folder_goes_with_its_process(folder, tmp_path):
-    code = ("import os, sys; from tinynet.backends.cuda import simulator\n"
-            "b = lambda n: simulator.build(sys.argv[1].replace('42', str(n)), check=False).answer()\n"
-            "assert b(42) == 42\n"
-            "if os.fork() == 0: sys.exit(0)\n"             # a child's end leaves its parent's folder alone
-            "os.wait(); assert b(43) == 43; import shutil, tempfile\n"
-            "assert len(os.listdir(tempfile.gettempdir())) == 1\n"
-            "shutil.rmtree(simulator._temporary()); assert b(44) == 44")     # a cleaner came by  # fmt: skip
+    code = (
+        "import os, sys; from tinynet.backends.cuda import simulator\n"
+        "b = lambda n: simulator.build(sys.argv[1].replace('42', str(n)), check=False).answer()\n"
+        "assert b(42) == 42\n"
+        "if os.fork() == 0: sys.exit(0)\n"  # a child's end leaves its parent's folder alone
+        "os.wait(); assert b(43) == 43; import shutil, tempfile\n"
+        "assert len(os.listdir(tempfile.gettempdir())) == 1\n"
+        "shutil.rmtree(simulator._temporary()); assert b(44) == 44"
+    )  # a cleaner came by
     env = os.environ | {"XDG_CACHE_HOME": "/dev/null", "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, source(42)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -278,7 +285,7 @@ def test_a_compiler_that_does_not_start(folder, tmp_path, monkeypatch, first):
 
 def test_the_compiler_speaks_english_and_writes_beside_the_library(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LC_ALL", "de_DE.ISO-8859-1")
-    compiler_that("#!/bin/sh\necho \"$LC_ALL $TMPDIR\" >&2; exit 1", tmp_path, monkeypatch)
+    compiler_that('#!/bin/sh\necho "$LC_ALL $TMPDIR" >&2; exit 1', tmp_path, monkeypatch)
     with pytest.raises(KernelError, match=rf"\nC {folder}/"):
         answer()
 
@@ -287,8 +294,11 @@ def test_source_text_beyond_the_locale(tmp_path):
     """Σ in a comment, where Python's own encoding is ASCII."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k != "LANG"}
     env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "XDG_CACHE_HOME": str(tmp_path)}
-    code = ("from tinynet.backends.cuda import simulator; import sys; assert sys.flags.utf8_mode == 0\n"
-            "print(simulator.build(ascii(sys.argv[1])[1:-1].encode().decode('unicode_escape'), check=False).answer())")
-    done = subprocess.run([sys.executable, "-c", code, source(42)], env=env | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True)  # fmt: skip
+    code = (
+        "from tinynet.backends.cuda import simulator; import sys; assert sys.flags.utf8_mode == 0\n"
+        "print(simulator.build(ascii(sys.argv[1])[1:-1].encode().decode('unicode_escape'), check=False).answer())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, source(42)], env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.stdout.strip() == "42", done.stderr

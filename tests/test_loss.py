@@ -80,8 +80,11 @@ MISTAKES = [
     (lambda: ops.softmax_cross_entropy(X, np.eye(2, 3)), ValueError, r"not one-hot rows: use labels.argmax\(1\)"),
     (lambda: ops.softmax_cross_entropy(X, np.array([0.0, 1.0])), TypeError, "must be integers"),
     (lambda: ops.softmax_cross_entropy(X, np.array([0])), ValueError, r"logits \(2, 3\) must be .* labels \(1,\)"),
-    (lambda: ops.softmax_cross_entropy(X, np.array([0, 1]), reduction="median"), ValueError,
-     "reduction='median' must be"),
+    (
+        lambda: ops.softmax_cross_entropy(X, np.array([0, 1]), reduction="median"),
+        ValueError,
+        "reduction='median' must be",
+    ),
     (lambda: ops.nll_loss(X, np.array([0, 9])), ValueError, "nll_loss: labels run"),
     (lambda: ops.mse(X, np.zeros(6)), ValueError, r"prediction \(2, 3\) and target \(6,\).*reshape"),
     (lambda: ops.binary_cross_entropy_with_logits(X, np.zeros(3)), ValueError, "must have one shape"),

@@ -24,8 +24,9 @@ def test_batches_broadcast(data, batches, m, k, n, seed):
     tn.gradcheck(ops.matmul, [x, y], **STRICT)
 
 
-@given(st.sampled_from([((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (3,))]),
-       draw.seeds)
+@given(
+    st.sampled_from([((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (4, 3, 2)), ((4, 2, 3), (3,))]), draw.seeds
+)
 def test_vectors(shapes, seed):
     x, y = draw.values(shapes[0], seed), draw.values(shapes[1], seed + 1)
     z = tn.tensor(x) @ tn.tensor(y)
@@ -48,8 +49,9 @@ def test_dense(data, rows, k, n, relu, seed):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(7203, 8, 64), (3, 9001, 40), (16, 64, 7203), (1, 1200, 900), (33, 8, 7203),
-                                   (70, 1, 90)])
+@pytest.mark.parametrize(
+    "shape", [(7203, 8, 64), (3, 9001, 40), (16, 64, 7203), (1, 1200, 900), (33, 8, 7203), (70, 1, 90)]
+)
 def test_thin_products(shape, dtype):
     """Those that are cut into parts, and their neighbours: rows and columns that are left over, any strides, `out`."""
     m, k, n = shape
@@ -81,14 +83,22 @@ def test_arguments_by_name():
 
 
 MISTAKES = [
-    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(np.ones((2, 3))),
-     r"matmul: shapes \(2, 3\) and \(2, 3\).*, 3, must equal"),
-    (lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(1.0),
-     r"matmul: shapes \(2, 3\) and \(\); a number is multiplied with \*"),
-    (lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((4, 5)))),
-     r"dense: input \(2, 3\) has 3 features, the weight \(4, 5\) expects 4"),
-    (lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((3, 5))), tn.tensor(np.ones(3))),
-     r"dense: bias \(3,\) does not fit weight \(3, 5\); it must be \(5,\)"),
+    (
+        lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(np.ones((2, 3))),
+        r"matmul: shapes \(2, 3\) and \(2, 3\).*, 3, must equal",
+    ),
+    (
+        lambda: tn.tensor(np.ones((2, 3))) @ tn.tensor(1.0),
+        r"matmul: shapes \(2, 3\) and \(\); a number is multiplied with \*",
+    ),
+    (
+        lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((4, 5)))),
+        r"dense: input \(2, 3\) has 3 features, the weight \(4, 5\) expects 4",
+    ),
+    (
+        lambda: ops.dense(tn.tensor(np.ones((2, 3))), tn.tensor(np.ones((3, 5))), tn.tensor(np.ones(3))),
+        r"dense: bias \(3,\) does not fit weight \(3, 5\); it must be \(5,\)",
+    ),
 ]
 
 

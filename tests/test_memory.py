@@ -63,15 +63,19 @@ def test_memory_comes_back_when_the_last_view_is_gone():
     assert where in {address(x) for x in [memory.empty(SHAPE, np.float32) for _ in range(3)]}
 
 
-@pytest.mark.parametrize("keep", [
-    lambda x: x,
-    lambda x: x[3:5, ::2],
-    lambda x: x.reshape(-1),
-    lambda x: x.T,
-    lambda x: np.broadcast_to(x[0], (4, *x[0].shape)),
-    lambda x: memoryview(x),
-    lambda x: iter(x),
-], ids=["itself", "slice", "reshape", "transpose", "broadcast", "memoryview", "iterator"])
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda x: x,
+        lambda x: x[3:5, ::2],
+        lambda x: x.reshape(-1),
+        lambda x: x.T,
+        lambda x: np.broadcast_to(x[0], (4, *x[0].shape)),
+        lambda x: memoryview(x),
+        lambda x: iter(x),
+    ],
+    ids=["itself", "slice", "reshape", "transpose", "broadcast", "memoryview", "iterator"],
+)
 def test_nothing_in_use_is_overwritten(keep):
     kept = keep(filled(7))
     for value in range(20):
@@ -107,7 +111,7 @@ def test_the_end_of_a_lease_runs_no_python():
         sys.setprofile(None)
     assert calls == [] and memory.stats()["bytes_free"] > 0
     kept = next(kept for kept in memory._classes.values() if kept.blocks)
-    kept.free.append(memory._Ref(np.ones(1), None))      # as if a lease had been broken off before it was complete
+    kept.free.append(memory._Ref(np.ones(1), None))  # as if a lease had been broken off before it was complete
     assert (filled(2) == 2).all()
     kept.free.append(memory._Ref(np.ones(1), None))
     memory.trim()
@@ -180,8 +184,14 @@ def test_small_arrays_and_switching_off():
 
 def test_like():
     x, row = filled(1), np.ones(SHAPE[1], np.float32)
-    for result in (memory.like(x), memory.like(x, 2.0), memory.like(3, x), memory.like(x, x), memory.like(x, row),
-                   memory.like(row, x)):
+    for result in (
+        memory.like(x),
+        memory.like(x, 2.0),
+        memory.like(3, x),
+        memory.like(x, x),
+        memory.like(x, row),
+        memory.like(row, x),
+    ):
         assert result is not None and result.shape == SHAPE and result.dtype == np.float32
     assert memory.like(x, row.astype(np.float64)).dtype == np.float64
     wide = memory.like(filled(1, (300, 1, 200)), np.ones((300, 2, 1), np.float32))

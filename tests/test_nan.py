@@ -51,6 +51,7 @@ def test_inner_layers_are_named_before_the_ones_around_them():
 
 def test_dropout_is_replayed_with_its_own_mask():
     """NaN only where the mask lets a value through: the replay must see the step's mask."""
+
     class Fragile(nn.Module):
         def forward(self, x):
             return (x * 1000.0).exp()
@@ -119,7 +120,7 @@ def perfect_at(batches, bad):
     """Samples for Dense(1, bias=False), whose fit is perfect in batch `bad` (of 8 samples each), of zeros, only."""
     x = np.random.default_rng(0).standard_normal((8 * batches, 2)).astype(np.float32)
     y = np.ones((8 * batches, 1), np.float32)
-    x[8 * bad:8 * bad + 8] = y[8 * bad:8 * bad + 8] = 0
+    x[8 * bad : 8 * bad + 8] = y[8 * bad : 8 * bad + 8] = 0
     return tn.data.Loader(x, y, batch_size=8, shuffle=False)
 
 
@@ -129,9 +130,18 @@ def line():
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-@pytest.mark.parametrize(("workers", "backend", "options"), [
-    (1, "numpy", {}), (2, "numpy", {}), (1, "simulator", {}), (1, "numpy", {"clip_norm": 1.0}),
-    (2, "numpy", {"clip_norm": 1.0}), (1, "simulator", {"clip_norm": 1.0}), (3, "numpy", {"optimizer": "sgd"})])
+@pytest.mark.parametrize(
+    ("workers", "backend", "options"),
+    [
+        (1, "numpy", {}),
+        (2, "numpy", {}),
+        (1, "simulator", {}),
+        (1, "numpy", {"clip_norm": 1.0}),
+        (2, "numpy", {"clip_norm": 1.0}),
+        (1, "simulator", {"clip_norm": 1.0}),
+        (3, "numpy", {"optimizer": "sgd"}),
+    ],
+)
 def test_an_update_is_voided_and_explained_and_training_goes_on(workers, backend, options, tmp_path):
     if reason := tn.backends.why_not(backend):
         pytest.skip(reason)
@@ -139,15 +149,25 @@ def test_an_update_is_voided_and_explained_and_training_goes_on(workers, backend
         model = line()
     path, before = tmp_path / "run.safetensors", model.state_dict()
     with pytest.warns(NonFiniteWarning) as caught:
-        history = fit(model, perfect_at(3, 0), loss=rmse, workers=workers, verbose=False, checkpoint=path, epochs=1,
-                      checkpoint_every=1, callbacks=[lambda row: None], **options)
+        history = fit(
+            model,
+            perfect_at(3, 0),
+            loss=rmse,
+            workers=workers,
+            verbose=False,
+            checkpoint=path,
+            epochs=1,
+            checkpoint_every=1,
+            callbacks=[lambda row: None],
+            **options,
+        )
     messages = [str(w.message) for w in caught if w.category is NonFiniteWarning]
     assert len(messages) == 1 and np.isfinite(history[0]["loss"])
     assert "epoch 1, batch 1 was voided" in messages[0] and "parameter 0.weight (2, 1)" in messages[0]
     assert "sqrt, output shape ()" in messages[0]
     after = tn.load(path).state_dict()
     assert np.isfinite(after["0.weight"]).all() and np.array_equal(after["0.weight"], model.state_dict()["0.weight"])
-    assert not np.array_equal(after["0.weight"], before["0.weight"])        # by batches 2 and 3
+    assert not np.array_equal(after["0.weight"], before["0.weight"])  # by batches 2 and 3
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -171,8 +191,9 @@ def test_a_voided_step_leaves_weights_and_state_as_they_were(workers):
 @pytest.mark.parametrize("sample", [0, 7])
 def test_one_replicas_gradient_voids_the_step_of_all(sample):
     """Only the first or only the last replica's share makes it."""
+
     def loss(out, y):
-        return (out * y).sqrt().mean()          # sqrt'(0) is infinite where y is 0
+        return (out * y).sqrt().mean()  # sqrt'(0) is infinite where y is 0
 
     model = line()
     before = model.state_dict()
@@ -200,13 +221,16 @@ def test_nothing_that_is_not_finite_takes_a_good_checkpoints_place(tmp_path):
     for bad in np.nan, np.inf:
         with tn.no_grad():
             model[0].weight[0] = bad
-        with pytest.raises(CheckpointError, match=r"model.safetensors: is not written, as the parameter 0.weight "
-                                                     r"\(2, 1\) holds . NaN and . infinite of 2 values"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"model.safetensors: is not written, as the parameter 0.weight "
+            r"\(2, 1\) holds . NaN and . infinite of 2 values",
+        ):
             tn.save(model, path)
     with tn.no_grad():
         model[0].weight[...] = 1
 
-    def overflow(row):      # what a caller does to the weights between two epochs
+    def overflow(row):  # what a caller does to the weights between two epochs
         with tn.no_grad():
             model[0].weight[...] = np.inf
 

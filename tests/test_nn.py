@@ -71,19 +71,22 @@ def test_pytorch_habits_get_an_explanation():
         nn.Sequential(nn.ReLU)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: nn.Conv2d(0, 3), "out_channels"),
-    (lambda: nn.Conv2d(4, 0), "kernel_size"),
-    (lambda: nn.Conv2d(4, 3, padding_mode="mirror"), "padding_mode"),
-    (lambda: nn.Conv2d(4, 3, activation="rellu"), "relu"),
-    (lambda: nn.Dense(-1), "out_features"),
-    (lambda: nn.Dense(3, kernel_init="he"), "he_normal"),
-    (lambda: nn.Dropout(1.0), "rate"),
-    (lambda: nn.MaxPool2d((2, 2, 2)), "kernel_size"),
-    (lambda: nn.Conv2d(4, 3, groups=2).build((8, 8, 3)), "groups=2 must divide"),
-    (lambda: nn.Dense(3).build((8, 8, 3)), r"nn\.Flatten"),
-    (lambda: nn.Conv2d(3, 3).build((8,)), r"\(N, H, W, C\)"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(0, 3), "out_channels"),
+        (lambda: nn.Conv2d(4, 0), "kernel_size"),
+        (lambda: nn.Conv2d(4, 3, padding_mode="mirror"), "padding_mode"),
+        (lambda: nn.Conv2d(4, 3, activation="rellu"), "relu"),
+        (lambda: nn.Dense(-1), "out_features"),
+        (lambda: nn.Dense(3, kernel_init="he"), "he_normal"),
+        (lambda: nn.Dropout(1.0), "rate"),
+        (lambda: nn.MaxPool2d((2, 2, 2)), "kernel_size"),
+        (lambda: nn.Conv2d(4, 3, groups=2).build((8, 8, 3)), "groups=2 must divide"),
+        (lambda: nn.Dense(3).build((8, 8, 3)), r"nn\.Flatten"),
+        (lambda: nn.Conv2d(3, 3).build((8,)), r"\(N, H, W, C\)"),
+    ],
+)
 def test_bad_layers_are_refused_with_the_reason(make, message):
     with pytest.raises(ValueError, match=message):
         make()
@@ -96,7 +99,7 @@ class Residual(nn.Module):
     def __init__(self):
         self.body = nn.Conv2d(3, 3, padding="same")
         self.heads = [nn.Dense(2), nn.Dense(2)]
-        self.scale = tn.tensor(2.0)           # a buffer
+        self.scale = tn.tensor(2.0)  # a buffer
         self.gain = nn.Parameter(np.ones(1, np.float32), tn.backends.get("numpy"))
 
     def forward(self, x):
@@ -107,8 +110,15 @@ class Residual(nn.Module):
 def test_a_users_own_module_is_found_through_attributes_and_lists():
     model = Residual().build((4, 4, 3))
     names = [n for n, _ in model.named_parameters()]
-    assert names == ["gain", "body.weight", "body.bias", "heads.0.weight", "heads.0.bias", "heads.1.weight",
-                     "heads.1.bias"]
+    assert names == [
+        "gain",
+        "body.weight",
+        "body.bias",
+        "heads.0.weight",
+        "heads.0.bias",
+        "heads.1.weight",
+        "heads.1.bias",
+    ]
     assert set(model.state_dict()) == {*names, "scale"}
     loss = model(images(2, 4, 4)).sum()
     loss.backward()
@@ -131,8 +141,17 @@ class Branches(nn.Sequential):
 def test_modules_and_parameters_in_lists_and_dicts_are_found(tmp_path):
     model = Branches().build((4, 4, 3))
     assert [n for n, _ in model.named_parameters()] == [
-        "gains.0", "gains.1", "1.weight", "1.bias", "heads.a.weight", "heads.a.bias", "heads.b.0.weight",
-        "heads.b.0.bias", "heads.b.1.1.weight", "heads.b.1.1.bias"]
+        "gains.0",
+        "gains.1",
+        "1.weight",
+        "1.bias",
+        "heads.a.weight",
+        "heads.a.bias",
+        "heads.b.0.weight",
+        "heads.b.0.bias",
+        "heads.b.1.1.weight",
+        "heads.b.1.1.bias",
+    ]
     assert not any(m.training for m in model.eval().modules())
     model(images(2, 4, 4)).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
@@ -213,10 +232,10 @@ def test_deepcopy_is_a_model_of_its_own():
 
 
 def test_summary_counts(capsys):
-    assert small_net(input_shape=(8, 8, 3)).summary() is None       # a notebook would show it again
+    assert small_net(input_shape=(8, 8, 3)).summary() is None  # a notebook would show it again
     text = capsys.readouterr().out
     assert "(6, 6, 4)" in text
-    assert "112" in text.split("\n")[2]          # 3·3·3·4 + 4
+    assert "112" in text.split("\n")[2]  # 3·3·3·4 + 4
     assert text.endswith("\n223 parameters, 223 trainable\n")
 
 
@@ -282,10 +301,18 @@ def test_the_seed_fixes_the_weights():
 # ---- fusion ----------------------------------------------------------------------------------------------
 
 
-@given(h=st.integers(5, 11), w=st.integers(5, 11), c=st.sampled_from([1, 2, 3]), filters=st.sampled_from([1, 4]),
-       k=st.sampled_from([1, 2, 3]), separate_relu=st.booleans(), pool=st.booleans(),
-       padding=st.sampled_from([0, "same"]),
-       ties=st.booleans(), seed=st.integers(0, 99))
+@given(
+    h=st.integers(5, 11),
+    w=st.integers(5, 11),
+    c=st.sampled_from([1, 2, 3]),
+    filters=st.sampled_from([1, 4]),
+    k=st.sampled_from([1, 2, 3]),
+    separate_relu=st.booleans(),
+    pool=st.booleans(),
+    padding=st.sampled_from([0, "same"]),
+    ties=st.booleans(),
+    seed=st.integers(0, 99),
+)
 def test_fused_equals_unfused(h, w, c, filters, k, separate_relu, pool, padding, ties, seed):
     tn.seed(seed)
     layers = [nn.Conv2d(filters, k, padding=padding, activation=None if separate_relu else "relu")]
@@ -297,7 +324,7 @@ def test_fused_equals_unfused(h, w, c, filters, k, separate_relu, pool, padding,
         x = np.round(x)
         x[0] = 1.0
         for p in model.parameters():
-            p.data[...] = np.round(p.data * 4) / 4       # exact sums: ties stay ties in every order
+            p.data[...] = np.round(p.data * 4) / 4  # exact sums: ties stay ties in every order
     g = images(1, 3, 5, 1, seed)[0, ..., 0]
     got = []
     for fused in (True, False):
@@ -324,6 +351,7 @@ def test_fusion_lets_nan_through():
 
 def test_fusion_can_be_switched_off_for_good_and_back():
     from tinynet.nn.fusion import fusing
+
     nn.set_fusion(False)
     assert not fusing()
     nn.set_fusion(True)
@@ -374,7 +402,7 @@ def test_after_a_wrong_shape_the_right_one_works():
     x = np.ones((1, 6, 6, 1))
     y = model(x).numpy()
     tn.seed(3)
-    assert np.array_equal(y, other(x).numpy())      # nothing was drawn for the wrong shape
+    assert np.array_equal(y, other(x).numpy())  # nothing was drawn for the wrong shape
 
 
 def test_an_unbuilt_layers_weight_says_why_it_is_not_there():
@@ -454,11 +482,23 @@ def test_layouts_of_whole_models_say_what_to_pass(convert):
 SIZES = [
     (nn.Conv2d(3, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), (7, 8, 2)),
     (nn.Conv2d(4, 3, padding="same", stride=2, groups=2, activation="relu", bias=False), (7, 5, 2)),
-    (nn.Conv2d(2, 3, padding=1, padding_mode="edge"), (4, 4, 1)), (nn.Conv2d(2, 2, padding="valid"), (4, 4, 1)),
-    (nn.MaxPool2d(3, stride=2, padding=1), (7, 8, 2)), (nn.AvgPool2d((2, 3), padding="same"), (7, 8, 2)),
-    (nn.GlobalAvgPool2d(), (3, 4, 5)), (nn.Dense(3), (4,)), (nn.Dense(3, activation="softmax"), (4, 5)),
-    (nn.Flatten(), (3, 4, 5)), (nn.Flatten(), ()), (nn.Flatten(), (6,)), (nn.Dropout(0.5), (3, 4)), (nn.ReLU(), ()),
-    (nn.LeakyReLU(), (3,)), (nn.GELU(), (3, 4)), (nn.Sigmoid(), (2, 3, 4)), (nn.Tanh(), (3,)), (nn.Softmax(), (3,)),
+    (nn.Conv2d(2, 3, padding=1, padding_mode="edge"), (4, 4, 1)),
+    (nn.Conv2d(2, 2, padding="valid"), (4, 4, 1)),
+    (nn.MaxPool2d(3, stride=2, padding=1), (7, 8, 2)),
+    (nn.AvgPool2d((2, 3), padding="same"), (7, 8, 2)),
+    (nn.GlobalAvgPool2d(), (3, 4, 5)),
+    (nn.Dense(3), (4,)),
+    (nn.Dense(3, activation="softmax"), (4, 5)),
+    (nn.Flatten(), (3, 4, 5)),
+    (nn.Flatten(), ()),
+    (nn.Flatten(), (6,)),
+    (nn.Dropout(0.5), (3, 4)),
+    (nn.ReLU(), ()),
+    (nn.LeakyReLU(), (3,)),
+    (nn.GELU(), (3, 4)),
+    (nn.Sigmoid(), (2, 3, 4)),
+    (nn.Tanh(), (3,)),
+    (nn.Softmax(), (3,)),
     (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),
     (nn.Sequential(), (3, 4)),
 ]
@@ -491,11 +531,18 @@ def test_the_sizes_of_all_layers_are_tested():
 
 def networks():
     image = np.random.default_rng(0).standard_normal((2, 6, 6, 1)).astype(np.float32)
-    return {"dense": (lambda: nn.Dense(2), image[:, 0, :, 0]), "conv": (lambda: nn.Conv2d(2, 3), image),
-            "conv, relu": (lambda: nn.Conv2d(2, 3, activation="relu"), image),
-            "all": (lambda: nn.Sequential(nn.Conv2d(2, 3, activation="relu"), nn.MaxPool2d(2), nn.Dropout(0.5),
-                                          nn.Flatten(), nn.Dense(3)), image),
-            "float64 and int": (lambda: nn.Dense(2), (9 * image[:, 0, :, 0]).astype(int))}
+    return {
+        "dense": (lambda: nn.Dense(2), image[:, 0, :, 0]),
+        "conv": (lambda: nn.Conv2d(2, 3), image),
+        "conv, relu": (lambda: nn.Conv2d(2, 3, activation="relu"), image),
+        "all": (
+            lambda: nn.Sequential(
+                nn.Conv2d(2, 3, activation="relu"), nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Dense(3)
+            ),
+            image,
+        ),
+        "float64 and int": (lambda: nn.Dense(2), (9 * image[:, 0, :, 0]).astype(int)),
+    }
 
 
 @pytest.mark.parametrize("backend", ["numpy", "simulator"])
@@ -513,7 +560,7 @@ def test_a_batch_may_be_overwritten_before_backward(name, backend):
             for _ in range(3):
                 buffer, weights = x.copy(), np.linspace(-1, 1, 6, dtype=np.float32)
                 y = model(buffer)
-                loss = (y.reshape(-1)[:6] * weights[:min(6, y.size)]).sum()
+                loss = (y.reshape(-1)[:6] * weights[: min(6, y.size)]).sum()
                 if y.ndim == 2:
                     labels = np.array([1, 0])
                     loss = loss + tn.ops.softmax_cross_entropy(y, labels) + tn.ops.nll_loss(y, labels)
@@ -535,12 +582,14 @@ def _replaced(model, optimizer, path):
 
 ROUTES = {
     "load_state_dict": lambda model, optimizer, path: model.load_state_dict(
-        {k: 2 * v for k, v in model.state_dict().items()}),
+        {k: 2 * v for k, v in model.state_dict().items()}
+    ),
     "load": lambda model, optimizer, path: tn.load(path, model),
     "step": lambda model, optimizer, path: optimizer.step(),
     "data that was replaced": _replaced,
     "in place": lambda model, optimizer, path: model[0].weight.__imul__(2),
-    "an element": lambda model, optimizer, path: model[0].weight.__setitem__((0, 0), 2.0)}
+    "an element": lambda model, optimizer, path: model[0].weight.__setitem__((0, 0), 2.0),
+}
 
 
 @pytest.mark.parametrize("backend", ["numpy", "simulator"])
@@ -566,6 +615,7 @@ def test_weights_that_change_under_a_graph_are_noticed(route, owned, backend, tm
 
 def test_weights_that_move_leave_a_graph_as_it_was():
     """An optimiser, replicas and another backend take copies; what the graph saved stays."""
+
     def adopt(model):
         return tn.optim.Adam(model.parameters())
 

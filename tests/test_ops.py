@@ -82,4 +82,5 @@ def test_every_operation_has_a_reference():
     """Those without one are compositions whose cases combine operations that have one."""
     assert {c.name for c in CASES if c.fn is getattr(tn.ops, c.name)} <= set(references.REFERENCES)
     assert set(tn.ops.__all__) - set(references.REFERENCES) == {"concatenate", "dropout", "reshape", "stack"}, (
-        "these four have tests of their values in test_shape.py and test_random.py")
+        "these four have tests of their values in test_shape.py and test_random.py"
+    )

@@ -66,12 +66,17 @@ def adagrad(w, g, s, t, lr, lr_decay=0, eps=1e-10, weight_decay=0):
 
 
 CASES = [
-    (optim.SGD, sgd, {}), (optim.SGD, sgd, {"momentum": 0.9}),
+    (optim.SGD, sgd, {}),
+    (optim.SGD, sgd, {"momentum": 0.9}),
     (optim.SGD, sgd, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    (optim.Adam, adam, {}), (optim.Adam, adam, {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.AdamW, adamw, {}), (optim.AdamW, adamw, {"weight_decay": 0.3}),
-    (optim.RMSprop, rmsprop, {}), (optim.RMSprop, rmsprop, {"momentum": 0.5, "alpha": 0.9, "weight_decay": 0.1}),
-    (optim.Adagrad, adagrad, {}), (optim.Adagrad, adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
+    (optim.Adam, adam, {}),
+    (optim.Adam, adam, {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    (optim.AdamW, adamw, {}),
+    (optim.AdamW, adamw, {"weight_decay": 0.3}),
+    (optim.RMSprop, rmsprop, {}),
+    (optim.RMSprop, rmsprop, {"momentum": 0.5, "alpha": 0.9, "weight_decay": 0.1}),
+    (optim.Adagrad, adagrad, {}),
+    (optim.Adagrad, adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
 ]
 
 
@@ -89,7 +94,7 @@ def test_rule(kind, rule, settings):
         want = [rule(w, g, s, t, 0.05, **settings) for w, g, s in zip(want, grads, states, strict=True)]
         for p, w, g in zip(params, want, kept, strict=True):
             np.testing.assert_allclose(p.numpy(), w, rtol=1e-12, atol=1e-12)
-            np.testing.assert_array_equal(p.grad.numpy(), g)      # a step leaves gradients as they are
+            np.testing.assert_array_equal(p.grad.numpy(), g)  # a step leaves gradients as they are
 
 
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
@@ -193,7 +198,7 @@ def test_a_gradient_whose_square_overflows_voids_where_the_rule_squares_it(kind,
     """Else the running average of squares would be infinite, and the parameter stand still, for ever."""
     params = parameters(dtype=dtype)
     optimizer = kind(params)
-    for size in 0.4, 0.6, 1.0:        # of the largest number
+    for size in 0.4, 0.6, 1.0:  # of the largest number
         for p in params:
             p.grad = tn.tensor(np.full(p.shape, np.finfo(dtype).max ** dtype(size)))
         optimizer.step()
@@ -207,7 +212,7 @@ def test_a_gradient_whose_square_overflows_voids_where_the_rule_squares_it(kind,
 def test_a_voided_step_is_that_of_all_parameters_or_of_none():
     optimizer = optim.SGD(parameters(), 0.1)
     assert not optimizer.voided
-    optimizer.step()        # no gradients
+    optimizer.step()  # no gradients
     assert not optimizer.voided
     optimizer.step(tn.tensor(np.nan))
     assert optimizer.voided
@@ -242,7 +247,7 @@ def test_the_norm_of_large_gradients_does_not_overflow(backend):
     params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
     for p in params:
         p.grad = tn.tensor(np.full(p.shape, 1e30, np.float32), backend=be)
-    assert optim.clip_grad_norm(params, 1.0).item() == pytest.approx(5e30, rel=1e-6)      # 25 values
+    assert optim.clip_grad_norm(params, 1.0).item() == pytest.approx(5e30, rel=1e-6)  # 25 values
     for p in params:
         np.testing.assert_allclose(p.grad.numpy(), np.full(p.shape, 0.2), rtol=1e-6)
         assert p.grad.dtype == np.float32
@@ -325,8 +330,7 @@ def test_data_that_was_replaced_is_taken_over():
             p.grad = tn.tensor(g)
         ours.step()
         theirs.step()
-        assert all((p.data == q.data).all() and p.data.base is not None
-                   for p, q in zip(params, others, strict=True))
+        assert all((p.data == q.data).all() and p.data.base is not None for p, q in zip(params, others, strict=True))
     params[0].data = np.ones((2, 2))
     with pytest.raises(ValueError, match=r"of shape \(3, 4\) was given data of shape \(2, 2\)"):
         ours.step()
@@ -401,8 +405,11 @@ def test_clip_grad_value():
     optim.clip_grad_value(params, 0.5)
     for p, g in zip(params, grads, strict=True):
         np.testing.assert_array_equal(p.grad.numpy(), g.clip(-0.5, 0.5))
-    for bad in (lambda: optim.clip_grad_value(params, 0), lambda: optim.clip_grad_norm(params, -1.0),
-                lambda: optim.clip_grad_norm(parameters(), 1.0)):
+    for bad in (
+        lambda: optim.clip_grad_value(params, 0),
+        lambda: optim.clip_grad_norm(params, -1.0),
+        lambda: optim.clip_grad_norm(parameters(), 1.0),
+    ):
         with pytest.raises(ValueError, match="clip_grad"):
             bad()
 
@@ -419,8 +426,11 @@ def test_schedules():
 
 def test_settings_of_groups_are_checked_too():
     first, second = parameters()[:2]
-    for spec, message in (({"betas": (0.9,)}, "betas=.* two numbers"), ({"lr": -1}, "lr=-1 must be a number >= 0"),
-                          ({"eps": "small"}, "eps='small'")):
+    for spec, message in (
+        ({"betas": (0.9,)}, "betas=.* two numbers"),
+        ({"lr": -1}, "lr=-1 must be a number >= 0"),
+        ({"eps": "small"}, "eps='small'"),
+    ):
         with pytest.raises(ValueError, match=f"Adam: {message}"):
             optim.Adam([{"params": [first]}, {"params": [second], **spec}])
     with pytest.raises(ValueError, match="SGD: nesterov=True needs momentum"):
@@ -447,7 +457,7 @@ def test_a_state_without_vectors_is_held_to_the_parameters():
 
 def test_the_rate_of_one_group_is_set_in_its_options():
     first, second = parameters()[:2]
-    optimizer = optim.SGD([{"params": first}, {"params": [second]}], 0.1)       # one parameter is a group, too
+    optimizer = optim.SGD([{"params": first}, {"params": [second]}], 0.1)  # one parameter is a group, too
     optimizer.groups[1].options["lr"] = 0.5
     before = [p.numpy().copy() for p in (first, second)]
     for p in (first, second):

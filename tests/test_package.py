@@ -25,8 +25,12 @@ def tree():
 
 
 def pip(*args, cwd=ROOT):
-    done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *args], cwd=cwd,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -35,9 +39,15 @@ def pip(*args, cwd=ROOT):
 def source(tmp_path_factory):
     """A copy of the tree, so that building leaves nothing in it."""
     import shutil
+
     copy = tmp_path_factory.mktemp("source") / "tinynet"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "*.egg-info", "build", "__pycache__",
-                                                               ".*_cache", "runs", ".hypothesis"))
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "*.egg-info", "build", "__pycache__", ".*_cache", "runs", ".hypothesis"
+        ),
+    )
     return copy
 
 
@@ -55,8 +65,11 @@ def test_built_wheel_and_plain_install_hold_the_tree(source, tmp_path):
     assert held == tree()
     target = tmp_path / "site"
     pip("install", "--no-deps", no_isolation(), "--target", str(target), str(source))
-    held = {p.relative_to(target).as_posix() for p in target.rglob("*")
-            if p.is_file() and "__pycache__" not in p.parts and ".dist-info" not in str(p) and "bin" not in p.parts}
+    held = {
+        p.relative_to(target).as_posix()
+        for p in target.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts and ".dist-info" not in str(p) and "bin" not in p.parts
+    }
     assert held == tree()
 
 
@@ -65,7 +78,7 @@ def test_editable_install_finds_the_kernels(source, tmp_path):
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
     (site,) = home.glob("lib/python3*/site-packages")
-    here = Path(sysconfig.get_path("purelib"))      # all but tinynet comes from the environment that runs the tests
+    here = Path(sysconfig.get_path("purelib"))  # all but tinynet comes from the environment that runs the tests
     others = tmp_path / "others"
     others.mkdir()
     for entry in here.iterdir():
@@ -73,8 +86,10 @@ def test_editable_install_finds_the_kernels(source, tmp_path):
             (others / entry.name).symlink_to(entry)
     (site / "others.pth").write_text(str(others))
     pip("--python", str(python), "install", "--no-deps", no_isolation(), "-e", str(source))
-    code = ("from importlib.resources import files; import tinynet, tinynet.kernels; "
-            "print(tinynet.__file__); print(sorted(p.name for p in files('tinynet.kernels').iterdir()))")
+    code = (
+        "from importlib.resources import files; import tinynet, tinynet.kernels; "
+        "print(tinynet.__file__); print(sorted(p.name for p in files('tinynet.kernels').iterdir()))"
+    )
     done = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     where, names = done.stdout.strip().split("\n")
@@ -86,7 +101,7 @@ def test_editable_install_finds_the_kernels(source, tmp_path):
 def test_every_subpackage_is_named():
     try:
         import tomllib
-    except ModuleNotFoundError:      # Python 3.10
+    except ModuleNotFoundError:  # Python 3.10
         pytest.skip("tomllib needs Python 3.11")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = set(project["tool"]["setuptools"]["packages"])
@@ -101,12 +116,21 @@ def test_top_level_holds_what_the_design_names():
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.split("\n") if line}
     assert {n for n in top if not n.startswith(".")} == {
-        "pyproject.toml", "README.md", "LICENSE", "tinynet", "kernels", "tests", "benchmarks"}
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "tinynet",
+        "kernels",
+        "tests",
+        "benchmarks",
+    }
 
 
 def test_importing_is_quiet_and_light():
-    code = ("import sys, warnings; warnings.simplefilter('error'); import tinynet; "
-            "print(sorted(m for m in ('cupy', 'torch', 'matplotlib', 'PIL') if m in sys.modules))")
+    code = (
+        "import sys, warnings; warnings.simplefilter('error'); import tinynet; "
+        "print(sorted(m for m in ('cupy', 'torch', 'matplotlib', 'PIL') if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
 

@@ -24,11 +24,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are fo
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("optimizer", [
-    adam,
-    lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
-    lambda p: optim.RMSprop([{"params": p[:2], "lr": 1e-3}, {"params": p[2:]}], 1e-2, momentum=0.5),
-], ids=["adam", "sgd", "two groups"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        adam,
+        lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        lambda p: optim.RMSprop([{"params": p[:2], "lr": 1e-3}, {"params": p[2:]}], 1e-2, momentum=0.5),
+    ],
+    ids=["adam", "sgd", "two groups"],
+)
 def test_any_number_of_workers_gives_the_losses_of_one(workers, optimizer):
     assert_same_run(train(1, optimizer=optimizer), train(workers, optimizer=optimizer))
 
@@ -78,7 +82,7 @@ def test_replicas_share_an_evaluation_and_change_nothing(workers):
         for size in (11, 5, 1):
             loss = step(x, y).item()
             before, drawn, correct = model.state_dict(), dict(random.state.steps), step.correct
-            model.layers[0].eval()       # a layer in a mode of its own stays in it
+            model.layers[0].eval()  # a layer in a mode of its own stays in it
             measured = step.evaluate(x[:size], y[:size])
             assert [m.training for m in model.layers] == [False, True, True, True]
             model.train()
@@ -89,7 +93,7 @@ def test_replicas_share_an_evaluation_and_change_nothing(workers):
             np.testing.assert_allclose(measured, (expected["loss"], round(expected["accuracy"] * size)), rtol=1e-12)
             assert loss != measured[0]
     with parallel.trainer(model, opt, tn.ops.mse, workers=workers) as step:
-        targets = np.random.default_rng(4).standard_normal((11, 3))      # no class numbers
+        targets = np.random.default_rng(4).standard_normal((11, 3))  # no class numbers
         expected = tn.evaluate(model, (x, targets), loss=tn.ops.mse)
         assert expected["accuracy"] is step.evaluate(x, targets)[1] is None
         np.testing.assert_allclose(step.evaluate(x, targets)[0], expected["loss"], rtol=1e-12)
@@ -115,8 +119,14 @@ class Centre(nn.Module):
 
     def __init__(self, kind):
         self.kind, self.built = kind, ((4,), (4,))
-        self.mean = {"array": np.zeros(4), "in place": np.zeros(4), "number": 0.0, "late": None,
-                     "dict": {"mean": np.zeros(4)}, "tensor": tn.tensor(np.zeros(4))}[kind]
+        self.mean = {
+            "array": np.zeros(4),
+            "in place": np.zeros(4),
+            "number": 0.0,
+            "late": None,
+            "dict": {"mean": np.zeros(4)},
+            "tensor": tn.tensor(np.zeros(4)),
+        }[kind]
 
     def forward(self, x):
         batch = x.numpy().mean(0) * 0.1
@@ -126,8 +136,12 @@ class Centre(nn.Module):
             elif self.kind == "dict":
                 self.mean["mean"] = self.mean["mean"] + batch
             else:
-                self.mean = {"array": lambda: self.mean + batch, "number": lambda: self.mean + float(batch.mean()),
-                             "late": lambda: tn.tensor(batch), "tensor": lambda: tn.tensor(batch)}[self.kind]()
+                self.mean = {
+                    "array": lambda: self.mean + batch,
+                    "number": lambda: self.mean + float(batch.mean()),
+                    "late": lambda: tn.tensor(batch),
+                    "tensor": lambda: tn.tensor(batch),
+                }[self.kind]()
         mean = self.mean["mean"] if self.kind == "dict" else 0.0 if self.mean is None else self.mean
         return x - (tn.tensor(mean) if isinstance(mean, np.ndarray) else mean)
 
@@ -138,7 +152,7 @@ def test_an_evaluation_is_of_this_replicas_modules(kind):
     model = double(nn.Sequential(Centre(kind), nn.Dense(3), input_shape=(4,)))
     with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
         for _ in range(3):
-            step.team.dismiss()     # the step makes replicas anew
+            step.team.dismiss()  # the step makes replicas anew
             step(x, y)
             for _ in range(2):
                 np.testing.assert_allclose(step.evaluate(x, y)[0], tn.evaluate(model, (x, y))["loss"], rtol=1e-12)
@@ -151,7 +165,7 @@ def test_a_copy_of_this_process_is_refused():
         before = step(x, y).item()
         for work in step, step.evaluate:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)     # of threads, in Python 3.12
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, in Python 3.12
                 pid = os.fork()
             if pid == 0:
                 try:
@@ -181,7 +195,7 @@ def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():
         assert step.team._pids == before
 
 
-SHAPES = []      # a global: what a loss keeps in its closure, replicas notice
+SHAPES = []  # a global: what a loss keeps in its closure, replicas notice
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -194,8 +208,8 @@ def test_fit_has_the_replicas_measure_the_validation(workers):
         return tn.ops.softmax_cross_entropy(out, labels)
 
     model = nn.Sequential(nn.Dense(2), input_shape=(4,))
-    row, = tn.fit(model, (x, y), validation=(x[:6], y[:6]), loss=loss, workers=workers, batch_size=10, verbose=False)
-    proof = [] if workers == 1 else [(10, False), (6, False)]      # one process computes the first batch, too
+    (row,) = tn.fit(model, (x, y), validation=(x[:6], y[:6]), loss=loss, workers=workers, batch_size=10, verbose=False)
+    proof = [] if workers == 1 else [(10, False), (6, False)]  # one process computes the first batch, too
     assert [*proof[:1], (10 // workers, True), *proof[1:], (6 // workers, False)] == SHAPES
     expected = tn.evaluate(model, (x[:6], y[:6]))
     np.testing.assert_allclose((row["val_loss"], row["val_accuracy"]), (expected["loss"], expected["accuracy"]), 1e-6)
@@ -218,6 +232,7 @@ def test_float32_models_are_shared_too():
         assert {value.dtype for value in loss} == {np.dtype(np.float32)} and loss[0].shape == ()
         assert not any(value.requires_grad for value in loss)
         return [value.item() for value in loss]
+
     np.testing.assert_allclose(run(2), run(1), rtol=1e-4)
 
 
@@ -234,7 +249,7 @@ class Twice(nn.Module):
 
 
 def test_a_weight_that_is_used_twice(monkeypatch):
-    monkeypatch.setattr(replicas, "CHUNK", 100)      # the update of several pieces
+    monkeypatch.setattr(replicas, "CHUNK", 100)  # the update of several pieces
     one, two = (train(workers, make=lambda: double(Twice())) for workers in (1, 2))
     assert_same_run(one, two)
 
@@ -242,9 +257,14 @@ def test_a_weight_that_is_used_twice(monkeypatch):
 def test_a_dense_gradient_is_written_where_it_is_summed(monkeypatch):
     copied = []
     gather = optimizer_module.Group.gather
-    monkeypatch.setattr(optimizer_module.Group, "gather", lambda self, views: (
-        copied.extend(p.shape for p, view in zip(self.params, views, strict=True) if p.grad.data is not view),
-        gather(self, views))[1])
+    monkeypatch.setattr(
+        optimizer_module.Group,
+        "gather",
+        lambda self, views: (
+            copied.extend(p.shape for p, view in zip(self.params, views, strict=True) if p.grad.data is not view),
+            gather(self, views),
+        )[1],
+    )
     train(2, count=1)
     assert (36, 9) not in copied and (9, 3) not in copied and (3, 3, 1, 4) in copied
 
@@ -257,6 +277,7 @@ def test_tensors_and_other_losses_are_taken():
             out = [step(tn.tensor(x.reshape(-1, 64)), tn.tensor(x[:, 0, 0, :])).item() for x, _ in batches(6)]
             assert step.correct is None
         return out
+
     np.testing.assert_allclose(run(2), run(1), rtol=1e-12)
 
 
@@ -272,6 +293,7 @@ def test_frozen_parameters_keep_their_own_counts(workers):
             model.layers[0].unfreeze()
         if i == 12:
             model.layers[4].freeze()
+
     one = train(1, between=between)
     assert sorted(one[3]["0.counts"][:, 1]) == [12, 13, 20]
     assert_same_run(one, train(workers, between=between))
@@ -290,6 +312,7 @@ def test_the_learning_rate_and_loaded_states_reach_the_replicas():
             model.load_state_dict(saved["model"])
             opt.load_state_dict(saved["opt"])
             tn.seed(5)
+
     assert_same_run(train(1, between=between), train(2, between=between))
 
 
@@ -333,12 +356,14 @@ def test_changes_of_the_model_make_new_replicas():
             calls.append(model.layers[-1].register_forward_hook(lambda layer, x, y: calls.append(len(y))))
         if i == 17:
             calls[0]()
+
     assert_same_run(train(1, between=between), train(2, between=between))
-    assert calls[-2:] == [-(-n // 2) for n in (SIZES[5], SIZES[6])]      # replica 0 sees its own share
+    assert calls[-2:] == [-(-n // 2) for n in (SIZES[5], SIZES[6])]  # replica 0 sees its own share
 
 
 def test_the_engines_switches_reach_the_replicas():
     """Checked in a replica's own loss function, which fails where they are not as they should be."""
+
     def loss(out, y):
         switches = nn.sequential.fusing(), conv._algorithm
         assert switches == ((True, "auto") if y[0] == 0 else (False, "im2col"))
@@ -383,10 +408,11 @@ def test_a_model_that_notes_things_in_each_forward_has_one_process():
                     model.eval()
                     model.mean = tn.tensor(np.full(64, 0.25))
                 losses.append(step(x.reshape(-1, 64), y).item())
-                assert step.workers == (workers if i == 0 else 1)       # the second step that changes it
+                assert step.workers == (workers if i == 0 else 1)  # the second step that changes it
             if workers > 1:
                 assert step.note == "one process, as a step changes Restless.calls" and step.note in repr(step)
         return losses, model.calls, model.seen, model.mean.numpy().tolist()
+
     assert run(2) == run(1)
 
 
@@ -430,6 +456,7 @@ def test_parameters_that_the_optimiser_does_not_know_follow_too():
                     model.load_state_dict({name: value * 0.5 for name, value in saved.items()})
                 losses.append(step(x, y).item())
         return losses
+
     np.testing.assert_allclose(run(2), run(1), rtol=1e-12)
 
 
@@ -441,8 +468,10 @@ def test_nothing_to_clip_is_no_mistake_and_a_loss_is_a_tensor(workers):
     x, y = np.ones((4, 4), np.float32), np.zeros(4, int)
     with parallel.trainer(model, optimizer, workers=workers, clip_norm=1.0) as step:
         assert np.isfinite(step(x, y).item())
-    with (parallel.trainer(model, optimizer, lambda out, y: 1.0, workers=workers) as step,
-          pytest.raises(TypeError, match="the loss is a float; it must be a Tensor")):
+    with (
+        parallel.trainer(model, optimizer, lambda out, y: 1.0, workers=workers) as step,
+        pytest.raises(TypeError, match="the loss is a float; it must be a Tensor"),
+    ):
         step(x, y)
 
 
@@ -456,11 +485,12 @@ def test_a_loss_that_is_not_finite_voids_the_update_in_all_replicas():
             for i, (x, y) in enumerate(batches(6, sizes=(8, 6))):
                 before = model.state_dict()
                 if i in (2, 3):
-                    x[-1 if i == 2 else 0] = np.nan      # in the share of the last replica, of the first
+                    x[-1 if i == 2 else 0] = np.nan  # in the share of the last replica, of the first
                 losses.append(step(x, y).item())
                 if i in (2, 3):
                     assert np.isnan(losses[-1])
                     assert all((before[k] == v).all() for k, v in model.state_dict().items())
         assert opt.state_dict()["0.counts"][0, 1] == 4
         return losses
+
     np.testing.assert_allclose(run(2), run(1), rtol=1e-12)

@@ -24,8 +24,11 @@ def torch_twin(model, dtype):
             image = previous.built if isinstance(previous, nn.Flatten) and len(previous.built) == 3 else None
             twin.weight.data = torch.from_numpy(nn.to_torch(layer.weight, "dense", image=image)).to(dtype)
         else:
-            twin = {nn.MaxPool2d: lambda: torch.nn.MaxPool2d(2), nn.Flatten: torch.nn.Flatten,
-                    nn.Dropout: torch.nn.Identity}[type(layer)]()
+            twin = {
+                nn.MaxPool2d: lambda: torch.nn.MaxPool2d(2),
+                nn.Flatten: torch.nn.Flatten,
+                nn.Dropout: torch.nn.Identity,
+            }[type(layer)]()
         if isinstance(layer, nn.Conv2d | nn.Dense):
             twin.bias.data = torch.from_numpy(layer.bias.numpy().copy()).to(dtype)
         layers.append(twin)
@@ -50,8 +53,11 @@ def pair(name, dtype, seed=0):
     y = rng.standard_normal((len(x), 1)).astype(dtype) if outputs == 1 else rng.integers(0, outputs, len(x))
     twin = torch_twin(model, torch.from_numpy(x).dtype)
     tx, ty = torch.from_numpy(nn.to_torch(x, "images") if x.ndim == 4 else x), torch.from_numpy(y)
-    losses = (ops.mse, torch.nn.functional.mse_loss) if outputs == 1 else (
-        ops.softmax_cross_entropy, torch.nn.functional.cross_entropy)
+    losses = (
+        (ops.mse, torch.nn.functional.mse_loss)
+        if outputs == 1
+        else (ops.softmax_cross_entropy, torch.nn.functional.cross_entropy)
+    )
     return model, twin, (x, y), (tx, ty), losses
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parity
 try:
     import torch
     import torch.nn.functional as F
-except ImportError:     # conftest.py skips the tests, with the reason
+except ImportError:  # conftest.py skips the tests, with the reason
     torch = F = None
 
 
@@ -72,39 +72,70 @@ TABLE = {
     "stack": (lambda x, y: ops.stack([x, y], 1), lambda x, y: torch.stack([x, y], 1), [(2, 3), (2, 3)]),
     "split": (lambda x: ops.split(x, 3)[1], lambda x: x.tensor_split(3)[1], [(6, 2)]),
     "pad": (lambda x: ops.pad(x, ((0, 0), (1, 2)), value=3.0), lambda x: F.pad(x, (1, 2), value=3.0), [(2, 3)]),
-    "pad edge": (lambda x: ops.pad(x, ((0, 0), (0, 0), (1, 2)), "edge"), lambda x: F.pad(x, (1, 2), mode="replicate"),
-                 [(2, 3, 4)]),
+    "pad edge": (
+        lambda x: ops.pad(x, ((0, 0), (0, 0), (1, 2)), "edge"),
+        lambda x: F.pad(x, (1, 2), mode="replicate"),
+        [(2, 3, 4)],
+    ),
     "getitem": (lambda x: x[ROWS, 1:], lambda x: x[torch.tensor(ROWS), 1:], [(3, 4)]),
     "matmul": (*same(lambda x, y: x @ y), [(2, 1, 3, 4), (5, 4, 2)]),
-    "dense": (lambda x, w, b: ops.dense(x, w, b, relu=True), lambda x, w, b: F.linear(x, w.T, b).relu(),
-              [(2, 5, 3), (3, 4), (4,)]),
-    "conv2d": (lambda x, w, b: ops.conv2d(x, w, b, stride=(2, 1), padding=(1, 2)),
-               lambda x, w, b: conv(x, w, b, stride=(2, 1), padding=(1, 2)), [(2, 7, 6, 3), (3, 2, 3, 4), (4,)]),
-    "conv2d groups": (lambda x, w: ops.conv2d(x, w, groups=2, dilation=2),
-                      lambda x, w: conv(x, w, groups=2, dilation=2),
-                      [(2, 7, 6, 4), (3, 2, 2, 6)]),
-    "conv2d depthwise": (lambda x, w: ops.conv2d(x, w, groups=3, padding=1),
-                         lambda x, w: conv(x, w, groups=3, padding=1),
-                         [(2, 5, 5, 3), (3, 3, 1, 3)]),
-    "conv_relu_pool": (lambda x, w, b: ops.conv_relu_pool(x, w, b),
-                       lambda x, w, b: last(F.max_pool2d(F.relu(first(conv(x, w, b))), 2)),
-                       [(2, 7, 6, 3), (3, 3, 3, 4), (4,)]),
-    "max_pool2d": (lambda x: ops.max_pool2d(x, (3, 2), stride=2, padding=1),
-                   lambda x: last(F.max_pool2d(first(x), (3, 2), stride=2, padding=1)), [(2, 7, 6, 3)]),
-    "avg_pool2d": (lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1),
-                   lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1)), [(2, 7, 6, 3)]),
+    "dense": (
+        lambda x, w, b: ops.dense(x, w, b, relu=True),
+        lambda x, w, b: F.linear(x, w.T, b).relu(),
+        [(2, 5, 3), (3, 4), (4,)],
+    ),
+    "conv2d": (
+        lambda x, w, b: ops.conv2d(x, w, b, stride=(2, 1), padding=(1, 2)),
+        lambda x, w, b: conv(x, w, b, stride=(2, 1), padding=(1, 2)),
+        [(2, 7, 6, 3), (3, 2, 3, 4), (4,)],
+    ),
+    "conv2d groups": (
+        lambda x, w: ops.conv2d(x, w, groups=2, dilation=2),
+        lambda x, w: conv(x, w, groups=2, dilation=2),
+        [(2, 7, 6, 4), (3, 2, 2, 6)],
+    ),
+    "conv2d depthwise": (
+        lambda x, w: ops.conv2d(x, w, groups=3, padding=1),
+        lambda x, w: conv(x, w, groups=3, padding=1),
+        [(2, 5, 5, 3), (3, 3, 1, 3)],
+    ),
+    "conv_relu_pool": (
+        lambda x, w, b: ops.conv_relu_pool(x, w, b),
+        lambda x, w, b: last(F.max_pool2d(F.relu(first(conv(x, w, b))), 2)),
+        [(2, 7, 6, 3), (3, 3, 3, 4), (4,)],
+    ),
+    "max_pool2d": (
+        lambda x: ops.max_pool2d(x, (3, 2), stride=2, padding=1),
+        lambda x: last(F.max_pool2d(first(x), (3, 2), stride=2, padding=1)),
+        [(2, 7, 6, 3)],
+    ),
+    "avg_pool2d": (
+        lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1),
+        lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1)),
+        [(2, 7, 6, 3)],
+    ),
     "avg_pool2d without pad": (
         lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False),
-        lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1, count_include_pad=False)), [(2, 7, 6, 3)]),
+        lambda x: last(F.avg_pool2d(first(x), 3, stride=2, padding=1, count_include_pad=False)),
+        [(2, 7, 6, 3)],
+    ),
     "global_avg_pool2d": (ops.global_avg_pool2d, lambda x: x.mean((1, 2)), [(2, 3, 4, 5)]),
-    "softmax_cross_entropy": (lambda x: ops.softmax_cross_entropy(x, LABELS),
-                              lambda x: F.cross_entropy(x, torch.tensor(LABELS)), [(4, 3)]),
-    "nll_loss": (lambda x: ops.nll_loss(x, LABELS, reduction="none"),
-                 lambda x: F.nll_loss(x, torch.tensor(LABELS), reduction="none"), [(4, 3)]),
+    "softmax_cross_entropy": (
+        lambda x: ops.softmax_cross_entropy(x, LABELS),
+        lambda x: F.cross_entropy(x, torch.tensor(LABELS)),
+        [(4, 3)],
+    ),
+    "nll_loss": (
+        lambda x: ops.nll_loss(x, LABELS, reduction="none"),
+        lambda x: F.nll_loss(x, torch.tensor(LABELS), reduction="none"),
+        [(4, 3)],
+    ),
     "mse": (ops.mse, lambda x, y: F.mse_loss(x, y), [(4, 3), (4, 3)]),
     "binary_cross_entropy_with_logits": (
         lambda x, t: ops.binary_cross_entropy_with_logits(x, t.sigmoid()),
-        lambda x, t: F.binary_cross_entropy_with_logits(x, t.sigmoid()), [(4, 3), (4, 3)]),
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t.sigmoid()),
+        [(4, 3), (4, 3)],
+    ),
 }
 
 
@@ -127,6 +158,23 @@ def test_operation(name):
 
 def test_every_operation_is_here():
     """Except comparisons, shape changes without values, and dropout, whose random numbers are our own."""
-    left = {"astype", "broadcast_to", "dropout", "expand_dims", "flatten", "squeeze", "add", "subtract", "multiply",
-            "divide", "negative", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+    left = {
+        "astype",
+        "broadcast_to",
+        "dropout",
+        "expand_dims",
+        "flatten",
+        "squeeze",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "negative",
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+    }
     assert set(ops.__all__) - {name.split()[0] for name in TABLE} <= left

@@ -24,7 +24,7 @@ def pool_windows(draw_from):
     window = draw_from(draw.windows())
     del window["dilation"]
     kernel, padding = window["kernel"], window["padding"]
-    if not isinstance(padding, str):        # at least one pixel in every window
+    if not isinstance(padding, str):  # at least one pixel in every window
         window["padding"] = tuple(min(p, k - 1) for p, k in zip(padding, kernel, strict=True))
     window["size"] = tuple(n + 1 for n in window["size"])
     window["kernel_size"] = window.pop("kernel")
@@ -35,7 +35,7 @@ def pool_windows(draw_from):
 @given(st.data(), pool_windows(), st.integers(0, 2), st.integers(1, 2), draw.seeds)
 def test_max_pool(data, window, n, c, seed):
     """Overlapping and skipping windows, padding: the loop's values, gradients that differences confirm."""
-    x = draw.separated((n, *window.pop("size"), c), seed) - 100    # all negative: a padded zero would win
+    x = draw.separated((n, *window.pop("size"), c), seed) - 100  # all negative: a padded zero would win
     x = data.draw(draw.laid_out(x))
     y = ops.max_pool2d(tn.tensor(x), **window)
     if n:
@@ -48,7 +48,7 @@ def test_max_pool(data, window, n, c, seed):
 def test_max_pool_in_parts(monkeypatch, shape, part_bytes):
     """Large images are worked on by lines, small ones some at a time; which changes nothing."""
     monkeypatch.setattr(pool, "PART_BYTES", part_bytes)
-    x = np.random.default_rng(0).integers(-3, 3, shape).astype(float)      # ties
+    x = np.random.default_rng(0).integers(-3, 3, shape).astype(float)  # ties
     y, saved = pool.max_pool2d(x, (2, 2), (2, 2), pool.NO_PADS)
     general, winner = pool._max_pool_any(x, (2, 2), (2, 2), pool.NO_PADS)
     assert_array_equal(y, general)
@@ -64,7 +64,7 @@ def test_avg_pool(data, window, include, n, c, seed):
     y = ops.avg_pool2d(tn.tensor(x), count_include_pad=include, **window)
     if n:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # nanmean of a window of padding alone
+            warnings.simplefilter("ignore")  # nanmean of a window of padding alone
             expected = np.nan_to_num(references.avg_pool2d(x, count_include_pad=include, **window))
         assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
     tn.gradcheck(lambda x: ops.avg_pool2d(x, count_include_pad=include, **window), x, **STRICT)
@@ -98,8 +98,10 @@ def ones(*shape):
 
 
 MISTAKES = [
-    (lambda: ops.max_pool2d(ones(1, 2, 2, 1), 3),
-     r"max_pool2d: the kernel \(3, 3\) covers 3×3, more than the image of 2×2"),
+    (
+        lambda: ops.max_pool2d(ones(1, 2, 2, 1), 3),
+        r"max_pool2d: the kernel \(3, 3\) covers 3×3, more than the image of 2×2",
+    ),
     (lambda: ops.avg_pool2d(ones(2, 2, 1), 2), r"avg_pool2d: input \(2, 2, 1\) must be \(N, H, W, C\)"),
     (lambda: ops.max_pool2d(ones(1, 4, 4, 1), 2, padding=2), r"padding=2 must be smaller than the kernel \(2, 2\)"),
     (lambda: ops.max_pool2d(ones(1, 4, 4, 1), 0), "kernel_size=0 must be an int >= 1"),

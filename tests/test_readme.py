@@ -23,6 +23,7 @@ def test_the_twenty_lines(tmp_path, monkeypatch, capsys):
 
 def test_adding_an_operation():
     from tinynet.autograd import OPS
+
     try:
         namespace = {}
         exec(blocks()[1] + blocks()[2], namespace)

@@ -58,7 +58,7 @@ def test_an_exception_in_a_replica_is_raised_here_with_its_own_traceback(kind):
         cause = caught.value.__cause__ if kind is ValueError else caught.value
         assert isinstance(cause, ReplicaError) and "in replica 1, samples 3 to 5" in str(cause)
         assert "loss_that_fails_on_a_two" in str(cause) and f"{step.team._pids[1]}" in str(cause)
-        with pytest.raises(kind) as caught:      # replica 0's own share: its own exception, with its frames
+        with pytest.raises(kind) as caught:  # replica 0's own share: its own exception, with its frames
             step(x, np.array([2, 0, 0, 0, 0, 2]))
         assert caught.traceback[-1].name == "loss_that_fails_on_a_two"
         with pytest.raises(ValueError if kind is ValueError else ReplicaError) as caught:
@@ -91,13 +91,14 @@ def test_a_killed_replica_is_an_error_within_seconds(when):
             step(x, y)
         assert time.monotonic() - start < 5
         assert not any(alive(pid) for pid in pids.values())
-        assert np.isfinite(step(x, np.zeros(6, int)).item())      # new replicas
+        assert np.isfinite(step(x, np.zeros(6, int)).item())  # new replicas
         assert not set(step.team._pids.values()) & set(pids.values())
 
 
 def test_a_replica_that_ends_by_itself_leaves_its_last_words():
     def update(*args):
         raise OSError("no update today" if os.getpid() != here else "nor here")
+
     here = os.getpid()
     model = small_net()
     opt = adam(model.parameters())
@@ -117,6 +118,7 @@ def test_an_interrupt_ends_the_replicas_and_the_next_step_makes_new_ones():
         if (y == 2).any() and os.getpid() == here:
             raise KeyboardInterrupt
         return tn.ops.softmax_cross_entropy(out, y)
+
     here = os.getpid()
     _, step = trainer(loss=loss)
     with step:
@@ -182,15 +184,19 @@ def test_one_process_says_why(monkeypatch):
         m.setattr(multiprocessing.process.current_process(), "_config", {"daemon": True})
         assert "daemonic" in note(2)
     with monkeypatch.context() as m:
+
         def refuse(*_):
             raise OSError(11, "Resource temporarily unavailable")
+
         m.setattr(os, "fork", refuse)
         assert "no process could be forked" in note(2)
 
 
-REFUSALS = {"memory": ("mmap", OSError(12, "Cannot allocate memory")),
-            "files": ("_nameless_file", OSError(24, "Too many open files")),
-            "python's memory": ("shared_array", MemoryError("nothing left"))}
+REFUSALS = {
+    "memory": ("mmap", OSError(12, "Cannot allocate memory")),
+    "files": ("_nameless_file", OSError(24, "Too many open files")),
+    "python's memory": ("shared_array", MemoryError("nothing left")),
+}
 
 
 @pytest.mark.parametrize("what", sorted(REFUSALS))
@@ -204,6 +210,7 @@ def test_one_process_where_memory_or_files_cannot_be_had(monkeypatch, what, afte
         if next(requests) >= after:
             raise error
         return function(*args)
+
     with monkeypatch.context() as m:
         for module in (team_module, replicas):
             if hasattr(module, name):
@@ -225,6 +232,7 @@ def test_one_process_where_memory_or_files_cannot_be_had(monkeypatch, what, afte
 def test_a_batch_that_has_no_room_is_left_to_one_process(monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
+
     one = train(1, count=4)
     tn.seed(3)
     model = small_net()
@@ -242,6 +250,7 @@ def test_a_batch_that_has_no_room_is_left_to_one_process(monkeypatch):
 def test_replicas_that_cannot_be_made_anew_leave_the_steps_to_one_process(monkeypatch):
     def refuse():
         raise OSError(11, "Resource temporarily unavailable")
+
     one = train(1, count=4)
     tn.seed(3)
     model = small_net()
@@ -290,15 +299,17 @@ def no_children():
 
 def shared(model):
     """Whether any parameter lies in shared memory."""
+
     def root(a):
         while isinstance(a, np.ndarray) and a.base is not None:
             a = a.base
         return a
+
     return any(not isinstance(root(p.data), np.ndarray) for p in model.parameters())
 
 
 def test_closing_gives_everything_back():
-    gc.collect()      # what earlier tests left to it
+    gc.collect()  # what earlier tests left to it
     files, names = os.listdir("/proc/self/fd"), set(os.listdir("/dev/shm"))
     model = small_net()
     frozen = nn.Dense(3).build((3,))
@@ -402,8 +413,7 @@ def script(rest, **options):
     """A Python process, without a __main__ guard, that has made three replicas; and the pids of two."""
     env = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1])}
     command = [sys.executable, "-W", "error", "-c", SCRIPT + textwrap.dedent(rest)]
-    process = subprocess.Popen(command, env=env, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    process = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     assert process.stdout.readline() == "made\n"
     return process, [int(pid) for pid in process.stdout.readline().split()]
 
@@ -420,16 +430,18 @@ def test_a_script_without_a_guard_works_and_ends():
         for i in range(5):
             loss = step(x, y)
         print("loss", loss.item() < 2)
-    """)      # and never closes
+    """)  # and never closes
     out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("loss True\n", "", 0)
     assert len(pids) == 2 and gone(pids)
 
 
-@pytest.mark.parametrize("rest", [
-    "while True: step(x, y)",
-    "step(x, y); time.sleep(100)",
-    """
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "while True: step(x, y)",
+        "step(x, y); time.sleep(100)",
+        """
     step.close()
     def loss(out, y):
         time.sleep(100 if os.getpid() != here else 0)
@@ -437,7 +449,10 @@ def test_a_script_without_a_guard_works_and_ends():
     step = parallel.trainer(model, step.optimizer, loss, workers=3)
     print(*step.team._pids.values(), flush=True)
     step(x, y)
-    """], ids=["stepping", "idle", "replicas busy"])
+    """,
+    ],
+    ids=["stepping", "idle", "replicas busy"],
+)
 def test_killing_the_parent_ends_the_replicas(rest):
     names = set(os.listdir("/dev/shm"))
     process, pids = script(rest)
@@ -451,13 +466,16 @@ def test_killing_the_parent_ends_the_replicas(rest):
 
 
 def test_ctrl_c_stops_all_and_says_so_once():
-    process, pids = script("""
+    process, pids = script(
+        """
         with step:
             step(x, y)
             print("on", flush=True)
             while True:
                 step(x, y)
-    """, start_new_session=True)
+    """,
+        start_new_session=True,
+    )
     assert process.stdout.readline() == "on\n"
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
@@ -478,6 +496,7 @@ def test_threads_of_the_parent_do_no_harm():
         a = np.ones((64, 64))
         while not stop.is_set():
             a @ a
+
     threads = [threading.Thread(target=busy) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -555,8 +574,10 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("crew", ["product product trainer", "convolution trainer trainer", "product convolution fork",
-                                  "trainer fork product"])
+@pytest.mark.parametrize(
+    "crew",
+    ["product product trainer", "convolution trainer trainer", "product convolution fork", "trainer fork product"],
+)
 def test_threads_compute_while_others_make_trainers_and_copies(crew):
     """Nothing of it hangs, fails or is wrong, with BLAS of two threads."""
     env = {**os.environ, "PYTHONPATH": str(Path(tn.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "2"}

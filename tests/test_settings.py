@@ -56,6 +56,7 @@ OwnAgain.__name__ = "Own"
 def closure(factor):
     def schedule(step, *, power=1):
         return factor**power
+
     return schedule
 
 
@@ -95,27 +96,80 @@ def augmented(augment):
     return Loader(*data(), batch_size=8, seed=1, augment=augment)
 
 
-MODELS = [functools.partial(convolution, **options) for options in (
-    {}, {"activation": "relu"}, {"activation": "tanh"}, {"padding": "same", "padding_mode": "edge"}, {"dilation": 2},
-    {"activation": lambda x: x * 2.0}, {"activation": lambda x: x * 3.0})]
-MODELS += [functools.partial(network, *layers) for layers in (
-    [], [nn.ReLU], [nn.GELU], [lambda: nn.Dropout(0.1)], [lambda: nn.Dropout(0.2)], [lambda: nn.LeakyReLU(0.1)],
-    [lambda: nn.LeakyReLU(0.2)])] + [Own, lambda: Own(2.0), lambda: Own(table=(1, 3)), OwnAgain]
-SCHEDULES = [None, functools.partial(cosine, total=8), functools.partial(cosine, total=80),
-             functools.partial(step_decay, every=8), functools.partial(cosine, total=8, warmup=2), closure(0.5),
-             closure(0.25), by_default(0.5), by_default(0.25), Schedule(0.5), Schedule(0.25), Schedule(0.5).rate,
-             Schedule(0.25).rate,
-             lambda step: 0.5, lambda step: 0.25, lambda step: {0.5}.pop(), lambda step: FACTOR, of_global(0.5),
-             of_global(0.25)]
-LOSSES = [ops.softmax_cross_entropy, scaled(1.0), scaled(2.0), lambda out, y: ops.softmax_cross_entropy(out * 2.0, y),
-          functools.partial(lambda out, y, by: ops.softmax_cross_entropy(out, y) * by, by=2.0),
-          lambda out, y: ops.softmax_cross_entropy(out, TABLE[y])]
-AUGMENTS = [augmented(a) for a in (None, random_shift(1), random_shift(2), random_flip(), random_flip(0.4),
-                                   compose(random_flip(), random_shift(1)), compose(random_shift(1), random_flip()))]
+MODELS = [
+    functools.partial(convolution, **options)
+    for options in (
+        {},
+        {"activation": "relu"},
+        {"activation": "tanh"},
+        {"padding": "same", "padding_mode": "edge"},
+        {"dilation": 2},
+        {"activation": lambda x: x * 2.0},
+        {"activation": lambda x: x * 3.0},
+    )
+]
+MODELS += [
+    functools.partial(network, *layers)
+    for layers in (
+        [],
+        [nn.ReLU],
+        [nn.GELU],
+        [lambda: nn.Dropout(0.1)],
+        [lambda: nn.Dropout(0.2)],
+        [lambda: nn.LeakyReLU(0.1)],
+        [lambda: nn.LeakyReLU(0.2)],
+    )
+] + [Own, lambda: Own(2.0), lambda: Own(table=(1, 3)), OwnAgain]
+SCHEDULES = [
+    None,
+    functools.partial(cosine, total=8),
+    functools.partial(cosine, total=80),
+    functools.partial(step_decay, every=8),
+    functools.partial(cosine, total=8, warmup=2),
+    closure(0.5),
+    closure(0.25),
+    by_default(0.5),
+    by_default(0.25),
+    Schedule(0.5),
+    Schedule(0.25),
+    Schedule(0.5).rate,
+    Schedule(0.25).rate,
+    lambda step: 0.5,
+    lambda step: 0.25,
+    lambda step: {0.5}.pop(),
+    lambda step: FACTOR,
+    of_global(0.5),
+    of_global(0.25),
+]
+LOSSES = [
+    ops.softmax_cross_entropy,
+    scaled(1.0),
+    scaled(2.0),
+    lambda out, y: ops.softmax_cross_entropy(out * 2.0, y),
+    functools.partial(lambda out, y, by: ops.softmax_cross_entropy(out, y) * by, by=2.0),
+    lambda out, y: ops.softmax_cross_entropy(out, TABLE[y]),
+]
+AUGMENTS = [
+    augmented(a)
+    for a in (
+        None,
+        random_shift(1),
+        random_shift(2),
+        random_flip(),
+        random_flip(0.4),
+        compose(random_flip(), random_shift(1)),
+        compose(random_shift(1), random_flip()),
+    )
+]
 TRAIN = [data(), edited((0, 0, 0, 0)), edited((17, 3, 2, 0)), edited((-1, -1, -1, -1)), data(31)]
-KINDS = {"model": MODELS, "schedule": SCHEDULES, "loss": LOSSES, "train": AUGMENTS + TRAIN,
-         "validation": [None, data(8), data(9)],
-         "early_stopping": [None, 2, EarlyStopping(2, min_delta=0.1), EarlyStopping(2, restore_best=False)]}
+KINDS = {
+    "model": MODELS,
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "train": AUGMENTS + TRAIN,
+    "validation": [None, data(8), data(9)],
+    "early_stopping": [None, 2, EarlyStopping(2, min_delta=0.1), EarlyStopping(2, restore_best=False)],
+}
 
 
 def made(kind, value):
@@ -131,8 +185,19 @@ def go(path, epochs=1, model=None, **options):
     tn.seed(0)
     model = convolution() if model is None else model
     early = {"validation": data(8)} if options.get("early_stopping") is not None else {}
-    return fit(model, **{"train": data(), "epochs": epochs, "batch_size": 8, "checkpoint": path, "resume": True,
-                         "verbose": False, **early, **options})
+    return fit(
+        model,
+        **{
+            "train": data(),
+            "epochs": epochs,
+            "batch_size": 8,
+            "checkpoint": path,
+            "resume": True,
+            "verbose": False,
+            **early,
+            **options,
+        },
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,12 +214,20 @@ def test_each_pair_of_settings_is_told_apart_and_none_from_itself(kind, tmp_path
 
 
 def test_the_text_of_a_function_is_the_same_in_another_process():
-    code = ("import functools\nfrom tinynet.training import settings\nfrom tinynet.optim.schedules import cosine\n"
-            "def f(step, table={'a': 1, 'b': 2}, *, names=frozenset(('x', 'y'))):\n    return step in {'p', 'q', 'r'}\n"
-            "print(settings.text([f, functools.partial(f, 3), lambda: cosine, {'k', 'l'}]))")
-    texts = {subprocess.run([sys.executable, "-c", "\n" * int(seed) + code], check=True, capture_output=True,
-                            env=os.environ | {"PYTHONPATH": str(Path(tn.__file__).parents[1]), "PYTHONHASHSEED": seed}
-                            ).stdout for seed in "123"}
+    code = (
+        "import functools\nfrom tinynet.training import settings\nfrom tinynet.optim.schedules import cosine\n"
+        "def f(step, table={'a': 1, 'b': 2}, *, names=frozenset(('x', 'y'))):\n    return step in {'p', 'q', 'r'}\n"
+        "print(settings.text([f, functools.partial(f, 3), lambda: cosine, {'k', 'l'}]))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", "\n" * int(seed) + code],
+            check=True,
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": str(Path(tn.__file__).parents[1]), "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "123"
+    }
     assert len(texts) == 1
 
 
@@ -175,7 +248,7 @@ def test_another_pythons_code_cannot_be_compared(tmp_path):
     old = description["settings"]
     old |= {"python": "3.0", "schedule": settings.CODE.sub("#00000000", old["schedule"])}
     write(tmp_path / "run", arrays, description)
-    with pytest.raises(CheckpointError, match="schedule was"):      # a lambda of another function
+    with pytest.raises(CheckpointError, match="schedule was"):  # a lambda of another function
         go(tmp_path / "run", epochs=2, schedule=closure(0.5))
     with pytest.warns(UserWarning, match="cannot be seen: schedule"):
         go(tmp_path / "run", epochs=2, schedule=lambda step: 0.5)
@@ -185,10 +258,38 @@ def test_any_value_has_a_text():
     recursive = [1]
     recursive.append(recursive)
     model = convolution().build((6, 6, 1))
-    for value in (None, True, np.int64(3), np.float32(0.5), 2**70, 1j, b"x", range(3), (1, [2, {"a": np.float16(1)}]),
-                  recursive, np.arange(3), np.array([object()]), np.array(5.0), np.zeros((0, 3)), np.dtype("f4"),
-                  Path("a"), model, optim.SGD(model.parameters()), tn.tensor([1.0]), iter([]), len, np.tanh, os, type,
-                  {1, 2}, model.forward, functools.partial(max, 1), print, (n for n in [1]), Schedule(model)):
+    for value in (
+        None,
+        True,
+        np.int64(3),
+        np.float32(0.5),
+        2**70,
+        1j,
+        b"x",
+        range(3),
+        (1, [2, {"a": np.float16(1)}]),
+        recursive,
+        np.arange(3),
+        np.array([object()]),
+        np.array(5.0),
+        np.zeros((0, 3)),
+        np.dtype("f4"),
+        Path("a"),
+        model,
+        optim.SGD(model.parameters()),
+        tn.tensor([1.0]),
+        iter([]),
+        len,
+        np.tanh,
+        os,
+        type,
+        {1, 2},
+        model.forward,
+        functools.partial(max, 1),
+        print,
+        (n for n in [1]),
+        Schedule(model),
+    ):
         text = settings.text(value)
         assert text == settings.text(value)
         assert json.loads(json.dumps(text)) == text
@@ -249,12 +350,23 @@ def test_what_callbacks_change_is_of_the_run(change, workers, tmp_path):
                     raise Crash
 
         x, y = data(32)
-        fit(model, (x.reshape(32, -1), y), epochs=3, batch_size=8, optimizer=optimizer, checkpoint=path,
-            workers=workers, checkpoint_every=1, resume=True, callbacks=[Callback()], verbose=False)
+        fit(
+            model,
+            (x.reshape(32, -1), y),
+            epochs=3,
+            batch_size=8,
+            optimizer=optimizer,
+            checkpoint=path,
+            workers=workers,
+            checkpoint_every=1,
+            resume=True,
+            callbacks=[Callback()],
+            verbose=False,
+        )
         return model
 
     wanted = run(tmp_path / "straight")
-    for crash in (3, 4, 5, 10) if workers == 1 else (3,):       # within the epoch of the change, at its end, after it
+    for crash in (3, 4, 5, 10) if workers == 1 else (3,):  # within the epoch of the change, at its end, after it
         path = tmp_path / str(crash)
         with pytest.raises(Crash):
             run(path, crash)
@@ -262,7 +374,7 @@ def test_what_callbacks_change_is_of_the_run(change, workers, tmp_path):
         for name, value in wanted.state_dict().items():
             assert np.array_equal(value, model.state_dict()[name]), (name, crash)
         assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in wanted.parameters()]
-    if change is not dropout:           # its rate is not the one that it was made with: the file alone does not tell it
+    if change is not dropout:  # its rate is not the one that it was made with: the file alone does not tell it
         again = load(tmp_path / "straight")
         assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in wanted.parameters()]
 

@@ -80,8 +80,10 @@ def test_joining(data, shape, seed):
     """concatenate and stack along any axis, of parts of any size, empty ones too; split undoes it."""
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     sizes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
-    parts = [draw.values(tuple(n if i == axis % len(shape) else m for i, m in enumerate(shape)), seed + k)
-             for k, n in enumerate(sizes)]
+    parts = [
+        draw.values(tuple(n if i == axis % len(shape) else m for i, m in enumerate(shape)), seed + k)
+        for k, n in enumerate(sizes)
+    ]
     whole = ops.concatenate([tn.tensor(p) for p in parts], axis)
     assert_array_equal(whole.numpy(), np.concatenate(parts, axis))
     for part, again in zip(parts, ops.split(whole, np.cumsum(sizes)[:-1].tolist(), axis), strict=True):

@@ -40,9 +40,11 @@ def right(request):
 # ---- Faults --------------------------------------------------------------------------------------
 
 SHAPES = {
-    "same_write_by_two_blocks": (2, 32), "reads_what_another_block_writes": (2, 32),
-    "shared_from_the_last_block": (2, 32), "order_of_float_atomics_right": (1, 32),
-}  # fmt: skip
+    "same_write_by_two_blocks": (2, 32),
+    "reads_what_another_block_writes": (2, 32),
+    "shared_from_the_last_block": (2, 32),
+    "order_of_float_atomics_right": (1, 32),
+}
 SAYS = {
     "missing_barrier": r"turn\[63\], which nothing has written yet",
     "missing_second_barrier": r"turn\[\d+\], which thread .* (reads|writes) at line \d+, with no barrier",
@@ -74,16 +76,16 @@ SAYS = {
     "fills_its_stack": r"after this line by signal 11 \(.*a full stack\)",
     "too_much_shared": r"needs 49160 bytes of shared memory",
     "missing_array": r"reads an array that was not given",
-}  # fmt: skip
+}
 
 
 def call(kernels, name):
     """Launch a kernel of faults.cu on 64 numbers, whatever types it declares."""
     values = {
-        "float": np.float32(1) / np.arange(1, 65, dtype=np.float32),    # sums that depend on their order
+        "float": np.float32(1) / np.arange(1, 65, dtype=np.float32),  # sums that depend on their order
         "int": np.arange(64, dtype=np.int32),
         "i64": np.full(64, 8 if "right" not in name else 0, np.int64),
-    }  # fmt: skip
+    }
     arguments = [
         None if a.name == "bias" else np.zeros(64, values[a.ctype].dtype) if a.name == "y" else values[a.ctype]
         for a in DECLARED[name].arguments
@@ -169,15 +171,20 @@ LARGE = {
 @pytest.mark.parametrize("check", [True, False], ids=["checking", "fast"])
 def test_large_local_arrays_stay_in_their_stack(check, switch):
     """CUDA allows 512 kB a thread; a frame must not jump over the closed page below a stack."""
-    text = switch + '#include "tinynet.cuh"\n#line 1 "kernel.cu"\n' + (
-        "template <int N> __device__ NOINLINE float deep(int at) { float a[N]; a[at] = 7; return a[at * 2 % N]; }\n"
-    ) + "\n".join(f"template <int N> __global__ void k{k}(Out<float> y, int at, int n) {{ {body} }}"
-                  for k, body in enumerate(LARGE.values()))  # fmt: skip
+    text = (
+        switch
+        + '#include "tinynet.cuh"\n#line 1 "kernel.cu"\n'
+        + ("template <int N> __device__ NOINLINE float deep(int at) { float a[N]; a[at] = 7; return a[at * 2 % N]; }\n")
+        + "\n".join(
+            f"template <int N> __global__ void k{k}(Out<float> y, int at, int n) {{ {body} }}"
+            for k, body in enumerate(LARGE.values())
+        )
+    )
     kernels = load(text, check=check, N=("1000", *map(str, (20_000, 131_072, 20_000_000))))
     y = np.zeros(2, np.float32)
     for k in range(len(LARGE)):
-        getattr(kernels, f"k{k}")(1, 1, y, 5, 1000, N=1000)      # makes the stacks
-    around = [np.zeros(1 << 20, np.uint8) for _ in range(64)]    # new mappings lie below them
+        getattr(kernels, f"k{k}")(1, 1, y, 5, 1000, N=1000)  # makes the stacks
+    around = [np.zeros(1 << 20, np.uint8) for _ in range(64)]  # new mappings lie below them
     for n in (20_000, 131_072, 20_000_000):
         for k in range(len(LARGE)):
             for threads in (1, 2):
@@ -448,14 +455,38 @@ def test_device_arrays_refuse_to_compute(launcher):
     x = launcher.asarray(np.arange(12, dtype=np.float32).reshape(3, 4))
     y = launcher.empty((3, 4), np.float32)
     for what in [
-        lambda: x + y, lambda: -x, lambda: x * 2, lambda: x == y, lambda: x.sum(), lambda: x.max(), lambda: x @ y.T,
-        lambda: np.add(x, 1, out=y), lambda: np.sum(x), lambda: np.concatenate([x, y]), lambda: x.copy(),
-        lambda: x.astype(np.float64), lambda: x.fill(0), lambda: x.item(0), lambda: float(x[0, 0]),
-        lambda: np.exp(x), lambda: bool(x[0, 0]), lambda: x.tolist(),
-        lambda: x[[0, 1]], lambda: x[x > 1], lambda: x[np.array([0])], lambda: x.T.reshape(12),
-        lambda: x.T.ravel(), lambda: x.argmax(), lambda: x.take([0]), lambda: x.__setitem__(0, 1), lambda: list(x),
-        lambda: x.dot(y.T), lambda: 1 in x, lambda: x.__iadd__(1), lambda: np.zeros((3, 4)) + x,
-    ]:  # fmt: skip
+        lambda: x + y,
+        lambda: -x,
+        lambda: x * 2,
+        lambda: x == y,
+        lambda: x.sum(),
+        lambda: x.max(),
+        lambda: x @ y.T,
+        lambda: np.add(x, 1, out=y),
+        lambda: np.sum(x),
+        lambda: np.concatenate([x, y]),
+        lambda: x.copy(),
+        lambda: x.astype(np.float64),
+        lambda: x.fill(0),
+        lambda: x.item(0),
+        lambda: float(x[0, 0]),
+        lambda: np.exp(x),
+        lambda: bool(x[0, 0]),
+        lambda: x.tolist(),
+        lambda: x[[0, 1]],
+        lambda: x[x > 1],
+        lambda: x[np.array([0])],
+        lambda: x.T.reshape(12),
+        lambda: x.T.ravel(),
+        lambda: x.argmax(),
+        lambda: x.take([0]),
+        lambda: x.__setitem__(0, 1),
+        lambda: list(x),
+        lambda: x.dot(y.T),
+        lambda: 1 in x,
+        lambda: x.__iadd__(1),
+        lambda: np.zeros((3, 4)) + x,
+    ]:
         with pytest.raises(TypeError, match="on a simulator array"):
             what()
 
@@ -464,10 +495,19 @@ def test_device_arrays_have_views(launcher):
     host = np.arange(12, dtype=np.float32).reshape(3, 4)
     x = launcher.asarray(host)
     for f in [
-        lambda a: a.reshape(2, 6), lambda a: a.reshape((4, -1)), lambda a: a.T, lambda a: a[1:, ::2], lambda a: a[0],
-        lambda a: a[1, 2, ...], lambda a: a[None], lambda a: np.broadcast_to(a, (2, 3, 4)), lambda a: a.ravel(),
-        lambda a: np.transpose(a, (1, 0)), lambda a: np.moveaxis(a, 0, 1), lambda a: a.swapaxes(0, 1),
-    ]:  # fmt: skip
+        lambda a: a.reshape(2, 6),
+        lambda a: a.reshape((4, -1)),
+        lambda a: a.T,
+        lambda a: a[1:, ::2],
+        lambda a: a[0],
+        lambda a: a[1, 2, ...],
+        lambda a: a[None],
+        lambda a: np.broadcast_to(a, (2, 3, 4)),
+        lambda a: a.ravel(),
+        lambda a: np.transpose(a, (1, 0)),
+        lambda a: np.moveaxis(a, 0, 1),
+        lambda a: a.swapaxes(0, 1),
+    ]:
         view = f(x)
         assert isinstance(view, DeviceArray) and np.shares_memory(view, x)
         np.testing.assert_array_equal(launcher.asnumpy(view), f(host))
@@ -505,7 +545,7 @@ def test_one_module_serves_python_threads(right):
 
 def test_sources_are_found_without_an_installed_package():
     assert (sources.folder() / "tinynet.cuh").is_file()
-    assert ctypes.sizeof(ctypes.c_void_p) == 8    # slots of arguments hold a pointer and a 64-bit count
+    assert ctypes.sizeof(ctypes.c_void_p) == 8  # slots of arguments hold a pointer and a 64-bit count
 
 
 def test_the_first_kernel_of_the_readme():

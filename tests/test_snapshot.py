@@ -62,15 +62,28 @@ def keeper(where):
     def put(value):
         nonlocal kept
         kept = value
+
     return put, put, lambda: kept
 
 
-KEPT = {"input": lambda x, z: x.detach(), "array": lambda x, z: x.numpy(), "activation": lambda x, z: z.detach(),
-        "graph": lambda x, z: z, "mean": lambda x, z: tn.tensor(x.numpy().mean(0)), "size": lambda x, z: len(x),
-        "first": lambda x, z: x.numpy()[:1].copy(), "constant": lambda x, z: 0.5}
+KEPT = {
+    "input": lambda x, z: x.detach(),
+    "array": lambda x, z: x.numpy(),
+    "activation": lambda x, z: z.detach(),
+    "graph": lambda x, z: z,
+    "mean": lambda x, z: tn.tensor(x.numpy().mean(0)),
+    "size": lambda x, z: len(x),
+    "first": lambda x, z: x.numpy()[:1].copy(),
+    "constant": lambda x, z: 0.5,
+}
 PLACES = ("list", "dict", "tuple", "deque", "object", "deep", "closure")
-WHEN = {"always": lambda n, m: True, "training": lambda n, m: m.training, "evaluation": lambda n, m: not m.training,
-        "once": lambda n, m: n.get() is None, "never": lambda n, m: False}
+WHEN = {
+    "always": lambda n, m: True,
+    "training": lambda n, m: m.training,
+    "evaluation": lambda n, m: not m.training,
+    "once": lambda n, m: n.get() is None,
+    "never": lambda n, m: False,
+}
 STEPS = 4
 
 
@@ -82,9 +95,12 @@ class Random(nn.Module):
     def __init__(self, nesting, shared, where, what, when, used, mixes):
         first, last = nn.Dense(4, activation="tanh"), nn.Dense(3)
         middle = first if shared else nn.Dense(4)
-        self.layers = {"list": [first, middle, last], "dict": {"a": first, "b": middle, "c": last},
-                       "nested": [[first], {"b": [middle], "c": (last, 1)}],
-                       "object": [first, middle, last]}[nesting]
+        self.layers = {
+            "list": [first, middle, last],
+            "dict": {"a": first, "b": middle, "c": last},
+            "nested": [[first], {"b": [middle], "c": (last, 1)}],
+            "object": [first, middle, last],
+        }[nesting]
         self.nesting, self.what, self.when, self.used, self.mixes = nesting, what, when, used, mixes
         self.settings = {"scale": 1.0, "more": [1.0, {"shift": 0.0}]}
         self.other = Notes(last=np.ones(4))
@@ -134,8 +150,9 @@ CHANGES = {
     "class attribute": lambda m, opt: setattr(type(m), "scale", 1.25),
     "freeze": lambda m, opt: m.parts()[1].freeze(),
     "unfreeze": lambda m, opt: m.parts()[1].unfreeze(),
-    "new frozen parameter": lambda m, opt: setattr(m.parts()[1], "bias", nn.Parameter(np.full(4, 0.3))
-                                                   .requires_grad_(False)),
+    "new frozen parameter": lambda m, opt: setattr(
+        m.parts()[1], "bias", nn.Parameter(np.full(4, 0.3)).requires_grad_(False)
+    ),
     "data": lambda m, opt: setattr(m.parts()[2].weight, "data", m.parts()[2].weight.data * 0.5),
     "data in place": lambda m, opt: m.parts()[1].bias.data.__iadd__(0.25),
     "hook": lambda m, opt: m.parts()[2].register_forward_hook(lambda *_: None),
@@ -173,11 +190,20 @@ def run(workers, drawn, frozen, changes, sizes):
 
 
 @forked
-@given(st.tuples(st.sampled_from(["list", "dict", "nested", "object"]), st.booleans(), st.sampled_from(PLACES),
-                 st.sampled_from(sorted(KEPT)), st.sampled_from(sorted(WHEN)), st.booleans(),
-                 st.sampled_from([False, False, False, True])), st.booleans(),
-       st.dictionaries(st.integers(1, STEPS - 1), st.sampled_from(sorted(CHANGES)), max_size=2),
-       st.lists(st.sampled_from([SAMPLES, SAMPLES, 5, 1]), min_size=STEPS, max_size=STEPS))
+@given(
+    st.tuples(
+        st.sampled_from(["list", "dict", "nested", "object"]),
+        st.booleans(),
+        st.sampled_from(PLACES),
+        st.sampled_from(sorted(KEPT)),
+        st.sampled_from(sorted(WHEN)),
+        st.booleans(),
+        st.sampled_from([False, False, False, True]),
+    ),
+    st.booleans(),
+    st.dictionaries(st.integers(1, STEPS - 1), st.sampled_from(sorted(CHANGES)), max_size=2),
+    st.lists(st.sampled_from([SAMPLES, SAMPLES, 5, 1]), min_size=STEPS, max_size=STEPS),
+)
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_replicas_compute_what_one_process_computes(drawn, frozen, changes, sizes):
     one, two = (run(workers, drawn, frozen, changes, sizes) for workers in (1, 2))
@@ -186,7 +212,7 @@ def test_replicas_compute_what_one_process_computes(drawn, frozen, changes, size
         np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-10, err_msg=str(two[2]))
     assert (two[3] == 2) == (two[2] is None)
     if drawn[4] == "never" and not drawn[6]:
-        assert two[2] is None      # a model that keeps nothing is shared
+        assert two[2] is None  # a model that keeps nothing is shared
 
 
 # ---- what is followed --------------------------------------------------------------------------------------------
@@ -211,7 +237,7 @@ def closure():
     return lambda x: (inside, x)
 
 
-CHANGED = {      # value, how it changes
+CHANGED = {  # value, how it changes
     "attribute": (1, lambda m: setattr(m, "value", 2)),
     "new attribute": (1, lambda m: setattr(m, "other", 2)),
     "attribute removed": (1, lambda m: delattr(m, "value")),
@@ -262,8 +288,11 @@ def test_an_equal_constant_and_the_mode_are_no_change(value):
     assert snapshot.change() == "model.layer"
 
 
-@pytest.mark.parametrize("value", [np.random.default_rng(0), threading.Lock(), iter([1]), Slotted(), [ValueError()],
-                                   np.array([None])], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [np.random.default_rng(0), threading.Lock(), iter([1]), Slotted(), [ValueError()], np.array([None])],
+    ids=lambda v: type(v).__name__,
+)
 def test_what_cannot_be_followed_is_named(value):
     model = Holds({"in": value}).build(2)
     (stranger,) = Snapshot([("model", model)]).strangers
@@ -285,6 +314,7 @@ def test_what_is_made_at_first_use_leaves_the_replicas():
             losses = [step(np.arange(16.0).reshape(8, 2), np.arange(8) % 2).item() for _ in range(4)]
             assert (step.workers, step.note) == (workers, None)
         return losses
+
     np.testing.assert_allclose(run(2), run(1), rtol=1e-12)
 
 
@@ -294,7 +324,7 @@ class Lazy(Holds):
 
     def forward(self, x):
         if self.value is None:
-            self.value = x.numpy().std(0)      # of the whole first batch
+            self.value = x.numpy().std(0)  # of the whole first batch
         return self.layer(x / self.value)
 
 
@@ -309,5 +339,6 @@ def test_a_loss_that_is_no_mean_is_left_to_one_process():
 
     def total(out, y):
         return tn.ops.softmax_cross_entropy(out, y) * len(y)
+
     losses, note = run(2, total)
     assert losses == run(1, total)[0] and "is not the mean of its parts'" in note

@@ -16,8 +16,8 @@ from tinynet.backends.cpu import summation
 from tinynet.backends.cpu.conv import set_conv_algorithm
 
 EPS = float(np.finfo(np.float32).eps)
-CLOSE = {"rtol": 20 * EPS}      # 64 additions that all round the same way make 16
-MANY = 1 << 25                  # float32 ones stop counting at half of it
+CLOSE = {"rtol": 20 * EPS}  # 64 additions that all round the same way make 16
+MANY = 1 << 25  # float32 ones stop counting at half of it
 
 
 def uneven(*shape: int, around: float = 0.3, spread: float = 1e-5) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_gradients_of_convolutions_of_many_pixels(algorithm, fused):
         g = uneven(*y.shape, around=0.7)
         y.backward(g)
     assert_allclose(b.grad.numpy(), g.sum((0, 1, 2), dtype=np.float64), rtol=100 * EPS)
-    if not fused:       # under the middle of the kernel each pixel has its own gradient
+    if not fused:  # under the middle of the kernel each pixel has its own gradient
         for k in range(f):
             want = np.einsum("i,i", x.numpy()[..., k % groups].ravel(), g[..., k].ravel(), dtype=np.float64)
             assert_allclose(w.grad.numpy()[1, 1, 0, k], want, rtol=1e-4)
@@ -179,10 +179,18 @@ def test_pools_of_large_windows(stride):
     assert_allclose(ops.global_avg_pool2d(image).numpy(), image.numpy().mean((1, 2), dtype=float), **CLOSE)
 
 
-@pytest.mark.parametrize("index", [
-    np.zeros(1 << 18, int), -np.ones(1 << 18, int), (np.zeros(1 << 18, int), np.ones(1 << 18, int)),
-    (slice(None), np.ones(1 << 18, int)), (np.arange(1 << 18) % 2, slice(1, 3)), np.zeros((512, 512), int),
-], ids=["one row", "the last row", "one element", "one column", "parts of rows", "two axes"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.zeros(1 << 18, int),
+        -np.ones(1 << 18, int),
+        (np.zeros(1 << 18, int), np.ones(1 << 18, int)),
+        (slice(None), np.ones(1 << 18, int)),
+        (np.arange(1 << 18) % 2, slice(1, 3)),
+        np.zeros((512, 512), int),
+    ],
+    ids=["one row", "the last row", "one element", "one column", "parts of rows", "two axes"],
+)
 def test_repeated_indices(index):
     x = tn.tensor(np.zeros((4, 5), np.float32), requires_grad=True)
     y = x[index]
@@ -209,8 +217,11 @@ def test_losses_of_many_samples():
     squares = turned.numpy().astype(float) ** 2
     assert_allclose(ops.mse(turned, np.zeros((n, 2), np.float32)).item(), squares.mean(), **CLOSE)
     wide = tn.Tensor(uneven(300_000, 3), be)
-    assert_allclose(ops.softmax_cross_entropy(tn.Tensor(wide.data.T, be), np.zeros(3, int)).item(),
-                    REFERENCES["logsumexp"](wide.data.astype(float), 0).mean() - wide.data[0].mean(), **CLOSE)
+    assert_allclose(
+        ops.softmax_cross_entropy(tn.Tensor(wide.data.T, be), np.zeros(3, int)).item(),
+        REFERENCES["logsumexp"](wide.data.astype(float), 0).mean() - wide.data[0].mean(),
+        **CLOSE,
+    )
 
 
 def test_the_norm_of_gradients():
@@ -277,7 +288,7 @@ def test_kernels_of_exponentials(be):
     n = 20_000
     x = np.zeros((1, n), np.float32)
     x[:, :32] = np.log(BIG)
-    x[:, 500:510] = np.log(BIG)         # the label's among them
+    x[:, 500:510] = np.log(BIG)  # the label's among them
     exact = x.astype(float)
     for name in ("softmax", "log_softmax", "logsumexp"):
         assert_allclose(be.numpy(getattr(be, name)(be.asarray(x), (1,))), REFERENCES[name](exact, (1,)), rtol=2e-6)

@@ -123,9 +123,11 @@ def test_no_grad_bare():
 
     assert not next(outputs()).requires_grad and (x * 2).requires_grad
     with pytest.raises(TypeError, match="coroutine function"):
+
         @tn.no_grad
         async def wait():
             pass
+
     with pytest.raises(TypeError, match="only functions"):
         tn.no_grad(tn.nn.Dense)
 
@@ -147,7 +149,7 @@ def test_scopes_nest(scope):
 def test_a_switch_holds_for_its_block_each_time(switch):
     make, holds = switch
     one = make()
-    assert holds()          # set when it is made: for good, where no block follows
+    assert holds()  # set when it is made: for good, where no block follows
     with one:
         assert holds()
     assert not holds()

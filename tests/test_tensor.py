@@ -13,15 +13,27 @@ import pytest
 import tinynet as tn
 from tinynet.tensor import Tensor
 
-tensor_module = sys.modules["tinynet.tensor"]       # tinynet.tensor is the function
+tensor_module = sys.modules["tinynet.tensor"]  # tinynet.tensor is the function
 
 
-@pytest.mark.parametrize(("data", "dtype"), [
-    (1.5, np.float32), ([1.0, 2.0], np.float32), ([[1.0], [2.0]], np.float32), ([], np.float32), (3, np.int64),
-    ([1, 2], np.int64), (True, bool), (np.float64(1.5), np.float64), (np.ones(2), np.float64),
-    ([np.float64(1)], np.float64),
-    (np.ones(2, np.float32), np.float32), (np.ones(2, np.int32), np.int32), (np.ones(2, np.uint8), np.uint8),
-])
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, np.float32),
+        ([1.0, 2.0], np.float32),
+        ([[1.0], [2.0]], np.float32),
+        ([], np.float32),
+        (3, np.int64),
+        ([1, 2], np.int64),
+        (True, bool),
+        (np.float64(1.5), np.float64),
+        (np.ones(2), np.float64),
+        ([np.float64(1)], np.float64),
+        (np.ones(2, np.float32), np.float32),
+        (np.ones(2, np.int32), np.int32),
+        (np.ones(2, np.uint8), np.uint8),
+    ],
+)
 def test_dtypes(data, dtype):
     """Python's floats become float32; whatever has a dtype keeps it."""
     x = tn.tensor(data)
@@ -100,15 +112,48 @@ def test_the_list_for_type_checkers_is_what_is_attached():
     listed |= {target.id for n in block.body if isinstance(n, ast.Assign) for target in n.targets}
     written = {n.name for n in ast.walk(cls) if isinstance(n, ast.FunctionDef)} - {"_operation"}
     default = set(vars(type("Empty", (), {"__slots__": ("__weakref__",)})))
-    attached = set(vars(Tensor)) - written - default - {"__slots__", "__array_ufunc__", "__annotations__", "__hash__",
-                                                       "__firstlineno__", "__static_attributes__", *Tensor.__slots__}
+    attached = (
+        set(vars(Tensor))
+        - written
+        - default
+        - {
+            "__slots__",
+            "__array_ufunc__",
+            "__annotations__",
+            "__hash__",
+            "__firstlineno__",
+            "__static_attributes__",
+            *Tensor.__slots__,
+        }
+    )
     assert listed == attached
 
 
 def test_methods_are_the_operations():
-    for name in ("exp", "log", "relu", "sigmoid", "sqrt", "tanh", "abs", "clip", "sum", "mean", "max", "min", "var",
-                 "logsumexp", "softmax", "log_softmax", "reshape", "transpose", "squeeze", "flatten", "broadcast_to",
-                 "astype"):
+    for name in (
+        "exp",
+        "log",
+        "relu",
+        "sigmoid",
+        "sqrt",
+        "tanh",
+        "abs",
+        "clip",
+        "sum",
+        "mean",
+        "max",
+        "min",
+        "var",
+        "logsumexp",
+        "softmax",
+        "log_softmax",
+        "reshape",
+        "transpose",
+        "squeeze",
+        "flatten",
+        "broadcast_to",
+        "astype",
+    ):
         assert getattr(Tensor, name) is getattr(tn.ops, name)
 
 
@@ -129,8 +174,16 @@ def test_a_tensor_never_shares_what_it_was_made_of(backend):
     if reason := tn.backends.why_not(backend):
         pytest.skip(reason)
     base = np.arange(6, dtype=np.float32).reshape(2, 3)
-    for data in (base.copy(), base.T.copy().T, base[:, ::-1].copy()[:, ::-1], base.astype(np.float64), [base.copy()],
-                 base.astype(np.int64), np.asfortranarray(base), base.astype(">f4")):
+    for data in (
+        base.copy(),
+        base.T.copy().T,
+        base[:, ::-1].copy()[:, ::-1],
+        base.astype(np.float64),
+        [base.copy()],
+        base.astype(np.int64),
+        np.asfortranarray(base),
+        base.astype(">f4"),
+    ):
         x = tn.tensor(data, backend=backend)
         again = tn.tensor(x)
         values = x.numpy().copy()

@@ -24,7 +24,7 @@ def two_threads():
 
 def test_results_come_in_order_from_other_threads():
     names = []
-    together = threading.Barrier(2, timeout=10)      # passed only where two run at one time
+    together = threading.Barrier(2, timeout=10)  # passed only where two run at one time
 
     def work(item):
         together.wait()
@@ -74,9 +74,10 @@ def test_a_convolution_is_the_same_with_threads(monkeypatch, how, pooled):
     monkeypatch.setattr(conv, "_choose", lambda *_: how)
     monkeypatch.setattr(taps, "COLUMNS_BYTES", 1)
     shared = []
-    monkeypatch.setattr(threads, "each", lambda work, items, each=threads.each: shared.append(len(items)) or
-                        each(work, items))
-    for part_bytes in (1, 20_000):      # lines of an image; images
+    monkeypatch.setattr(
+        threads, "each", lambda work, items, each=threads.each: shared.append(len(items)) or each(work, items)
+    )
+    for part_bytes in (1, 20_000):  # lines of an image; images
         monkeypatch.setattr(winograd, "PART_BYTES", part_bytes)
         results = []
         for count in (1, 2, 3):

@@ -40,8 +40,16 @@ def quiet(model, train, **options):
 def test_history_learns_and_is_complete():
     history = quiet(network(), data(), validation=data(50, 1), epochs=4, lr=0.02)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
-    assert list(history[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds",
-                                "images_per_second"]
+    assert list(history[0]) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "lr",
+        "seconds",
+        "images_per_second",
+    ]
     assert history[-1]["loss"] < history[0]["loss"] and history[-1]["val_accuracy"] > 0.8
     assert history[0]["lr"] == 0.02 and history[0]["seconds"] > 0
 
@@ -92,7 +100,7 @@ def test_loaders_bring_batch_size_and_epoch():
 
     quiet(network(), loader, epochs=2, callbacks=[Count()])
     assert steps == [(1, 1, 1), (1, 2, 2), (1, 3, 3), (1, 4, 4), (2, 1, 5), (2, 2, 6), (2, 3, 7), (2, 4, 8)]
-    assert loader.epoch == 2       # a second fit sees the samples in another order
+    assert loader.epoch == 2  # a second fit sees the samples in another order
 
 
 def test_evaluate_is_the_mean_over_samples_and_leaves_modes_alone():
@@ -109,7 +117,7 @@ def test_evaluate_is_the_mean_over_samples_and_leaves_modes_alone():
 
 def test_regression_has_no_accuracy():
     x, _ = data()
-    y = (x @ np.array([[2.0], [-1.0]])).astype(np.float64)      # float64 targets of a float32 model
+    y = (x @ np.array([[2.0], [-1.0]])).astype(np.float64)  # float64 targets of a float32 model
     model = nn.Sequential(nn.Dense(1), input_shape=2)
     history = quiet(model, (x, y), validation=(x, y), epochs=20, optimizer="sgd", lr=0.1, loss=tn.ops.mse)
     assert history[-1]["accuracy"] is None and history[-1]["val_accuracy"] is None and history[-1]["loss"] < 1e-3
@@ -123,7 +131,7 @@ def test_optimizers_by_name_function_and_instance(optimizer):
         optimizer = optim.AdamW(model.parameters())
     quiet(model, data(), optimizer=optimizer, lr=0.1, epochs=2)
     if not isinstance(optimizer, optim.Optimizer):
-        optim.SGD(model.parameters())      # the model is free again
+        optim.SGD(model.parameters())  # the model is free again
     assert evaluate(model, data())["accuracy"] > 0.7
 
 
@@ -134,8 +142,16 @@ def test_schedule_scales_the_rate_at_each_step():
         def on_step_end(self, info):
             rates.append(info["lr"])
 
-    quiet(network(), data(), batch_size=100, epochs=2, lr=0.5, optimizer="sgd", callbacks=[Rates()],
-          schedule=lambda step: 0.5**step)
+    quiet(
+        network(),
+        data(),
+        batch_size=100,
+        epochs=2,
+        lr=0.5,
+        optimizer="sgd",
+        callbacks=[Rates()],
+        schedule=lambda step: 0.5**step,
+    )
     assert rates == [0.5, 0.25, 0.125, 0.0625]
 
 
@@ -165,9 +181,10 @@ def test_accuracy_is_of_class_numbers_and_of_nothing_else(workers):
             return self.dense(x).reshape(len(x), 3, 2)
 
     for model, y, loss in (
-            (nn.Sequential(nn.Dense(1), input_shape=6), (x[:, :1] > 0).astype(int), squares),
-            (nn.Sequential(nn.Dense(3), input_shape=6), np.eye(3, dtype=int)[np.arange(40) % 3], squares),
-            (Places(), (x[:, :3] > 0).astype(int), lambda out, y: (out[:, :, 0] - np.asarray(y, np.float32)).var())):
+        (nn.Sequential(nn.Dense(1), input_shape=6), (x[:, :1] > 0).astype(int), squares),
+        (nn.Sequential(nn.Dense(3), input_shape=6), np.eye(3, dtype=int)[np.arange(40) % 3], squares),
+        (Places(), (x[:, :3] > 0).astype(int), lambda out, y: (out[:, :, 0] - np.asarray(y, np.float32)).var()),
+    ):
         row = quiet(model, (x, y), validation=(x, y), loss=loss, workers=workers)[0]
         assert row["accuracy"] is None and row["val_accuracy"] is None and np.isfinite(row["val_loss"])
 
@@ -182,8 +199,9 @@ def test_clip_norm_bounds_the_update():
 
 def test_callbacks_get_rows_and_can_stop():
     rows = []
-    history = quiet(network(), data(), epochs=9,
-                    callbacks=[rows.append, lambda row: STOP if row["epoch"] == 3 else None])
+    history = quiet(
+        network(), data(), epochs=9, callbacks=[rows.append, lambda row: STOP if row["epoch"] == 3 else None]
+    )
     assert len(history) == 3 and rows == history
 
 
@@ -210,19 +228,29 @@ def test_early_stopping_judges():
     assert loss.improved(0.4, float("nan"))
 
 
-@pytest.mark.parametrize("options, error, text", [
-    ({"train": np.zeros((4, 2))}, TypeError, "pair of arrays"),
-    ({"train": (np.zeros((4, 2)), np.zeros(3, int))}, ValueError, "same length"),
-    ({"epochs": -1}, ValueError, "epochs=-1"),
-    ({"optimizer": "adm"}, ValueError, "'adm' is unknown; choose one of sgd, adam"),
-    ({"optimizer": lambda p: 3}, TypeError, "not an Optimizer"),
-    ({"early_stopping": 2}, ValueError, "validation"),
-    ({"early_stopping": EarlyStopping(monitor="accuracy"), "loss": lambda out, y: (out * out).mean(),
-      "train": (np.zeros((4, 2), np.float32), np.zeros((4, 2)))}, ValueError, "no class numbers"),
-    ({"resume": True}, ValueError, "checkpoint="),
-    ({"callbacks": [3]}, TypeError, "on_epoch_end"),
-    ({"workers": 0}, ValueError, "workers=0"),
-])
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"train": np.zeros((4, 2))}, TypeError, "pair of arrays"),
+        ({"train": (np.zeros((4, 2)), np.zeros(3, int))}, ValueError, "same length"),
+        ({"epochs": -1}, ValueError, "epochs=-1"),
+        ({"optimizer": "adm"}, ValueError, "'adm' is unknown; choose one of sgd, adam"),
+        ({"optimizer": lambda p: 3}, TypeError, "not an Optimizer"),
+        ({"early_stopping": 2}, ValueError, "validation"),
+        (
+            {
+                "early_stopping": EarlyStopping(monitor="accuracy"),
+                "loss": lambda out, y: (out * out).mean(),
+                "train": (np.zeros((4, 2), np.float32), np.zeros((4, 2))),
+            },
+            ValueError,
+            "no class numbers",
+        ),
+        ({"resume": True}, ValueError, "checkpoint="),
+        ({"callbacks": [3]}, TypeError, "on_epoch_end"),
+        ({"workers": 0}, ValueError, "workers=0"),
+    ],
+)
 def test_mistakes_are_explained(options, error, text):
     options = {"train": data(20), **options}
     with pytest.raises(error, match=text):
@@ -305,39 +333,70 @@ def test_checkpoint_and_csv_are_two_files(tmp_path):
 SCALARS = [np.float32, np.float64, np.float16, np.int64, Fraction]
 
 
-@pytest.mark.parametrize("options", [
-    *({"lr": kind(1)} for kind in SCALARS), *({"clip_norm": kind(1)} for kind in SCALARS),
-    *({"early_stopping": kind(2)} for kind in (np.int64, np.uint8)),
-    {"batch_size": np.int32(50)},
-    *({"early_stopping": EarlyStopping(np.int8(2), min_delta=kind(0))} for kind in SCALARS),
-    {"checkpoint_every": np.int64(3), "seed": np.uint64(3)}, {"workers": np.int64(1)},
-    {"optimizer": lambda p: optim.SGD(p, np.float32(0.1), momentum=np.float32(0.5), nesterov=True)},
-    {"optimizer": lambda p: optim.Adam(p, betas=(np.float32(0.5), Fraction(1, 2)), eps=np.float16(1))},
-    {"optimizer": lambda p: optim.AdamW([{"params": p, "lr": np.float32(1), "weight_decay": Fraction(1, 2)}])},
-    {"schedule": lambda step: np.float32(0.5)},
-], ids=named)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"lr": kind(1)} for kind in SCALARS),
+        *({"clip_norm": kind(1)} for kind in SCALARS),
+        *({"early_stopping": kind(2)} for kind in (np.int64, np.uint8)),
+        {"batch_size": np.int32(50)},
+        *({"early_stopping": EarlyStopping(np.int8(2), min_delta=kind(0))} for kind in SCALARS),
+        {"checkpoint_every": np.int64(3), "seed": np.uint64(3)},
+        {"workers": np.int64(1)},
+        {"optimizer": lambda p: optim.SGD(p, np.float32(0.1), momentum=np.float32(0.5), nesterov=True)},
+        {"optimizer": lambda p: optim.Adam(p, betas=(np.float32(0.5), Fraction(1, 2)), eps=np.float16(1))},
+        {"optimizer": lambda p: optim.AdamW([{"params": p, "lr": np.float32(1), "weight_decay": Fraction(1, 2)}])},
+        {"schedule": lambda step: np.float32(0.5)},
+    ],
+    ids=named,
+)
 def test_settings_of_other_numeric_types_reach_the_files_as_numbers(options, tmp_path):
-    for epochs in 2, 3:         # the second goes on from the first's file
-        history = quiet(network(), data(), **{"validation": data(9), "checkpoint": tmp_path / "run", "resume": True,
-                                              "csv": tmp_path / "csv", "epochs": epochs, **options})
+    for epochs in 2, 3:  # the second goes on from the first's file
+        history = quiet(
+            network(),
+            data(),
+            **{
+                "validation": data(9),
+                "checkpoint": tmp_path / "run",
+                "resume": True,
+                "csv": tmp_path / "csv",
+                "epochs": epochs,
+                **options,
+            },
+        )
     rows = (tmp_path / "csv").read_text().splitlines()[1:]
     assert [[float(v) for v in row.split(",")] for row in rows] == [list(row.values()) for row in history]
     assert all(type(v) in (int, float) for row in history for v in row.values())
 
 
-@pytest.mark.parametrize("options, error, text", [
-    ({"validation": (*data(9)[:1], np.zeros(8))}, ValueError, "same length"),
-    ({"validation": (np.zeros((9, 3), np.float32), np.zeros(9, int))}, ValueError,
-     r"validation has x of shape \(9, 3\)"),
-    ({"validation": (np.zeros(9, np.float32), np.zeros(9, int))}, ValueError, r"validation has x of shape \(9,\)"),
-    ({"validation": (data(9)[0], np.zeros(9)), "early_stopping": EarlyStopping(monitor="val_accuracy")}, ValueError,
-     "no class numbers"),
-    ({"train": (data()[0], np.zeros((200, 2))), "early_stopping": EarlyStopping(monitor="accuracy")}, ValueError,
-     "no class numbers"),
-    ({"early_stopping": 2.5}, ValueError, "patience=2.5"), ({"early_stopping": "3"}, ValueError, "patience='3'"),
-    ({"csv": "file/below"}, OSError, "file"), ({"checkpoint": "file/below"}, OSError, "file"),
-    ({"csv": "x" * 256}, OSError, "too long"), ({"checkpoint": "x" * 256}, OSError, "too long"),
-])
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"validation": (*data(9)[:1], np.zeros(8))}, ValueError, "same length"),
+        (
+            {"validation": (np.zeros((9, 3), np.float32), np.zeros(9, int))},
+            ValueError,
+            r"validation has x of shape \(9, 3\)",
+        ),
+        ({"validation": (np.zeros(9, np.float32), np.zeros(9, int))}, ValueError, r"validation has x of shape \(9,\)"),
+        (
+            {"validation": (data(9)[0], np.zeros(9)), "early_stopping": EarlyStopping(monitor="val_accuracy")},
+            ValueError,
+            "no class numbers",
+        ),
+        (
+            {"train": (data()[0], np.zeros((200, 2))), "early_stopping": EarlyStopping(monitor="accuracy")},
+            ValueError,
+            "no class numbers",
+        ),
+        ({"early_stopping": 2.5}, ValueError, "patience=2.5"),
+        ({"early_stopping": "3"}, ValueError, "patience='3'"),
+        ({"csv": "file/below"}, OSError, "file"),
+        ({"checkpoint": "file/below"}, OSError, "file"),
+        ({"csv": "x" * 256}, OSError, "too long"),
+        ({"checkpoint": "x" * 256}, OSError, "too long"),
+    ],
+)
 def test_what_would_fail_after_an_epoch_fails_before_the_first_step(options, error, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -393,7 +452,7 @@ def test_csv_is_the_history(tmp_path):
     head, *rows = path.read_text().splitlines()
     assert head.split(",") == list(history[0])
     assert [[float(v) for v in row.split(",")] for row in rows] == [list(row.values()) for row in history]
-    assert os.listdir(path.parent) == ["history.csv"]      # nothing temporary is left
+    assert os.listdir(path.parent) == ["history.csv"]  # nothing temporary is left
 
 
 def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path):
@@ -408,7 +467,7 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         quiet(model, data(), epochs=3, batch_size=50, checkpoint=path, callbacks=[Interrupt()], optimizer="sgd")
     assert signal.getsignal(signal.SIGINT) is handler and threading.active_count() == threads
-    optim.SGD(model.parameters())               # the model can be used on
+    optim.SGD(model.parameters())  # the model can be used on
     straight, resumed = network(), network()
     straight.load_state_dict(model.state_dict())
     history = quiet(resumed, data(), epochs=3, batch_size=50, checkpoint=path, resume=True, optimizer="sgd")

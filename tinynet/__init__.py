@@ -10,7 +10,7 @@ import sys as _sys
 from pathlib import Path as _Path
 
 if not (_Path(__file__).parent / "kernels").exists() and (_Path(__file__).parents[1] / "kernels").is_dir():
-    __path__.append(str(_Path(__file__).parents[1]))      # in a clone, tinynet.kernels lies beside the package
+    __path__.append(str(_Path(__file__).parents[1]))  # in a clone, tinynet.kernels lies beside the package
 
 from . import backends, data, insight, interchange, models, nn, ops, optim, parallel, saving, training
 from .autograd import grad, no_grad
@@ -37,7 +37,29 @@ for _module in (nn, ops, optim, data, _sys.modules[__name__]):
 __version__ = "0.1.0"
 
 __all__ = [
-    "EarlyStopping", "Parameter", "Tensor", "backends", "data", "evaluate", "fit", "from_torch", "grad", "gradcheck",
-    "load", "models", "nn", "no_grad", "ops", "optim", "parallel", "report", "save", "seed", "set_conv_algorithm",
-    "set_fusion", "tensor", "to_torch", "use",
+    "EarlyStopping",
+    "Parameter",
+    "Tensor",
+    "backends",
+    "data",
+    "evaluate",
+    "fit",
+    "from_torch",
+    "grad",
+    "gradcheck",
+    "load",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "parallel",
+    "report",
+    "save",
+    "seed",
+    "set_conv_algorithm",
+    "set_fusion",
+    "tensor",
+    "to_torch",
+    "use",
 ]

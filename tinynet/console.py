@@ -8,7 +8,7 @@ from typing import Any
 
 try:
     from tqdm import tqdm
-except ValueError:          # the environment has a setting for tqdm, such as TQDM_NCOLS, that it cannot read
+except ValueError:  # the environment has a setting for tqdm, such as TQDM_NCOLS, that it cannot read
     _hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_")}
     try:
         from tqdm import tqdm
@@ -23,9 +23,9 @@ def plain(value: object, limit: int = 200) -> str:
     shown as Python writes it, `\\x1b`; of more than `limit` characters the middle is left out.
     """
     text = str(value)
-    if len(text) > limit:               # before the escaping, which a text of megabytes need not go through
+    if len(text) > limit:  # before the escaping, which a text of megabytes need not go through
         ends = (limit - 1) // 2
-        text = f"{text[:limit - 1 - ends]}…{text[len(text) - ends:]}"
+        text = f"{text[: limit - 1 - ends]}…{text[len(text) - ends :]}"
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -67,4 +67,4 @@ class Bar(tqdm):
     def __init__(self, *, disable: bool = False, **options: Any):
         disable |= os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
         init = vars(tqdm)["__init__"]
-        getattr(init, "func", init)(self, disable=disable, **options)     # .func: without the environment's settings
+        getattr(init, "func", init)(self, disable=disable, **options)  # .func: without the environment's settings

@@ -30,7 +30,7 @@ def _home_of_record() -> str:
         import pwd
 
         return pwd.getpwuid(os.getuid()).pw_dir
-    except ImportError:      # Windows
+    except ImportError:  # Windows
         return os.path.expanduser("~")
     except KeyError:
         return ""
@@ -42,7 +42,7 @@ def who_else_may_write(folder: Path) -> str | None:
     The folder must be this user's and nobody else may write it. Each folder above it must be this user's or root's,
     and written by nobody else; with the sticky bit (/tmp) others may write beside ours, but not rename it.
     """
-    if not hasattr(os, "getuid"):    # Windows: a user's profile is closed to others
+    if not hasattr(os, "getuid"):  # Windows: a user's profile is closed to others
         return None
     me = os.getuid()
     for place in (folder, *folder.parents):

@@ -22,8 +22,9 @@ class GradientError(AssertionError):
     """The gradient that `backward` gives is not the derivative of the function."""
 
 
-def gradcheck(fn: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5,
-              rtol: float = 1e-3) -> bool:
+def gradcheck(
+    fn: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3
+) -> bool:
     """Compare the gradients of fn with central differences, element by element.
 
     The outputs y_k are reduced with random cotangents g_k, never with ones (which a transposed or permuted
@@ -49,8 +50,10 @@ def gradcheck(fn: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: f
     outputs = _values(fn, arrays)
     for y, again in zip(outputs, _values(fn, arrays), strict=True):
         if not np.array_equal(y, again, equal_nan=True):
-            raise ValueError("gradcheck: the function gave two values for the same inputs; a derivative exists only "
-                             "of a deterministic one (switch dropout off, fix the seed inside the function)")
+            raise ValueError(
+                "gradcheck: the function gave two values for the same inputs; a derivative exists only "
+                "of a deterministic one (switch dropout off, fix the seed inside the function)"
+            )
     rng = np.random.default_rng(0)
     cotangents = [rng.standard_normal(y.shape) for y in outputs]
     gradients = _analytic(fn, arrays, checked, cotangents)
@@ -70,8 +73,10 @@ def _float64_inputs(inputs: Any) -> list[Tensor]:
             be = backends.current()
             x = Tensor(x, be) if be.name == "numpy" else tensor(x)
         if x.dtype.kind == "f" and x.dtype != np.float64:
-            raise TypeError(f"gradcheck: input {i} has dtype {x.dtype}; central differences need float64, as in "
-                            "tn.tensor(x, dtype=np.float64)")
+            raise TypeError(
+                f"gradcheck: input {i} has dtype {x.dtype}; central differences need float64, as in "
+                "tn.tensor(x, dtype=np.float64)"
+            )
         tensors.append(x.detach())
     return tensors
 
@@ -82,8 +87,10 @@ def _outputs(result: Any) -> list[Tensor]:
         if not isinstance(y, Tensor):
             raise TypeError(f"gradcheck: the function gave a {type(y).__name__}; it must give tensors")
         if y.dtype.kind == "f" and y.dtype != np.float64:
-            raise TypeError(f"gradcheck: output {k} has dtype {y.dtype}: the function leaves float64 on its way, and "
-                            "rounding would hide the derivative")
+            raise TypeError(
+                f"gradcheck: output {k} has dtype {y.dtype}: the function leaves float64 on its way, and "
+                "rounding would hide the derivative"
+            )
     return outputs
 
 
@@ -98,7 +105,7 @@ def _analytic(fn: Callable, arrays: list[Tensor], checked: list[int], cotangents
     before = [np.array(x.numpy()) for x in arrays]
     leaves = [x.detach().requires_grad_() if i in checked else x for i, x in enumerate(arrays)]
     reached = False
-    for k, cotangent in enumerate(cotangents):     # each output from a graph of its own, as a graph serves once
+    for k, cotangent in enumerate(cotangents):  # each output from a graph of its own, as a graph serves once
         y = _outputs(fn(*leaves))[k]
         if y.node is None:
             continue
@@ -111,8 +118,10 @@ def _analytic(fn: Callable, arrays: list[Tensor], checked: list[int], cotangents
             raise GradientError(f"gradcheck: backward changed output {k}")
         _refuse_shared(leaves, checked, {f"output {k}": y.data, f"the cotangent of output {k}": g.data})
     if not reached:
-        raise ValueError("gradcheck: no output depends on an input in a way that can be differentiated; the function "
-                         "must compute with tinynet operations, outside no_grad")
+        raise ValueError(
+            "gradcheck: no output depends on an input in a way that can be differentiated; the function "
+            "must compute with tinynet operations, outside no_grad"
+        )
     gradients = {}
     for i, x in enumerate(leaves):
         if not np.array_equal(x.numpy(), before[i], equal_nan=True):
@@ -120,8 +129,10 @@ def _analytic(fn: Callable, arrays: list[Tensor], checked: list[int], cotangents
         if i in checked:
             g = x.backend.full(x.shape, 0, x.dtype) if x.grad is None else x.grad.data
             if g.shape != x.shape or g.dtype != x.dtype:
-                raise GradientError(f"gradcheck: input {i} has shape {x.shape} and dtype {x.dtype}, its gradient "
-                                    f"{g.shape} and {g.dtype}")
+                raise GradientError(
+                    f"gradcheck: input {i} has shape {x.shape} and dtype {x.dtype}, its gradient "
+                    f"{g.shape} and {g.dtype}"
+                )
             gradients[i] = g
     return gradients
 
@@ -147,7 +158,7 @@ def _numerical(fn: Callable, arrays: list[Tensor], i: int, cotangents: list, eps
         moved = x.copy()
         moved[place] += step
         be = arrays[i].backend
-        return _values(fn, [*arrays[:i], Tensor(be.asarray(moved), be), *arrays[i + 1:]]), moved[place]
+        return _values(fn, [*arrays[:i], Tensor(be.asarray(moved), be), *arrays[i + 1 :]]), moved[place]
 
     for place in np.ndindex(x.shape):
         up, high = shifted(place, eps)
@@ -161,7 +172,7 @@ def _compare(i: int, analytic: np.ndarray, numerical: np.ndarray, atol: float, r
     with np.errstate(all="ignore"):
         allowed = atol + rtol * np.abs(numerical)
         excess = np.abs(analytic - numerical) / allowed
-    wrong = ~(excess <= 1)      # NaN is wrong, too
+    wrong = ~(excess <= 1)  # NaN is wrong, too
     if not wrong.any():
         return
     worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
@@ -169,4 +180,5 @@ def _compare(i: int, analytic: np.ndarray, numerical: np.ndarray, atol: float, r
     raise GradientError(
         f"gradcheck: the gradient of input {i} of shape {analytic.shape} is wrong, worst at {list(place)}: "
         f"analytic {analytic[place]:.10g}, numerical {numerical[place]:.10g}, where they may differ by "
-        f"{allowed[place]:.2g}; {wrong.sum()} of {wrong.size} elements are wrong")
+        f"{allowed[place]:.2g}; {wrong.sum()} of {wrong.size} elements are wrong"
+    )

@@ -47,8 +47,8 @@ NAMES = {
     "float": "x.astype(np.float32)",
     "double": "x.astype(np.float64)",
     "long": "x.astype(np.int64)",
-    "cuda": ".to(\"cupy\"), or tn.use(\"cupy\") before the model is made",
-    "cpu": ".to(\"numpy\")",
+    "cuda": '.to("cupy"), or tn.use("cupy") before the model is made',
+    "cpu": '.to("numpy")',
     "device": "the backend: tn.use(name), x.backend, x.to(name)",
     # models and training
     "compile": "tn.fit takes the optimizer and the loss",
@@ -71,22 +71,28 @@ KEYWORDS = {
 def missing(owner: str, name: str, obj: Any) -> AttributeError:
     """The error for a name that `obj` does not have, with what it is called here, where that is known."""
     remedy = NAMES.get(name) or _elsewhere(name)
-    return AttributeError(f"{owner} has no attribute {name!r}" + (f"; in tinynet: {remedy}" if remedy else ""),
-                          name=name, obj=obj)
+    return AttributeError(
+        f"{owner} has no attribute {name!r}" + (f"; in tinynet: {remedy}" if remedy else ""), name=name, obj=obj
+    )
 
 
 def explain_missing(module: ModuleType) -> None:
     """Let the module's AttributeErrors say what it is called here."""
+
     def __getattr__(name: str) -> Any:
         raise missing(f"module {module.__name__!r}", name, module)
-    vars(module)["__getattr__"] = __getattr__       # PEP 562
+
+    vars(module)["__getattr__"] = __getattr__  # PEP 562
 
 
 def _elsewhere(name: str) -> str | None:
     """Where tinynet has a public name that is written like this, or like this but for capitals."""
-    found = [(public != name, f"{place}.{public}") for place in ("tn", "ops", "nn", "optim", "data")
-             for public in getattr(sys.modules.get(f"tinynet.{place}".replace(".tn", "")), "__all__", ())
-             if public.lower() == name.lower()]
+    found = [
+        (public != name, f"{place}.{public}")
+        for place in ("tn", "ops", "nn", "optim", "data")
+        for public in getattr(sys.modules.get(f"tinynet.{place}".replace(".tn", "")), "__all__", ())
+        if public.lower() == name.lower()
+    ]
     return min(found)[1] if found else None
 
 

@@ -24,18 +24,22 @@ def computed(be: Any, name: str, values: list, rule: str) -> list:
     Raises TypeError for uint64, which no other integer dtype holds, and for what is no real number.
     """
     dtypes = [getattr(v, "dtype", None) for v in values]
-    arrays = [d for d in dtypes if isinstance(d, np.dtype)]     # a class such as np.float64 has a descriptor there
+    arrays = [d for d in dtypes if isinstance(d, np.dtype)]  # a class such as np.float64 has a descriptor there
     for dtype in arrays:
         if dtype.kind not in "biuf":
             raise TypeError(f"{name}: an input has dtype {dtype}; it must be floating, integer or bool")
     if rule == "kept" or any(d.kind == "f" for d in arrays):
         return values
     if np.uint64 in arrays:
-        raise TypeError(f"{name}: an input has dtype uint64, which nothing is computed in; use x.astype(np.int64) or "
-                        "x.astype(np.float64)")
+        raise TypeError(
+            f"{name}: an input has dtype uint64, which nothing is computed in; use x.astype(np.int64) or "
+            "x.astype(np.float64)"
+        )
     dtype = np.dtype(rule)
-    return [be.astype(v, dtype) if isinstance(d, np.dtype) and d != dtype else v
-            for v, d in zip(values, dtypes, strict=True)]
+    return [
+        be.astype(v, dtype) if isinstance(d, np.dtype) and d != dtype else v
+        for v, d in zip(values, dtypes, strict=True)
+    ]
 
 
 def operand(value: Any) -> Any:
@@ -68,8 +72,10 @@ def exact(name: str, dtype: np.dtype, value: Any) -> None:
         fits = isinstance(number, int | float) and low <= number <= high and number == int(number)
     if not fits:
         what = f"values of {value.dtype}" if hasattr(value, "dtype") else repr(value)
-        raise TypeError(f"{name}: the tensor has dtype {dtype}, which cannot hold {what:.60}; use x.astype(…) of a "
-                        "wider dtype first")
+        raise TypeError(
+            f"{name}: the tensor has dtype {dtype}, which cannot hold {what:.60}; use x.astype(…) of a "
+            "wider dtype first"
+        )
 
 
 def index(name: str, given: Any) -> tuple:
@@ -100,10 +106,10 @@ def _part(name: str, part: Any) -> Any:
     elif isinstance(part, set | frozenset | dict | str | bytes):
         raise _no_index(name, part)
     try:
-        array = np.array(part)          # a copy: the caller may change his own before `backward` reads it
+        array = np.array(part)  # a copy: the caller may change his own before `backward` reads it
     except (ValueError, TypeError):
         raise _no_index(name, part) from None
-    if not array.size and not hasattr(part, "dtype"):       # [] is of floats to NumPy
+    if not array.size and not hasattr(part, "dtype"):  # [] is of floats to NumPy
         array = array.astype(np.int64)
     if array.dtype.kind == "b":
         return array
@@ -116,8 +122,10 @@ def _part(name: str, part: Any) -> Any:
 
 def _no_index(name: str, part: Any) -> IndexError:
     what = f"an array of {part.dtype}" if hasattr(part, "dtype") else f"{part!r:.60}"
-    return IndexError(f"{name}: {what} is no index; use ints, slices, …, None, and lists or arrays of integers or "
-                      "bools, as in index.astype(int)")
+    return IndexError(
+        f"{name}: {what} is no index; use ints, slices, …, None, and lists or arrays of integers or "
+        "bools, as in index.astype(int)"
+    )
 
 
 def count(name: str, what: str, value: Any, least: int | None = None) -> int:
@@ -169,14 +177,20 @@ def class_numbers(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
     on_device = isinstance(labels, Tensor) and labels.backend.name != "numpy"
     array = labels if on_device else np.asarray(labels.data if isinstance(labels, Tensor) else labels)
     if len(shape) != 2 or array.shape != shape[:1]:
-        hint = "" if array.ndim != 2 else "; labels are class numbers, not " + (
-            "one-hot rows: use labels.argmax(1)" if array.shape[1] > 1 else "rows of one: use labels[:, 0]")
+        hint = (
+            ""
+            if array.ndim != 2
+            else "; labels are class numbers, not "
+            + ("one-hot rows: use labels.argmax(1)" if array.shape[1] > 1 else "rows of one: use labels[:, 0]")
+        )
         raise ValueError(f"{name}: logits {shape} must be (N, K) and labels {array.shape} (N,){hint}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels have dtype {array.dtype}; they must be integers, as in labels.astype(int)")
     if on_device:
         return labels
     if array.size and not 0 <= array.min() <= array.max() < shape[1]:
-        raise ValueError(f"{name}: labels run from {array.min()} to {array.max()}, the logits {shape} have classes 0 "
-                         f"to {shape[1] - 1}")
+        raise ValueError(
+            f"{name}: labels run from {array.min()} to {array.max()}, the logits {shape} have classes 0 "
+            f"to {shape[1] - 1}"
+        )
     return array.astype(np.int64)

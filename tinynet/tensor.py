@@ -193,7 +193,7 @@ def tensor(
             raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
         dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
     array = data if of_cupy(data) else np.array(data, dtype, order="C")
-    if not array.dtype.isnative:      # of a file, say
+    if not array.dtype.isnative:  # of a file, say
         array = array.astype(array.dtype.newbyteorder("="))
     result = Tensor(be.copy(be.asarray(array, dtype)) if array is data else be.asarray(array), be)
     return result.requires_grad_() if requires_grad else result

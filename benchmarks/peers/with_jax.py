@@ -22,9 +22,14 @@ class Contender:
         for number, (layer, _, _) in enumerate(self.network.shapes()):
             if "conv" in layer:
                 pad = self.network.same(layer["kernel"], layer["padding"])
-                x = lax.conv_general_dilated(x, next(rest), (layer["stride"],) * 2, ((pad, pad), (pad, pad)),
-                                             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                                             feature_group_count=layer["groups"])
+                x = lax.conv_general_dilated(
+                    x,
+                    next(rest),
+                    (layer["stride"],) * 2,
+                    ((pad, pad), (pad, pad)),
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                    feature_group_count=layer["groups"],
+                )
                 x = jax.nn.relu(x + next(rest))
             elif "pool" in layer:
                 window = (1, layer["pool"], layer["pool"], 1)
@@ -47,7 +52,7 @@ class Contender:
         loss, g = jax.value_and_grad(self._loss)(w, x, y, jax.random.fold_in(jax.random.key(0), t))
         m = [0.9 * a + 0.1 * b for a, b in zip(m, g, strict=True)]
         v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g, strict=True)]
-        rate, away = 1e-3 / (1 - 0.9 ** t), 1 / (1 - 0.999 ** t)
+        rate, away = 1e-3 / (1 - 0.9**t), 1 / (1 - 0.999**t)
         w = [p - rate * a / (jnp.sqrt(b * away) + 1e-8) for p, a, b in zip(w, m, v, strict=True)]
         return (w, m, v, t), loss
 

@@ -33,8 +33,10 @@ def build(network: Network, dropout: bool = True) -> keras.Sequential:
             layers += [keras.layers.Flatten()] if len(before) == 3 else []
             layers.append(keras.layers.Dense(layer["dense"], activation="relu" if layer["relu"] else None))
     model = keras.Sequential(layers)
-    model.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8),
-                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
     return model
 
 
@@ -71,9 +73,10 @@ class Contender:
         start = time.perf_counter()
         self.model.fit(self.x, self.y, batch_size=self.batch, shuffle=False, verbose=0, callbacks=[clock])
         while (left := seconds - (time.perf_counter() - start)) > 0:
-            epochs = max(1, min(100, int(left / (sum(clock.times[-len(self.data):]) + 1e-4))))
-            self.model.fit(self.x, self.y, batch_size=self.batch, epochs=epochs, shuffle=False, verbose=0,
-                           callbacks=[clock])
+            epochs = max(1, min(100, int(left / (sum(clock.times[-len(self.data) :]) + 1e-4))))
+            self.model.fit(
+                self.x, self.y, batch_size=self.batch, epochs=epochs, shuffle=False, verbose=0, callbacks=[clock]
+            )
         return clock.times
 
     @staticmethod

@@ -55,7 +55,7 @@ class Contender:
         loss = softmax_crossentropy(self._forward(x), y)
         loss.backward()
         self.t += 1
-        rate, away = 1e-3 / (1 - 0.9 ** self.t), 1 / (1 - 0.999 ** self.t)
+        rate, away = 1e-3 / (1 - 0.9**self.t), 1 / (1 - 0.999**self.t)
         for p, m, v in zip(self.w, self.m, self.v, strict=True):
             g = p.grad
             m *= 0.9

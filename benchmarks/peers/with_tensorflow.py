@@ -16,7 +16,7 @@ def convolve(x: tf.Tensor, w: tf.Variable, layer: dict, network: Network) -> tf.
         if stride > 1:
             x, border = tf.pad(x, border), "VALID"
         return tf.nn.depthwise_conv2d(x, tf.transpose(w, (0, 1, 3, 2)), (1, stride, stride, 1), border)
-    if groups > 1:   # the gradient of TensorFlow's grouped convolution does not run on a CPU
+    if groups > 1:  # the gradient of TensorFlow's grouped convolution does not run on a CPU
         parts = zip(tf.split(x, groups, 3), tf.split(w, groups, 3), strict=True)
         return tf.concat([tf.nn.conv2d(a, b, stride, border) for a, b in parts], 3)
     return tf.nn.conv2d(x, w, stride, border)
@@ -33,8 +33,9 @@ class Contender:
         self.optimizer = tf.keras.optimizers.Adam(1e-3, epsilon=1e-8)
         self.optimizer.build(self.variables)
         x, y = data[0]
-        self.compiled = tf.function(self._step, input_signature=[tf.TensorSpec(x.shape, tf.float32),
-                                                                 tf.TensorSpec(y.shape, tf.int64)])
+        self.compiled = tf.function(
+            self._step, input_signature=[tf.TensorSpec(x.shape, tf.float32), tf.TensorSpec(y.shape, tf.int64)]
+        )
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
         rest = iter(self.variables)

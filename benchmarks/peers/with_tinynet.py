@@ -17,8 +17,16 @@ def build(network: Network, dropout: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer, before, _ in network.shapes():
         if "conv" in layer:
-            layers.append(nn.Conv2d(layer["conv"], layer["kernel"], stride=layer["stride"], padding=layer["padding"],
-                                    groups=layer["groups"], activation="relu"))
+            layers.append(
+                nn.Conv2d(
+                    layer["conv"],
+                    layer["kernel"],
+                    stride=layer["stride"],
+                    padding=layer["padding"],
+                    groups=layer["groups"],
+                    activation="relu",
+                )
+            )
         elif "pool" in layer:
             layers.append(nn.MaxPool2d(layer["pool"]))
         elif "mean" in layer:
@@ -66,7 +74,7 @@ class Contender:
         if mode == "exact":
             exact()
         self.model = build(network, dropout)
-        if network.name in tn.models.MODELS:   # the description is that of tn.models
+        if network.name in tn.models.MODELS:  # the description is that of tn.models
             shapes = [p.shape for p in tn.models.MODELS[network.name]().parameters()]
             assert shapes == [p.shape for p in self.model.parameters()], f"{network.name} differs from tn.models"
         self.model.load_state_dict(dict(zip(self.model.state_dict(), arrays, strict=True)))
@@ -74,11 +82,11 @@ class Contender:
         self.data, self.trainer, self.note = data, None, None
         if mode == "trainer":
             self.trainer = parallel.trainer(self.model, self.optimizer, tn.ops.softmax_cross_entropy, workers="auto")
-            self.note = self.trainer.note   # why there is only one process, where there is
+            self.note = self.trainer.note  # why there is only one process, where there is
         if mode == "fit":
             whole = [np.concatenate(parts) for parts in zip(*data, strict=True)]
             self.loader = Loader(*whole, batch_size=network.batch, shuffle=False)
-            self.data = list(zip(*(np.split(a, len(data)) for a in whole), strict=True))     # views
+            self.data = list(zip(*(np.split(a, len(data)) for a in whole), strict=True))  # views
             self.turn = self._fit
 
     def step(self, i: int):
@@ -95,12 +103,19 @@ class Contender:
         """The times of fit's steps, in as many epochs over the batches as take this long."""
         clock, start, epochs = Clock(), time.perf_counter(), 1
         while True:
-            training.fit(self.model, self.loader, epochs=epochs, optimizer=self.optimizer, workers="auto",
-                         callbacks=[clock], verbose=False)
+            training.fit(
+                self.model,
+                self.loader,
+                epochs=epochs,
+                optimizer=self.optimizer,
+                workers="auto",
+                callbacks=[clock],
+                verbose=False,
+            )
             left = seconds - (time.perf_counter() - start)
             if left <= 0 and clock.times:
                 return clock.times
-            epochs = max(1, min(100, int(left / (sum(clock.times[-len(self.data):]) + 1e-4))))
+            epochs = max(1, min(100, int(left / (sum(clock.times[-len(self.data) :]) + 1e-4))))
 
     @staticmethod
     def value(loss) -> float:

@@ -13,8 +13,17 @@ def build(network: Network, dropout: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer, before, _ in network.shapes():
         if "conv" in layer:
-            layers += [nn.Conv2d(before[2], layer["conv"], layer["kernel"], stride=layer["stride"],
-                                 padding=layer["padding"], groups=layer["groups"]), nn.ReLU()]
+            layers += [
+                nn.Conv2d(
+                    before[2],
+                    layer["conv"],
+                    layer["kernel"],
+                    stride=layer["stride"],
+                    padding=layer["padding"],
+                    groups=layer["groups"],
+                ),
+                nn.ReLU(),
+            ]
         elif "pool" in layer:
             layers.append(nn.MaxPool2d(layer["pool"]))
         elif "mean" in layer:
@@ -31,8 +40,18 @@ def build(network: Network, dropout: bool = True) -> nn.Sequential:
 class Contender:
     """channels_last: memory format of the model and of the host's images; compiled: torch.compile; fused: Adam."""
 
-    def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int,
-                 channels_last: bool = False, compiled: bool = False, fused: bool = False):
+    def __init__(
+        self,
+        network: Network,
+        arrays: list,
+        data: list,
+        *,
+        dropout: bool,
+        cores: int,
+        channels_last: bool = False,
+        compiled: bool = False,
+        fused: bool = False,
+    ):
         torch.set_num_threads(cores)
         self.model = build(network, dropout)
         with torch.no_grad():
@@ -42,8 +61,9 @@ class Contender:
             self.model = self.model.to(memory_format=torch.channels_last)
             self.data = [(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)) for x, y in data]
         else:
-            self.data = [(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), torch.from_numpy(y))
-                         for x, y in data]
+            self.data = [
+                (torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), torch.from_numpy(y)) for x, y in data
+            ]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=fused or None)
         self.loss = self._loss
         if compiled:

@@ -90,11 +90,11 @@ def available() -> tuple[str, ...]:
 def cuda_runs() -> bool:
     """Whether this process has a CUDA context, made by whatever library: then it must not be forked. Starts none."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1", os.RTLD_NOLOAD)    # raises where the process has not loaded it
+        driver = ctypes.CDLL("libcuda.so.1", os.RTLD_NOLOAD)  # raises where the process has not loaded it
     except (OSError, AttributeError):
         return False
     count, device, flags, active = (ctypes.c_int() for _ in range(4))
-    if driver.cuDeviceGetCount(ctypes.byref(count)):            # not initialised: no context either
+    if driver.cuDeviceGetCount(ctypes.byref(count)):  # not initialised: no context either
         return False
     for k in range(count.value):
         driver.cuDeviceGet(ctypes.byref(device), k)

@@ -190,8 +190,7 @@ class Backend(Protocol):
     def concatenate(self, xs: list, axis: int, *, out: Array | None = None) -> Array:
         """The arrays xs, equal in all other axes, one after the other along axis >= 0."""
 
-    def pad(self, x: Array, widths: tuple, mode: str, value: float = 0.0,
-            *, out: Array | None = None) -> Array:
+    def pad(self, x: Array, widths: tuple, mode: str, value: float = 0.0, *, out: Array | None = None) -> Array:
         """widths: a (before, after) pair for each axis; mode: "constant" or "edge"."""
 
     def pad_edge_grad(self, g: Array, widths: tuple, *, out: Array | None = None) -> Array:
@@ -211,32 +210,36 @@ class Backend(Protocol):
         """x[index] = value; integer arrays as index may be refused (IndexError) off the host."""
 
     # ---- matmul --------------------------------------------------------------------------------------
-    def matmul(self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False,
-               *, out: Array | None = None) -> Array:
+    def matmul(
+        self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False, *, out: Array | None = None
+    ) -> Array:
         """x (…, M, K) @ y (…, K, N), leading axes broadcast; a transpose flag swaps that input's last two."""
 
-    def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False,
-              *, out: Array | None = None) -> Array:
+    def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
         """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
 
     # ---- conv ----------------------------------------------------------------------------------------
-    def im2col(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair,
-               *, out: Array | None = None) -> Array:
+    def im2col(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, *, out: Array | None = None
+    ) -> Array:
         """(N, H, W, C) → (N, OH, OW, KH, KW, C): each output's window, zeros outside the image."""
 
-    def col2im(self, cols: Array, shape: tuple, stride: Pair, padding: Pads, dilation: Pair,
-               *, out: Array | None = None) -> Array:
+    def col2im(
+        self, cols: Array, shape: tuple, stride: Pair, padding: Pads, dilation: Pair, *, out: Array | None = None
+    ) -> Array:
         """The transpose of im2col: each window's values added back into an image of `shape`."""
 
-    def conv2d(self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads, dilation: Pair,
-               groups: int) -> tuple[Array, Any]:
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> tuple[Array, Any]:
         """(y (N, OH, OW, F), saved): cross-correlation, as every framework calls convolution."""
 
     def conv2d_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         """(dx, dw, db), None where need[i] is false."""
 
-    def conv_relu_pool(self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads,
-                       dilation: Pair, groups: int, pool: bool) -> tuple[Array, Any]:
+    def conv_relu_pool(
+        self, x: Array, w: Array, b: Array | None, stride: Pair, padding: Pads, dilation: Pair, groups: int, pool: bool
+    ) -> tuple[Array, Any]:
         """(y, saved): conv2d, relu and, if `pool`, a 2×2 maximum of stride 2: what Sequential fuses."""
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
@@ -249,12 +252,22 @@ class Backend(Protocol):
     def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         """g at each window's winner, added where windows overlap, in the shape of x."""
 
-    def avg_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool,
-                   *, out: Array | None = None) -> Array:
+    def avg_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool, *, out: Array | None = None
+    ) -> Array:
         """The mean of each window of a floating x; the divisor counts padding or not."""
 
-    def avg_pool2d_grad(self, g: Array, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
-                        count_include_pad: bool, *, out: Array | None = None) -> Array:
+    def avg_pool2d_grad(
+        self,
+        g: Array,
+        shape: tuple,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pads,
+        count_include_pad: bool,
+        *,
+        out: Array | None = None,
+    ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
     # ---- loss ----------------------------------------------------------------------------------------
@@ -265,15 +278,23 @@ class Backend(Protocol):
         """g (N,) times (softmax - one-hot), shape (N, K)."""
 
     # ---- random --------------------------------------------------------------------------------------
-    def random_bits(self, shape: tuple, seed: int, stream: int, step: int, first: int,
-                    *, out: Array | None = None) -> Array:
+    def random_bits(
+        self, shape: tuple, seed: int, stream: int, step: int, first: int, *, out: Array | None = None
+    ) -> Array:
         """uint16 of `shape` (N, …): row i depends only on (seed, stream, step, first + i). The words of
         Philox4x64-10 (Salmon et al. 2011) with key (seed, stream) and counter (block, 0, step, 0), where
         row r starts at block r · ceil(row size / 16); a block gives 4 words, a word 4 values, low bits
         first."""
 
-    def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int,
-                ) -> tuple[Array, Any]:
+    def dropout(
+        self,
+        x: Array,
+        rate: float,
+        seed: int,
+        stream: int,
+        step: int,
+        first: int,
+    ) -> tuple[Array, Any]:
         """(y, saved), of a floating x: x / (1 - rate) where random_bits >= round(rate · 65536), else 0."""
 
     def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
@@ -289,20 +310,60 @@ class Backend(Protocol):
     def squares(self, x: Array) -> Array:
         """Σ x² as a 0-d float64 array: squares that overflow float32 do not overflow here."""
 
-    def sgd_step(self, w: Array, g: Array, velocity: Array | None, lr_step: Array, loss: Array | None,
-                 momentum: float, nesterov: bool, weight_decay: float) -> None:
+    def sgd_step(
+        self,
+        w: Array,
+        g: Array,
+        velocity: Array | None,
+        lr_step: Array,
+        loss: Array | None,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
         """g += weight_decay w; velocity = momentum · velocity + g (g itself at the first step);
         w -= lr (g + momentum · velocity if nesterov else velocity). Neither w's nor g's owner sees g change."""
 
-    def adam_step(self, w: Array, g: Array, m: Array, v: Array, lr_step: Array, loss: Array | None,
-                  beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
+    def adam_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        lr_step: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
         """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019)."""
 
-    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, lr_step: Array,
-                     loss: Array | None, alpha: float, eps: float, momentum: float,
-                     weight_decay: float) -> None:
+    def rmsprop_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        velocity: Array | None,
+        lr_step: Array,
+        loss: Array | None,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
         """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum."""
 
-    def adagrad_step(self, w: Array, g: Array, v: Array, lr_step: Array, loss: Array | None,
-                     eps: float, lr_decay: float, weight_decay: float) -> None:
+    def adagrad_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        lr_step: Array,
+        loss: Array | None,
+        eps: float,
+        lr_decay: float,
+        weight_decay: float,
+    ) -> None:
         """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)"""

@@ -33,7 +33,7 @@ class Switch:
         self.put(self.before.pop())
 
     def __call__(self, *_: Any) -> Any:
-        if self.fresh:      # it was set on the way here
+        if self.fresh:  # it was set on the way here
             self.__exit__()
         name = type(self).__name__
         raise TypeError(f"{name} is no decorator; write `with {name}({self.value!r}):` inside the function")
@@ -46,17 +46,22 @@ def decorated(scope: Callable[[], Any], function: Callable) -> Callable:
     function.
     """
     if not callable(function) or isinstance(function, type):
-        raise TypeError(f"only functions are decorated with this, not {function!r:.60}; decorate the methods of a "
-                        "class, below @staticmethod, @classmethod and @property")
+        raise TypeError(
+            f"only functions are decorated with this, not {function!r:.60}; decorate the methods of a "
+            "class, below @staticmethod, @classmethod and @property"
+        )
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{getattr(function, '__qualname__', function)} is a coroutine function: others run while it "
-                        "waits; write a `with` block around those of its lines that do not await")
+        raise TypeError(
+            f"{getattr(function, '__qualname__', function)} is a coroutine function: others run while it "
+            "waits; write a `with` block around those of its lines that do not await"
+        )
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         with scope():
             result = function(*args, **kwargs)
         return _steps(scope, result) if inspect.isgenerator(result) else result
+
     return wrapped
 
 
@@ -87,6 +92,7 @@ def scope(function: Callable[..., Iterator]) -> Callable[..., Any]:
     @functools.wraps(function)
     def made(*args: Any, **kwargs: Any) -> _Scope:
         return _Scope(functools.partial(make, *args, **kwargs))
+
     return made
 
 

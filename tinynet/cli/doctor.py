@@ -18,7 +18,7 @@ from ..backends.cpu.threads import usable_cores
 from ..console import plain, say
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
-Line = tuple[str, str, str]     # mark, topic, finding
+Line = tuple[str, str, str]  # mark, topic, finding
 
 
 def main() -> int:
@@ -36,9 +36,19 @@ def main() -> int:
 
 def findings() -> Iterator[Line]:
     """All that can be said; never raises."""
-    for topic, look in (("tinynet", _tinynet), ("Python", _python), ("NumPy", _numpy), ("BLAS", _blas),
-                        ("cores", _cores), ("backends", _backends), ("GPU driver", _driver), ("CuPy", _cupy),
-                        ("compiler", _compiler), ("extras", _extras), ("data", _data)):
+    for topic, look in (
+        ("tinynet", _tinynet),
+        ("Python", _python),
+        ("NumPy", _numpy),
+        ("BLAS", _blas),
+        ("cores", _cores),
+        ("backends", _backends),
+        ("GPU driver", _driver),
+        ("CuPy", _cupy),
+        ("compiler", _compiler),
+        ("extras", _extras),
+        ("data", _data),
+    ):
         try:
             yield from ((mark, topic if first else "", text) for first, (mark, text) in _numbered(look()))
         except Exception as error:
@@ -61,9 +71,13 @@ def _tinynet() -> Iterator[tuple[str, str]]:
 
 def _python() -> Iterator[tuple[str, str]]:
     fine = sys.version_info >= (3, 10)
-    yield OK if fine else BROKEN, (f"{platform.python_version()} ({platform.python_implementation()}) on "
-                                   f"{platform.system()} {platform.machine()}"
-                                   + ("" if fine else "\ntinynet needs Python 3.10 or newer"))
+    yield (
+        OK if fine else BROKEN,
+        (
+            f"{platform.python_version()} ({platform.python_implementation()}) on "
+            f"{platform.system()} {platform.machine()}" + ("" if fine else "\ntinynet needs Python 3.10 or newer")
+        ),
+    )
 
 
 def _numpy() -> Iterator[tuple[str, str]]:
@@ -78,8 +92,11 @@ def _blas() -> Iterator[tuple[str, str]]:
     name, version = blas.get("name", "unknown"), blas.get("version", "")
     threads = blas_threads()
     text = f"{name} {version}, " + (f"{threads} thread{'s' * (threads != 1)}" if threads else "threads unknown")
-    if limits := [f"{n}={os.environ[n]}" for n in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-                  if n in os.environ]:
+    if limits := [
+        f"{n}={os.environ[n]}"
+        for n in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+        if n in os.environ
+    ]:
         text += f" ({', '.join(limits)})"
     slow = name in ("unknown", "lapack_lite", "none")
     yield OK, text + ("\na slow one, as it seems: NumPy from pip brings OpenBLAS" if slow else "")
@@ -109,7 +126,7 @@ def blas_threads() -> int | None:
 def _cores() -> Iterator[tuple[str, str]]:
     usable, there = usable_cores(), os.cpu_count() or 1
     text = f"{usable} usable" + (f" of {there}" if there != usable else "")
-    processes = usable if sys.platform == "linux" else 1        # replicas are forked, which is safe on Linux only
+    processes = usable if sys.platform == "linux" else 1  # replicas are forked, which is safe on Linux only
     yield OK, f"{text}: --workers auto trains with {processes} process{'es' * (processes != 1)}"
 
 
@@ -141,8 +158,10 @@ def _driver() -> Iterator[tuple[str, str]]:
 
 def _cupy() -> Iterator[tuple[str, str]]:
     if importlib.util.find_spec("cupy") is None:
-        yield MISSING, ("not installed: pip install 'cupy-cuda12x[ctk]>=14.2' (or cupy-cuda13x, by what the driver is "
-                        "for)")
+        yield (
+            MISSING,
+            ("not installed: pip install 'cupy-cuda12x[ctk]>=14.2' (or cupy-cuda13x, by what the driver is for)"),
+        )
         return
     import cupy
 
@@ -155,14 +174,21 @@ def _compiler() -> Iterator[tuple[str, str]]:
         if path := shutil.which(name):
             yield OK, f"{path}: the simulator runs the CUDA kernels on the CPU"
             return
-    yield MISSING, (f"{f'$CXX ({wanted}) is not' if wanted else 'no C++ compiler'} found: the simulator needs one "
-                    "(Debian: apt install g++; macOS: xcode-select --install)")
+    yield (
+        MISSING,
+        (
+            f"{f'$CXX ({wanted}) is not' if wanted else 'no C++ compiler'} found: the simulator needs one "
+            "(Debian: apt install g++; macOS: xcode-select --install)"
+        ),
+    )
 
 
 def _extras() -> Iterator[tuple[str, str]]:
-    for module, name, use in (("matplotlib", "matplotlib", "pictures of a run"),
-                              ("PIL", "Pillow", "reading PNG and JPEG"),
-                              ("torch", "torch", "tests against PyTorch")):
+    for module, name, use in (
+        ("matplotlib", "matplotlib", "pictures of a run"),
+        ("PIL", "Pillow", "reading PNG and JPEG"),
+        ("torch", "torch", "tests against PyTorch"),
+    ):
         there = importlib.util.find_spec(module) is not None
         yield OK if there else MISSING, f"{name}, for {use}" + ("" if there else f": pip install {name}")
 
@@ -171,11 +197,19 @@ def _data() -> Iterator[tuple[str, str]]:
     from ..data import DataError, datasets
 
     yield OK, "digits are drawn, they need no files"
-    for source, holds in ((datasets.MNIST, datasets._holds_idx), (datasets.FASHION_MNIST, datasets._holds_idx),
-                          (datasets.CIFAR10, datasets._holds_cifar)):
+    for source, holds in (
+        (datasets.MNIST, datasets._holds_idx),
+        (datasets.FASHION_MNIST, datasets._holds_idx),
+        (datasets.CIFAR10, datasets._holds_cifar),
+    ):
         try:
             yield OK, f"{source.name} in {datasets._locate(source, holds, None, None, False)}"
         except (DataError, OSError):
             own = os.environ.get("TINYNET_DATA", "not set")
-            yield MISSING, (f"{source.name} is downloaded at the first use, or put its files into "
-                            f"$TINYNET_DATA/{source.name}/ (TINYNET_DATA: {own})")
+            yield (
+                MISSING,
+                (
+                    f"{source.name} is downloaded at the first use, or put its files into "
+                    f"$TINYNET_DATA/{source.name}/ (TINYNET_DATA: {own})"
+                ),
+            )

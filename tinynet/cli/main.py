@@ -37,16 +37,16 @@ exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. TINYNET_DEBUG=1 s
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's). Returns the exit status."""
-    for stream in sys.stdout, sys.stderr:       # in a log with another encoding, × may look odd but must not fail
+    for stream in sys.stdout, sys.stderr:  # in a log with another encoding, × may look odd but must not fail
         if hasattr(stream, "reconfigure"):
-            with contextlib.suppress(ValueError, OSError):      # it is closed
+            with contextlib.suppress(ValueError, OSError):  # it is closed
                 stream.reconfigure(errors="replace")
     status = _run(argv)
     try:
-        if hasattr(sys.stdout, "flush"):        # here, and not as the process ends, a full disk can be told
+        if hasattr(sys.stdout, "flush"):  # here, and not as the process ends, a full disk can be told
             sys.stdout.flush()
     except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError, ValueError, AttributeError):      # what stands in for it may be no file
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # what stands in for it may be no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if status == 0 and not isinstance(error, BrokenPipeError):
             say(f"tinynet: error: standard output: {message(error)}", sys.stderr)
@@ -58,12 +58,12 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         return arguments.run(arguments)
-    except SystemExit as stop:                  # argparse: --help, or a wrong usage that it has explained
+    except SystemExit as stop:  # argparse: --help, or a wrong usage that it has explained
         return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt as stop:
         say(f"tinynet: interrupted{str(stop) and '; ' + message(stop)}", sys.stderr)
         return 130
-    except BrokenPipeError:                     # the reader of our output has gone: `tinynet … | head`
+    except BrokenPipeError:  # the reader of our output has gone: `tinynet … | head`
         return 1
     except Exception as error:
         if os.environ.get("TINYNET_DEBUG", "0") not in ("", "0"):
@@ -76,67 +76,124 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:      # it repeats what was typed
+    def error(self, message: str) -> NoReturn:  # it repeats what was typed
         super().error(plain(message, 2000))
 
 
 def _parser() -> argparse.ArgumentParser:
     verbatim = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="tinynet", epilog=EXAMPLES, formatter_class=verbatim,
-                     description="A neural-network engine that you can read in an evening.")
+    parser = _Parser(
+        prog="tinynet",
+        epilog=EXAMPLES,
+        formatter_class=verbatim,
+        description="A neural-network engine that you can read in an evening.",
+    )
     parser.add_argument("--version", action="version", version=f"tinynet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable, text: str, examples: str) -> argparse.ArgumentParser:
         shown = "\n".join(f"  tinynet {name} {example}".rstrip() for example in examples.split("\n"))
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                    epilog=f"examples:\n{shown}", formatter_class=verbatim)
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"examples:\n{shown}",
+            formatter_class=verbatim,
+        )
         added.set_defaults(run=run)
         return added
 
-    train = command("train", _train, "train a network, into a folder of its own",
-                    "\n--model mlp --data fashion_mnist\n--data photos/ --model cifar_cnn --epochs 20     a folder of "
-                    "pictures a class\n--resume")
-    train.add_argument("--model", metavar="NAME", help=f"{', '.join(runs.CLASSIFIERS)} (default: mnist_cnn; for "
-                       "cifar10 cifar_cnn)")
-    train.add_argument("--data", metavar="NAME|DIR", help=f"{', '.join(runs.DATA)}, or a folder with a folder of "
-                       "pictures a class (default: digits, which are drawn)")
-    train.add_argument("--epochs", type=_count, metavar="N", help="times through the data (default: digits 3, "
-                       "mnist 5, fashion_mnist 8, others 10)")
+    train = command(
+        "train",
+        _train,
+        "train a network, into a folder of its own",
+        "\n--model mlp --data fashion_mnist\n--data photos/ --model cifar_cnn --epochs 20     a folder of "
+        "pictures a class\n--resume",
+    )
+    train.add_argument(
+        "--model", metavar="NAME", help=f"{', '.join(runs.CLASSIFIERS)} (default: mnist_cnn; for cifar10 cifar_cnn)"
+    )
+    train.add_argument(
+        "--data",
+        metavar="NAME|DIR",
+        help=f"{', '.join(runs.DATA)}, or a folder with a folder of "
+        "pictures a class (default: digits, which are drawn)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_count,
+        metavar="N",
+        help="times through the data (default: digits 3, mnist 5, fashion_mnist 8, others 10)",
+    )
     train.add_argument("--batch-size", type=_count, metavar="N", help="images a step (default: 64)")
     train.add_argument("--lr", type=_rate, metavar="X", help="learning rate (default: the optimiser's; adam 0.001)")
     train.add_argument("--optimizer", metavar="NAME", help=f"{', '.join(optim.OPTIMIZERS)} (default: adam)")
-    train.add_argument("--backend", metavar="NAME",
-                       help=f"{', '.join(backends.NAMES)} (default: $TINYNET_BACKEND, or numpy)")
-    train.add_argument("--workers", type=_workers, metavar="N",
-                       help="processes that share each batch, or auto, one a core (default: auto)")
+    train.add_argument(
+        "--backend", metavar="NAME", help=f"{', '.join(backends.NAMES)} (default: $TINYNET_BACKEND, or numpy)"
+    )
+    train.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that share each batch, or auto, one a core (default: auto)",
+    )
     train.add_argument("--seed", type=_seed, metavar="N", help="of initial weights, order, dropout (default: 0)")
-    train.add_argument("--samples", "--train-size", type=_count, metavar="N", dest="samples",
-                       help="training images to use (default: all; digits 40,000)")
+    train.add_argument(
+        "--samples",
+        "--train-size",
+        type=_count,
+        metavar="N",
+        dest="samples",
+        help="training images to use (default: all; digits 40,000)",
+    )
     train.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/<model>-<data>-<n>)")
-    train.add_argument("--resume", nargs="?", const="", metavar="RUN",
-                       help="go on with a run that was interrupted, by default the newest, with its own settings "
-                       "(--epochs may be raised)")
+    train.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with a run that was interrupted, by default the newest, with its own settings "
+        "(--epochs may be raised)",
+    )
 
-    evaluate = command("evaluate", _evaluate, "measure a trained network on test images, class by class",
-                       "\n--data mnist\nruns/mnist_cnn-digits-1")
-    evaluate.add_argument("trained", nargs="?", metavar="RUN",
-                          help="a run's folder, or a checkpoint (default: the newest run)")
-    evaluate.add_argument("--data", metavar="NAME|DIR",
-                          help=f"{', '.join(runs.DATA)}, or a folder (default: the run's own)")
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "measure a trained network on test images, class by class",
+        "\n--data mnist\nruns/mnist_cnn-digits-1",
+    )
+    evaluate.add_argument(
+        "trained", nargs="?", metavar="RUN", help="a run's folder, or a checkpoint (default: the newest run)"
+    )
+    evaluate.add_argument(
+        "--data", metavar="NAME|DIR", help=f"{', '.join(runs.DATA)}, or a folder (default: the run's own)"
+    )
     evaluate.add_argument("--backend", metavar="NAME", help=", ".join(backends.NAMES))
 
-    predict = command("predict", _predict, "say what is to be seen in pictures", "three.png\nscan1.png scan2.npy --run "
-                      "runs/mnist_cnn-digits-1")
-    predict.add_argument("images", nargs="+", metavar="IMAGE",
-                         help="PNG, JPEG and others (with Pillow), or .npy. Dark ink on white is turned into light on "
-                         "black, but for networks that learnt the pictures of a folder")
-    predict.add_argument("--run", dest="trained", metavar="RUN",
-                         help="a run's folder, or a checkpoint (default: the newest run)")
+    predict = command(
+        "predict",
+        _predict,
+        "say what is to be seen in pictures",
+        "three.png\nscan1.png scan2.npy --run runs/mnist_cnn-digits-1",
+    )
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="PNG, JPEG and others (with Pillow), or .npy. Dark ink on white is turned into light on "
+        "black, but for networks that learnt the pictures of a folder",
+    )
+    predict.add_argument(
+        "--run", dest="trained", metavar="RUN", help="a run's folder, or a checkpoint (default: the newest run)"
+    )
     predict.add_argument("--backend", metavar="NAME", help=", ".join(backends.NAMES))
 
-    check = command("gradcheck", _gradcheck, "check the derivative of every operation against central differences",
-                    "\nconv2d max_pool2d")
+    check = command(
+        "gradcheck",
+        _gradcheck,
+        "check the derivative of every operation against central differences",
+        "\nconv2d max_pool2d",
+    )
     check.add_argument("operations", nargs="*", metavar="OPERATION", help="which ones (default: all)")
     command("doctor", _doctor, "say what works on this machine, and how to get the rest", "")
     return parser
@@ -153,8 +210,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
     folder, settings = _resumed(arguments) if arguments.resume is not None else _started(arguments)
     _use(settings["backend"])
-    task = runs.load_task(settings["data"], shape=runs.model_shape(settings["model"]), samples=settings["samples"],
-                          seed=settings["seed"])
+    task = runs.load_task(
+        settings["data"], shape=runs.model_shape(settings["model"]), samples=settings["samples"], seed=settings["seed"]
+    )
     seed(settings["seed"])
     model = runs.make_model(settings["model"], task)
     if folder is None:
@@ -162,23 +220,42 @@ def _train(arguments: argparse.Namespace) -> int:
     settings |= {"classes": list(task.classes), "status": "running"}
     runs.write_settings(folder, settings)
     checkpoint = folder / runs.CHECKPOINT
-    say(f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(task.name)}: "
+    say(
+        f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(task.name)}: "
         f"{len(task.train[0]):,} images to train, {len(task.validation[0]) if task.validation else 0:,} to validate, "
-        f"{len(task.test[0]):,} to test; into {plain(folder)}")
+        f"{len(task.test[0]):,} to test; into {plain(folder)}"
+    )
     train = Loader(*task.train, batch_size=settings["batch_size"], seed=settings["seed"])
     try:
-        history = fit(model, train, validation=task.validation, epochs=settings["epochs"], lr=settings["lr"],
-                      optimizer=settings["optimizer"], workers=_recorded_workers(checkpoint, settings["workers"]),
-                      checkpoint=checkpoint, checkpoint_every=500, resume=True, csv=folder / runs.HISTORY)
+        history = fit(
+            model,
+            train,
+            validation=task.validation,
+            epochs=settings["epochs"],
+            lr=settings["lr"],
+            optimizer=settings["optimizer"],
+            workers=_recorded_workers(checkpoint, settings["workers"]),
+            checkpoint=checkpoint,
+            checkpoint_every=500,
+            resume=True,
+            csv=folder / runs.HISTORY,
+        )
         measured = report(model, task.test, classes=task.classes)
         pictures = _pictures(folder, settings, history, measured, task)
     except KeyboardInterrupt:
         runs.write_settings(folder, settings | {"status": "interrupted"})
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
     seconds = sum(row["seconds"] for row in history)
-    runs.write_settings(folder, settings | {"status": "finished", "train_seconds": round(seconds, 3),
-                                            "test_loss": float(measured.loss.mean()),
-                                            "test_accuracy": measured.accuracy})
+    runs.write_settings(
+        folder,
+        settings
+        | {
+            "status": "finished",
+            "train_seconds": round(seconds, 3),
+            "test_loss": float(measured.loss.mean()),
+            "test_accuracy": measured.accuracy,
+        },
+    )
     say(f"trained {len(history)} epoch{'s' * (len(history) != 1)} in {seconds:.1f} s")
     say(f"wrote {plain(folder)}: {', '.join([runs.CHECKPOINT, runs.HISTORY, runs.SETTINGS, *pictures])}")
     if not can_plot():
@@ -196,11 +273,18 @@ def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
     model = usual if arguments.model is None else arguments.model
     optimizer = "adam" if arguments.optimizer is None else arguments.optimizer
     return None, {
-        "tinynet": __version__, "model": runs.choose("--model", model, runs.CLASSIFIERS), "data": data,
-        "epochs": arguments.epochs or runs.EPOCHS.get(data, 10), "batch_size": arguments.batch_size or 64,
-        "lr": arguments.lr, "optimizer": runs.choose("--optimizer", optimizer, optim.OPTIMIZERS),
+        "tinynet": __version__,
+        "model": runs.choose("--model", model, runs.CLASSIFIERS),
+        "data": data,
+        "epochs": arguments.epochs or runs.EPOCHS.get(data, 10),
+        "batch_size": arguments.batch_size or 64,
+        "lr": arguments.lr,
+        "optimizer": runs.choose("--optimizer", optimizer, optim.OPTIMIZERS),
         "backend": _backend(arguments) or "numpy",
-        "workers": arguments.workers or "auto", "seed": arguments.seed or 0, "samples": arguments.samples}
+        "workers": arguments.workers or "auto",
+        "seed": arguments.seed or 0,
+        "samples": arguments.samples,
+    }
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -215,8 +299,10 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     for name in ("model", "batch_size", "lr", "optimizer", "backend", "workers", "seed", "samples"):
         wanted = getattr(arguments, name)
         if wanted is not None and wanted != settings.get(name):
-            raise UsageError(f"{folder} was begun with --{name.replace('_', '-')} {settings.get(name)}: --resume goes "
-                             f"on with what is recorded; for {wanted}, begin a new run")
+            raise UsageError(
+                f"{folder} was begun with --{name.replace('_', '-')} {settings.get(name)}: --resume goes "
+                f"on with what is recorded; for {wanted}, begin a new run"
+            )
     if arguments.data is not None and runs.data_name(arguments.data) != settings["data"]:
         raise UsageError(f"{folder} was begun with --data {settings['data']}: --resume goes on with what is recorded")
     for name, known in (("model", runs.CLASSIFIERS), ("optimizer", optim.OPTIMIZERS), ("backend", backends.NAMES)):
@@ -243,12 +329,15 @@ def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: R
     if not can_plot():
         return []
     name = f"{settings['model']} on {Path(settings['data']).name}"
-    titles = f"{measured.accuracy:.2%} of the test images are right", (
-        f"{len(measured.worst):,} of {len(task.test[0]):,} wrong; true → predicted, and how sure")
+    titles = (
+        f"{measured.accuracy:.2%} of the test images are right",
+        (f"{len(measured.worst):,} of {len(task.test[0]):,} wrong; true → predicted, and how sure"),
+    )
     draw: dict[str, Callable[[Path], None]] = {
         "learning.png": lambda path: plot_history(history, path, title=name),
         "confusion.png": lambda path: plot_confusion(measured, path, title=f"{name}: {titles[0]}"),
-        "mistakes.png": lambda path: plot_mistakes(measured, task.test[0], path, title=f"{name}: {titles[1]}")}
+        "mistakes.png": lambda path: plot_mistakes(measured, task.test[0], path, title=f"{name}: {titles[1]}"),
+    }
     drawn = []
     for picture, plot in draw.items():
         if picture == "learning.png" and not history:
@@ -256,7 +345,7 @@ def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: R
         try:
             plot(folder / picture)
             drawn.append(picture)
-        except Exception as error:      # a picture must not cost the run its end
+        except Exception as error:  # a picture must not cost the run its end
             say(f"tinynet: {picture} cannot be drawn: {plain(first_line(error))}", sys.stderr)
     return drawn
 
@@ -334,8 +423,10 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
     lacking = [] if arguments.operations else missing()
     if lacking:
         say(f"without any case: {', '.join(lacking)}")
-    say(f"{len(chosen)} operation{'s' * (len(chosen) != 1)}, {sum(c.name in chosen for c in CASES)} cases: "
-        f"{f'{len(wrong)} wrong' if wrong else 'all derivatives are right'}")
+    say(
+        f"{len(chosen)} operation{'s' * (len(chosen) != 1)}, {sum(c.name in chosen for c in CASES)} cases: "
+        f"{f'{len(wrong)} wrong' if wrong else 'all derivatives are right'}"
+    )
     return int(bool(wrong or lacking))
 
 
@@ -359,8 +450,9 @@ def _backend(arguments: argparse.Namespace) -> str | None:
     """The backend that --backend or $TINYNET_BACKEND names, None where neither does."""
     given = getattr(arguments, "backend", None)
     name = given if given is not None else os.environ.get("TINYNET_BACKEND") or None
-    return None if name is None else runs.choose("TINYNET_BACKEND" if given is None else "--backend", name,
-                                                 backends.NAMES)
+    return (
+        None if name is None else runs.choose("TINYNET_BACKEND" if given is None else "--backend", name, backends.NAMES)
+    )
 
 
 def _use(name: str) -> None:
@@ -387,8 +479,13 @@ def _rate(text: str) -> float:
 
 
 def _workers(text: str) -> int | str:
-    return "auto" if text == "auto" else _number(text, int, lambda n: 1 <= n <= runs.MOST_WORKERS,
-                                                 f"auto, or a whole number from 1 to {runs.MOST_WORKERS:,}")
+    return (
+        "auto"
+        if text == "auto"
+        else _number(
+            text, int, lambda n: 1 <= n <= runs.MOST_WORKERS, f"auto, or a whole number from 1 to {runs.MOST_WORKERS:,}"
+        )
+    )
 
 
 def _number(text: str, kind: Callable, fits: Callable, wanted: str) -> Any:

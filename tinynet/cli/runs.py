@@ -1,10 +1,10 @@
 """What the `tinynet` command trains on, and the folders that it writes: one a run, with all that belongs to it.
 
-    runs/mnist_cnn-digits-1/
-      settings.json             what was asked for, and how it ended
-      checkpoint.safetensors    see checkpoint.py
-      history.csv               a row an epoch
-      learning.png  confusion.png  mistakes.png      where matplotlib is present
+runs/mnist_cnn-digits-1/
+  settings.json             what was asked for, and how it ended
+  checkpoint.safetensors    see checkpoint.py
+  history.csv               a row an epoch
+  learning.png  confusion.png  mistakes.png      where matplotlib is present
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ from ..saving.checkpoint import replacing
 
 ROOT = Path("runs")
 SETTINGS, CHECKPOINT, HISTORY = "settings.json", "checkpoint.safetensors", "history.csv"
-DIGITS, DIGITS_HELD_OUT = 40_000, 10_000                  # images
-TEST_SEED, VALIDATION_SEED = 2**63 - 1, 2**63 - 2         # of synthetic digits; a run's own seed is smaller
+DIGITS, DIGITS_HELD_OUT = 40_000, 10_000  # images
+TEST_SEED, VALIDATION_SEED = 2**63 - 1, 2**63 - 2  # of synthetic digits; a run's own seed is smaller
 PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
-    "mnist": data.mnist, "fashion_mnist": data.fashion_mnist, "cifar10": data.cifar10}
+    "mnist": data.mnist,
+    "fashion_mnist": data.fashion_mnist,
+    "cifar10": data.cifar10,
+}
 DATA = ("digits", *PUBLISHED)
-EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}       # elsewhere 10
+EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
 CLASSIFIERS = {name: make for name, make in models.MODELS.items() if name != "linear_regression"}
-ANY_SHAPE = ("mlp", "logistic_regression")                # they take any images, and any number of classes
-MOST_WORKERS = 1024                                       # processes
-SETTINGS_LIMIT = 1 << 24                                  # bytes of settings.json
+ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
+MOST_WORKERS = 1024  # processes
+SETTINGS_LIMIT = 1 << 24  # bytes of settings.json
 
 
 def _whole(low: int, high: float = math.inf) -> Callable[[Any], bool]:
@@ -50,12 +53,20 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-KINDS: dict[str, Callable[[Any], bool]] = {               # what settings.json holds: the name, and what may stand there
-    "model": _text, "data": _text, "epochs": _whole(1), "batch_size": _whole(1),
+KINDS: dict[str, Callable[[Any], bool]] = {  # what settings.json holds: the name, and what may stand there
+    "model": _text,
+    "data": _text,
+    "epochs": _whole(1),
+    "batch_size": _whole(1),
     "lr": lambda value: value is None or (type(value) in (int, float) and 0 < value < math.inf),
-    "optimizer": _text, "backend": _text, "workers": lambda value: value == "auto" or _whole(1, MOST_WORKERS)(value),
-    "seed": _whole(0, 2**62 - 1), "samples": lambda value: value is None or _whole(1)(value),
-    "status": _text, "classes": lambda value: isinstance(value, list) and all(map(_text, value))}
+    "optimizer": _text,
+    "backend": _text,
+    "workers": lambda value: value == "auto" or _whole(1, MOST_WORKERS)(value),
+    "seed": _whole(0, 2**62 - 1),
+    "samples": lambda value: value is None or _whole(1)(value),
+    "status": _text,
+    "classes": lambda value: isinstance(value, list) and all(map(_text, value)),
+}
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -88,8 +99,9 @@ def choose(what: str, name: str, names: Iterable[str]) -> str:
     if name in names:
         return name
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1, 0.5)
-    raise UsageError(f"{what} {name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} "
-                     f"There are: {', '.join(names)}")
+    raise UsageError(
+        f"{what} {name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} There are: {', '.join(names)}"
+    )
 
 
 def data_name(name: str) -> str:
@@ -103,8 +115,9 @@ def data_name(name: str) -> str:
     return choose("--data", name, [*DATA, "DIR (a folder)"])
 
 
-def load_task(name: str, *, shape: tuple[int, ...] | None, samples: int | None = None, seed: int = 0,
-              train: bool = True) -> Task:
+def load_task(
+    name: str, *, shape: tuple[int, ...] | None, samples: int | None = None, seed: int = 0, train: bool = True
+) -> Task:
     """The data called `name`.
 
     Args: shape: that pictures in a folder are made to fit, None for their own. samples: how many training images to
@@ -114,17 +127,22 @@ def load_task(name: str, *, shape: tuple[int, ...] | None, samples: int | None =
     if name == "digits":
         count = DIGITS if samples is None else samples
         held_out = DIGITS_HELD_OUT if count >= DIGITS_HELD_OUT else max(200, count // 4)
-        return Task(name, data.synthetic_digits(count if train else 0, seed),
-                    data.synthetic_digits(max(100, held_out // 5), VALIDATION_SEED) if train else None,
-                    data.synthetic_digits(held_out, TEST_SEED), tuple(map(str, range(10))))
+        return Task(
+            name,
+            data.synthetic_digits(count if train else 0, seed),
+            data.synthetic_digits(max(100, held_out // 5), VALIDATION_SEED) if train else None,
+            data.synthetic_digits(held_out, TEST_SEED),
+            tuple(map(str, range(10))),
+        )
     if name in PUBLISHED:
         dataset = PUBLISHED[name]()
     else:
-        dataset = data.load_dir(name, shape=shape if shape is None or len(shape) == 3 else None)   # type: ignore[arg-type]
+        dataset = data.load_dir(name, shape=shape if shape is None or len(shape) == 3 else None)  # type: ignore[arg-type]
     (x, y), test = dataset
     if not len(test[0]):
-        raise data.DataError(f"{name}: holds too few pictures to keep some for the test; add pictures, or folders "
-                             "train and test")
+        raise data.DataError(
+            f"{name}: holds too few pictures to keep some for the test; add pictures, or folders train and test"
+        )
     if not train:
         return Task(name, (x, y), None, test, dataset.classes)
     order = np.random.default_rng(seed).permutation(len(x))
@@ -148,11 +166,15 @@ def make_model(name: str, task: Task) -> Module:
 def check_fit(name: str, model: Module, task: Task) -> None:
     """UsageError where the model takes other images than the task's, or has too few outputs."""
     if model.built != task.shape:
-        raise UsageError(f"{name} takes images of {times(model.built or ())}, {task.name} has {times(task.shape)}: "
-                         f"models that fit are {', '.join(fitting(task.shape))}")
+        raise UsageError(
+            f"{name} takes images of {times(model.built or ())}, {task.name} has {times(task.shape)}: "
+            f"models that fit are {', '.join(fitting(task.shape))}"
+        )
     if (count := (model.output_shape or (0,))[-1]) < len(task.classes):
-        raise UsageError(f"{name} tells {count} classes apart, {task.name} has {len(task.classes)}: models for "
-                         f"any number are {', '.join(ANY_SHAPE)}")
+        raise UsageError(
+            f"{name} tells {count} classes apart, {task.name} has {len(task.classes)}: models for "
+            f"any number are {', '.join(ANY_SHAPE)}"
+        )
 
 
 def fitting(shape: tuple[int, ...]) -> list[str]:
@@ -215,8 +237,10 @@ def newest(*, unfinished: bool = False) -> Path:
             if not (unfinished and done):
                 found.append(((checkpoint if checkpoint.exists() else path).stat().st_mtime_ns, path.parent))
     if not found:
-        raise UsageError(f"there is no {'interrupted run' if unfinished else 'run'} in {ROOT.resolve()}; "
-                         f"{'name its folder' if unfinished else 'train one with: tinynet train'}")
+        raise UsageError(
+            f"there is no {'interrupted run' if unfinished else 'run'} in {ROOT.resolve()}; "
+            f"{'name its folder' if unfinished else 'train one with: tinynet train'}"
+        )
     return max(found)[1]
 
 
@@ -242,7 +266,7 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """settings.json, atomically."""
     with replacing(folder / SETTINGS) as temporary:
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_bytes(text.encode("utf-8", "surrogatepass"))        # a folder's name may be no UTF-8
+        temporary.write_bytes(text.encode("utf-8", "surrogatepass"))  # a folder's name may be no UTF-8
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -250,7 +274,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SETTINGS_LIMIT:     # a pipe would be waited for
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SETTINGS_LIMIT:  # a pipe would be waited for
             raise UsageError(f"{path}: cannot be read: it is no file of at most {SETTINGS_LIMIT:,} bytes")
         with open(path, "rb") as file:
             settings = json.loads(file.read(SETTINGS_LIMIT).decode("utf-8", "surrogatepass"))

@@ -8,7 +8,19 @@ from .images import read_image
 from .loader import Loader
 
 __all__ = [
-    "DataError", "Dataset", "Loader", "cifar10", "compose", "fashion_mnist", "load_dir", "mnist",
-    "random_crop", "random_flip", "random_shift", "read_cifar10", "read_idx", "read_image",
+    "DataError",
+    "Dataset",
+    "Loader",
+    "cifar10",
+    "compose",
+    "fashion_mnist",
+    "load_dir",
+    "mnist",
+    "random_crop",
+    "random_flip",
+    "random_shift",
+    "read_cifar10",
+    "read_idx",
+    "read_image",
     "synthetic_digits",
 ]

@@ -43,6 +43,7 @@ def random_crop(padding: int) -> Augment:
 
 def compose(*augments: Augment) -> Augment:
     """All of these, one after another."""
+
     def composed(x: Array, rng: np.random.Generator) -> Array:
         for augment in augments:
             x = augment(x, rng)
@@ -52,12 +53,12 @@ def compose(*augments: Augment) -> Augment:
 
 
 def _shift(name: str, pixels: int, mode: Any) -> Augment:
-    pixels = count(name, "pixels", pixels, 0)       # 2 · pixels wraps around in a small integer dtype
+    pixels = count(name, "pixels", pixels, 0)  # 2 · pixels wraps around in a small integer dtype
 
     def shift(x: Array, rng: np.random.Generator) -> Array:
         n, height, width, _ = _images(name, x).shape
         padded = np.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode)
-        windows = sliding_window_view(padded, (height, width), axis=(1, 2))      # (N, a, b, C, H, W)
+        windows = sliding_window_view(padded, (height, width), axis=(1, 2))  # (N, a, b, C, H, W)
         down, across = rng.integers(0, 2 * pixels + 1, (2, n))
         return np.ascontiguousarray(windows[np.arange(n), down, across].transpose(0, 2, 3, 1))
 

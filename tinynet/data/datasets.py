@@ -18,16 +18,24 @@ from .images import SUFFIXES, read_image
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-           "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte",
-             "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
-LEFT_BEHIND = ("__macosx", "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
-               "system volume information", "__pycache__")           # folders, in lower case
-BATCH = 10_000 * CIFAR_RECORD              # bytes of a published batch
+LEFT_BEHIND = (
+    "__macosx",
+    "@eadir",
+    "@recycle",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "lost+found",
+    "system volume information",
+    "__pycache__",
+)  # folders, in lower case
+BATCH = 10_000 * CIFAR_RECORD  # bytes of a published batch
 
 
 class Dataset(tuple[Pair, Pair]):
@@ -60,33 +68,48 @@ class _Source(NamedTuple):
 
     name: str
     urls: tuple[str, ...]
-    sums: dict[str, str]          # of a .gz file's content, of an archive itself
-    limit: int                    # bytes of the largest file, with room to spare
+    sums: dict[str, str]  # of a .gz file's content, of an archive itself
+    limit: int  # bytes of the largest file, with room to spare
 
 
-MNIST = _Source("mnist", (
-    "https://ossci-datasets.s3.amazonaws.com/mnist",
-    "https://storage.googleapis.com/cvdf-datasets/mnist",
-), {
-    "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}, 20_000_000)
+MNIST = _Source(
+    "mnist",
+    (
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+    ),
+    {
+        "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    20_000_000,
+)
 
-FASHION_MNIST = _Source("fashion_mnist", (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
-), {
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}, 60_000_000)
+FASHION_MNIST = _Source(
+    "fashion_mnist",
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    ),
+    {
+        "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    60_000_000,
+)
 
-CIFAR10 = _Source("cifar10", ("https://www.cs.toronto.edu/~kriz",), {
-    CIFAR_ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-}, 200_000_000)
+CIFAR10 = _Source(
+    "cifar10",
+    ("https://www.cs.toronto.edu/~kriz",),
+    {
+        CIFAR_ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    },
+    200_000_000,
+)
 
 
 def mnist(folder: PathLike | None = None, *, mirror: str | None = None, download: bool = True) -> Dataset:
@@ -107,8 +130,7 @@ def mnist(folder: PathLike | None = None, *, mirror: str | None = None, download
     return _read_idx_folder(found, map(str, range(10)), (28, 28))
 
 
-def fashion_mnist(folder: PathLike | None = None, *, mirror: str | None = None,
-                  download: bool = True) -> Dataset:
+def fashion_mnist(folder: PathLike | None = None, *, mirror: str | None = None, download: bool = True) -> Dataset:
     """Zalando's articles of clothing: 60,000 + 10,000 grey images of 28 x 28; all else as `mnist`.
 
     The places looked in end with `fashion_mnist` or `fashion-mnist` (the Debian package
@@ -130,8 +152,7 @@ def cifar10(folder: PathLike | None = None, *, mirror: str | None = None, downlo
     return _read_cifar_folder(_locate(CIFAR10, _holds_cifar, folder, mirror, download))
 
 
-def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None,
-             test_share: float = 0.2) -> Dataset:
+def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_share: float = 0.2) -> Dataset:
     """Read a folder of one's own: `(x_train, y_train), (x_test, y_test)` with `.classes`, as `mnist` gives.
 
     The folder holds one of:
@@ -164,8 +185,7 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None,
     else:
         pictures = _pictures(folder)
         held_out = {name: _spread(len(files), test_share) for name, files in pictures.items()}
-        train = {name: [f for i, f in enumerate(files) if i not in held_out[name]]
-                 for name, files in pictures.items()}
+        train = {name: [f for i, f in enumerate(files) if i not in held_out[name]] for name, files in pictures.items()}
         test = {name: [files[i] for i in sorted(held_out[name])] for name, files in pictures.items()}
     classes = sorted(train)
     if shape is None:
@@ -174,38 +194,48 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None,
     return Dataset(_read_pictures(train, classes, shape), _read_pictures(test, classes, shape), classes)
 
 
-def _locate(source: _Source, holds: Callable[[Path], bool], folder: PathLike | None, mirror: str | None,
-            download: bool) -> Path:
+def _locate(
+    source: _Source, holds: Callable[[Path], bool], folder: PathLike | None, mirror: str | None, download: bool
+) -> Path:
     """The folder that holds the files of a dataset, downloaded if need be."""
     names = dict.fromkeys((source.name, source.name.replace("_", "-")))
-    cache = cache_folder(source.name)       # None for a user without a home
+    cache = cache_folder(source.name)  # None for a user without a home
     if folder is not None:
         places = [Path(folder)]
     else:
         given = [place for place in os.environ.get("XDG_DATA_DIRS", "").split(os.pathsep) if place]
         own = os.environ.get("TINYNET_DATA")
-        roots = [*([Path(own)] if own else []), *([cache.parent] if cache else []),
-                 *(Path(place) / "datasets" for place in given or ("/usr/local/share", "/usr/share"))]
+        roots = [
+            *([Path(own)] if own else []),
+            *([cache.parent] if cache else []),
+            *(Path(place) / "datasets" for place in given or ("/usr/local/share", "/usr/share")),
+        ]
         places = [root / name for root in roots for name in names]
     for place in places:
-        with contextlib.suppress(OSError):      # a place that cannot be looked into does not hold it
+        with contextlib.suppress(OSError):  # a place that cannot be looked into does not hold it
             if holds(place):
                 return place
     goal = places[0] if folder is not None else cache
     by_hand = f"put {', '.join(source.sums)} into {goal or '$TINYNET_DATA/' + source.name}"
     if not download or goal is None:
-        raise DataError(f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, or "
-                        + ("allow the download" if goal else "name a folder to download into: this user has no home"))
+        raise DataError(
+            f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, or "
+            + ("allow the download" if goal else "name a folder to download into: this user has no home")
+        )
     mirror = mirror or os.environ.get("TINYNET_MIRROR")
     bases = (f"{mirror.rstrip('/')}/{source.name}",) if mirror else source.urls
     try:
         for name, total in source.sums.items():
             if not (goal / name).exists():
-                fetch([f"{base}/{name}" for base in bases], goal / name, total, limit=source.limit,
-                      unpack=name != CIFAR_ARCHIVE)
+                fetch(
+                    [f"{base}/{name}" for base in bases],
+                    goal / name,
+                    total,
+                    limit=source.limit,
+                    unpack=name != CIFAR_ARCHIVE,
+                )
     except (DataError, OSError) as error:
-        raise DataError(f"{source.name}: {error}\nTo go on, name a mirror in TINYNET_MIRROR, "
-                        f"or {by_hand}") from error
+        raise DataError(f"{source.name}: {error}\nTo go on, name a mirror in TINYNET_MIRROR, or {by_hand}") from error
     return goal
 
 
@@ -231,16 +261,17 @@ def _bins(folder: Path) -> list[Path] | None:
     return None
 
 
-def _read_idx_folder(folder: Path, classes: Iterable[str] | None,
-                     size: tuple[int, int] | None = None) -> Dataset:
+def _read_idx_folder(folder: Path, classes: Iterable[str] | None, size: tuple[int, int] | None = None) -> Dataset:
     """MNIST's four files; `size` is that of the images, where it is known."""
     pairs = []
     for split in (IDX_FILES[:2], IDX_FILES[2:]):
         paths = [_either(folder, name) or folder / name for name in split]
         images, labels = map(read_idx, paths)
         if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
-            raise DataError(f"{folder}: {paths[0].name} has the shape {images.shape}, {paths[1].name} "
-                            f"{labels.shape}; wanted (N, H, W) and (N,)")
+            raise DataError(
+                f"{folder}: {paths[0].name} has the shape {images.shape}, {paths[1].name} "
+                f"{labels.shape}; wanted (N, H, W) and (N,)"
+            )
         if size and images.shape[1:] != size:
             raise DataError(f"{paths[0]}: holds images of {images.shape[1:]}, not of {size}")
         pairs.append(_pair(images[..., None] if images.ndim == 3 else images, labels))
@@ -280,8 +311,10 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
         if files := sorted(path for path in named if not (_left_behind(path) or path.is_dir())):
             found[place.name] = files
     if not found:
-        raise DataError(f"{folder}: holds neither IDX files ({IDX_FILES[0]} ...) nor CIFAR-10 files "
-                        f"({CIFAR_FILES[0]} ...) nor a sub-folder of pictures a class")
+        raise DataError(
+            f"{folder}: holds neither IDX files ({IDX_FILES[0]} ...) nor CIFAR-10 files "
+            f"({CIFAR_FILES[0]} ...) nor a sub-folder of pictures a class"
+        )
     return found
 
 
@@ -295,8 +328,7 @@ def _spread(count: int, share: float) -> set[int]:
     return {i for i in range(1, count) if int((i + 1) * share) > int(i * share)}
 
 
-def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str],
-                   shape: tuple[int, int, int]) -> Pair:
+def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str], shape: tuple[int, int, int]) -> Pair:
     """All pictures of all classes, float32 (N, *shape), and the numbers of their classes."""
     paths = [(path, label) for label, name in enumerate(classes) for path in pictures.get(name, [])]
     x = np.empty((len(paths), *shape), np.float32)

@@ -24,20 +24,20 @@ from numpy.typing import NDArray
 
 from .skeletons import SKELETONS
 
-SIZE, BOX = 28, 20          # pixels along a side of the image, and along the longer side of the digit
-PEN_POINTS = 56             # spots that the pen leaves on its way
-SPOT = 0.7                  # standard deviation of a spot, in pixels
-MARGIN = 4                  # pixels by which a digit is moved at most to centre its mass
-CHUNK = 256                 # images drawn together: image i depends on (seed, i // CHUNK) only
+SIZE, BOX = 28, 20  # pixels along a side of the image, and along the longer side of the digit
+PEN_POINTS = 56  # spots that the pen leaves on its way
+SPOT = 0.7  # standard deviation of a spot, in pixels
+MARGIN = 4  # pixels by which a digit is moved at most to centre its mass
+CHUNK = 256  # images drawn together: image i depends on (seed, i // CHUNK) only
 
 # A hand's habits: mean and standard deviation (of the logarithm, where it is a factor).
-WAVINESS, UNEVEN = 1.1, 0.3               # how far a point strays (the square is 20); how hands differ
-BEND = 0.16                               # quadratic terms of the bend
-STRETCH = 0.07, 0.20                      # a factor for the width
-SLANT = 0.12, 0.25                        # x that a step up adds
-TURN = 0.0, 0.10                          # radians
-RADIUS = -0.05, 0.37                      # of the pen, a factor in pixels
-ROUGH = 0.15                              # noise: a factor from 1 - ROUGH to 1 + ROUGH
+WAVINESS, UNEVEN = 1.1, 0.3  # how far a point strays (the square is 20); how hands differ
+BEND = 0.16  # quadratic terms of the bend
+STRETCH = 0.07, 0.20  # a factor for the width
+SLANT = 0.12, 0.25  # x that a step up adds
+TURN = 0.0, 0.10  # radians
+RADIUS = -0.05, 0.37  # of the pen, a factor in pixels
+ROUGH = 0.15  # noise: a factor from 1 - ROUGH to 1 + ROUGH
 
 Floats = NDArray[np.float32]
 
@@ -61,8 +61,8 @@ def synthetic_digits(n: int, seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
         rng = np.random.default_rng([seed, start // CHUNK])
         drawn, digits = _draw(rng)
         count = min(CHUNK, n - start)
-        images[start:start + count, ..., 0] = drawn[:count]
-        labels[start:start + count] = digits[:count]
+        images[start : start + count, ..., 0] = drawn[:count]
+        labels[start : start + count] = digits[:count]
     return images, labels
 
 
@@ -100,9 +100,9 @@ def _ink(rng: np.random.Generator, x: Floats, y: Floats, radius: Floats) -> Floa
     np.log(ink, out=ink)
     ink *= -2 * SPOT**2
     np.maximum(ink, 0, out=ink)
-    np.sqrt(ink, out=ink)                               # about the distance to the pen's way
+    np.sqrt(ink, out=ink)  # about the distance to the pen's way
     np.subtract(radius[..., None], ink, out=ink)
-    ink *= rng.uniform(0.55, 1.1, (CHUNK, 1, 1)).astype(np.float32)       # how sharp the edge is
+    ink *= rng.uniform(0.55, 1.1, (CHUNK, 1, 1)).astype(np.float32)  # how sharp the edge is
     ink += np.float32(0.5)
     noise = np.frombuffer(rng.bytes(ink.size), np.uint8).reshape(ink.shape)
     ink *= noise * np.float32(2 * ROUGH / 255) + np.float32(1 - ROUGH)
@@ -115,8 +115,9 @@ def _centre(ink: Floats) -> Floats:
     """Move each picture (CHUNK, 28, 28) by whole pixels: its centre of mass to pixel 14, as MNIST's."""
     rows, columns = ink.sum(axis=2), ink.sum(axis=1)
     pixel, total = np.arange(SIZE, dtype=np.float32), rows.sum(axis=1)
-    down, right = (np.rint(profile @ pixel / total).astype(np.int64) - SIZE // 2 + MARGIN
-                   for profile in (rows, columns))
+    down, right = (
+        np.rint(profile @ pixel / total).astype(np.int64) - SIZE // 2 + MARGIN for profile in (rows, columns)
+    )
     padded = np.pad(ink, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (SIZE, SIZE), axis=(1, 2))
     return windows[np.arange(CHUNK), np.clip(down, 0, 2 * MARGIN), np.clip(right, 0, 2 * MARGIN)]
@@ -127,7 +128,7 @@ def _spots(at: Floats) -> Floats:
     scale = np.float32(0.5**0.5 / SPOT)
     far = np.arange(SIZE, dtype=np.float32)[:, None] * scale - at[:, None] * scale
     np.square(far, out=far)
-    np.minimum(far, 20, out=far)             # beyond 87 the results were denormal numbers, and slow
+    np.minimum(far, 20, out=far)  # beyond 87 the results were denormal numbers, and slow
     np.negative(far, out=far)
     return np.exp(far, out=far)
 
@@ -149,8 +150,8 @@ def _pen() -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
     points = np.zeros((len(parsed), longest, 2), np.float32)
     basis = np.zeros((len(parsed), PEN_POINTS, longest), np.float32)
     for v, (way, matrix) in enumerate(parsed):
-        points[v, :len(way)] = way
-        basis[v, :, :len(way)] = matrix
+        points[v, : len(way)] = way
+        basis[v, :, : len(way)] = matrix
     many = np.array([len(SKELETONS[digit]) for digit in range(10)])
     return points, basis, np.cumsum(many) - many, many
 
@@ -171,9 +172,9 @@ def _parse(line: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     dense = np.zeros((sum(len(r) for r, _ in rows), len(way)))
     lengths, at = [], 0
     for matrix, index in rows:
-        dense[at:at + len(matrix), index] = matrix
+        dense[at : at + len(matrix), index] = matrix
         steps = np.linalg.norm(np.diff(matrix @ way[index], axis=0), axis=1)
-        lengths += [0.0, *steps]        # a pen in the air draws nothing
+        lengths += [0.0, *steps]  # a pen in the air draws nothing
         at += len(matrix)
     length = np.cumsum(lengths)
     wanted = (np.arange(PEN_POINTS) + 0.5) / PEN_POINTS * length[-1]
@@ -188,10 +189,11 @@ def _spline(k: int, per_piece: int = 24) -> NDArray[np.float64]:
     slope = np.empty((k, k))
     slope[1:-1] = (eye[2:] - eye[:-2]) / 2
     slope[0], slope[-1] = eye[1] - eye[0], eye[-1] - eye[-2]
-    if k > 2:                            # parabolas at the ends
+    if k > 2:  # parabolas at the ends
         slope[0], slope[-1] = 2 * slope[0] - slope[1], 2 * slope[-1] - slope[-2]
     t = np.linspace(0, 1, per_piece, endpoint=False)[:, None]
     ends = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2, t * t * (3 - 2 * t), t * t * (t - 1)
-    pieces = [ends[0] * eye[i] + ends[1] * slope[i] + ends[2] * eye[i + 1] + ends[3] * slope[i + 1]
-              for i in range(k - 1)]
+    pieces = [
+        ends[0] * eye[i] + ends[1] * slope[i] + ends[2] * eye[i + 1] + ends[3] * slope[i + 1] for i in range(k - 1)
+    ]
     return np.concatenate([*pieces, eye[-1:]])

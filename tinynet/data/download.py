@@ -20,8 +20,17 @@ from .files import LIMIT, DataError, PathLike, reading
 BLOCK = 1 << 16
 
 
-def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30, attempts: int = 4,
-          wait: float = 1, limit: int = LIMIT, unpack: bool = True) -> Path:
+def fetch(
+    urls: Sequence[str],
+    target: Path,
+    sha256: str,
+    *,
+    timeout: float = 30,
+    attempts: int = 4,
+    wait: float = 1,
+    limit: int = LIMIT,
+    unpack: bool = True,
+) -> Path:
     """Download a file to `target`, from the first of `urls` that has it whole; returns `target`.
 
     The bytes go to `target.part`; when its content has the SHA-256 sum, it is renamed, so `target` is whole
@@ -37,7 +46,7 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30
     part = target.with_name(target.name + ".part")
     failures = []
     for url in urls:
-        if is_terminal(sys.stderr):       # a server that does not answer takes its time
+        if is_terminal(sys.stderr):  # a server that does not answer takes its time
             say(f"{target.name}: asking {plain(url)}", sys.stderr)
         if not re.match(r"https?://[^/]", url):
             raise DataError(f"a mirror's address must start with http:// or https://, got {url!r}")
@@ -53,7 +62,7 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, *, timeout: float = 30
                 error.close()
                 problem = f"the server answers {error.code} {error.reason}"
                 if error.code < 500 and error.code not in (408, 429):
-                    break                              # asking again will not help
+                    break  # asking again will not help
             except DataError as error:
                 problem = str(error)
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -84,7 +93,7 @@ def _transfer(url: str, part: Path, timeout: float, limit: int) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:                 # nothing beyond what we have: let the sum decide
+        if have and error.code == 416:  # nothing beyond what we have: let the sum decide
             error.close()
             return
         raise
@@ -99,9 +108,18 @@ def _transfer(url: str, part: Path, timeout: float, limit: int) -> None:
         whole = have + int(length) if length is not None else None
         if whole is not None and whole > limit:
             raise DataError(f"the server offers {whole:,} bytes; at most {limit:,} are taken")
-        with (open(part, "ab" if went_on else "wb") as file,
-              Bar(total=whole, initial=have, desc=part.stem, unit="B", unit_scale=True,
-                  disable=not is_terminal(sys.stderr)) as bar):
+        with (
+            open(part, "ab" if went_on else "wb") as file,
+            Bar(
+                total=whole,
+                initial=have,
+                desc=part.stem,
+                unit="B",
+                unit_scale=True,
+                disable=not is_terminal(sys.stderr),
+            ) as bar,
+        ):
+
             def write(block: bytes) -> None:
                 nonlocal have
                 have += len(block)

@@ -24,9 +24,9 @@ PathLike = str | os.PathLike[str]
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-LIMIT = 1 << 30                     # bytes that one file may unpack to
-CIFAR_RECORD = 1 + 3 * 32 * 32      # a label, then the red, green and blue planes
-_INFLATE = 1032                     # DEFLATE cannot shrink further than this
+LIMIT = 1 << 30  # bytes that one file may unpack to
+CIFAR_RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
+_INFLATE = 1032  # DEFLATE cannot shrink further than this
 _IDX_TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
@@ -132,8 +132,7 @@ def cifar_records(data: bytes) -> tuple[Bytes, Labels]:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-def read_members(path: PathLike, names: Collection[str], largest: int,
-                 limit: int = LIMIT) -> dict[str, bytes]:
+def read_members(path: PathLike, names: Collection[str], largest: int, limit: int = LIMIT) -> dict[str, bytes]:
     """Read the regular files `names` (without their folders) of a .tar.gz into memory, writing nothing.
 
     Other members are passed over. Raises DataError where a name is missing, not a regular file or over

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from .files import LIMIT, DataError, PathLike
 
-PIXELS = 64_000_000                                  # pictures of more are refused
-TILE = 1 << 18                                       # pixels that are floats at a time, before they are scaled
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")    # none of these runs a program
+PIXELS = 64_000_000  # pictures of more are refused
+TILE = 1 << 18  # pixels that are floats at a time, before they are scaled
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none of these runs a program
 SUFFIXES = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 Floats = NDArray[np.float32]
 
 
-def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *,
-               invert: bool | None = None) -> Floats:
+def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *, invert: bool | None = None) -> Floats:
     """Read a picture as float32 (H, W, C) in [0, 1]; C is 1 (grey) or 3 (red, green, blue).
 
     `.npy` files are read by NumPy: (H, W) or (H, W, 1 | 3 | 4), of bool, uint8, uint16, or floats in [0, 1].
@@ -44,7 +43,7 @@ def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *,
     if shape is not None and (len(shape) != 3 or shape[2] not in (1, 3) or min(shape) < 1):
         raise ValueError(f"read_image: shape must be (height, width, 1 or 3), got {shape}")
     try:
-        picture: Picture = (_Array(_load_npy(path)) if name.lower().endswith(".npy") else _Pillow(_load_pillow(path)))
+        picture: Picture = _Array(_load_npy(path)) if name.lower().endswith(".npy") else _Pillow(_load_pillow(path))
         image = _whole(picture) if shape is None else _fit(picture, shape)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
@@ -65,7 +64,7 @@ def _load_npy(path: PathLike) -> NDArray[np.generic]:
     if os.path.getsize(path) > LIMIT:
         raise DataError(f"has more than {LIMIT:,} bytes")
     try:
-        file = io.BytesIO(Path(path).read_bytes())   # a header that declares gigabytes reads what is there
+        file = io.BytesIO(Path(path).read_bytes())  # a header that declares gigabytes reads what is there
         version = form.read_magic(file)
         read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
         shape, _, dtype = read(file)
@@ -78,7 +77,7 @@ def _load_npy(path: PathLike) -> NDArray[np.generic]:
         return np.asarray(np.load(file, allow_pickle=False))
     except DataError:
         raise
-    except Exception as error:                       # a damaged header fails in many ways
+    except Exception as error:  # a damaged header fails in many ways
         raise DataError(f"is not a readable .npy file: {_first_line(error)}") from error
 
 
@@ -94,19 +93,20 @@ def _load_pillow(path: PathLike) -> Any:
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")
             picture = Image.open(file, formats=FORMATS)
-            if picture.width * picture.height > PIXELS:      # whatever the file's size: a blank page packs into nothing
+            if picture.width * picture.height > PIXELS:  # whatever the file's size: a blank page packs into nothing
                 raise DataError(f"has {picture.width} x {picture.height} pixels, more than {PIXELS:,}")
             tiles: Any = picture.tile
             if picture.format == "TIFF" and picture.width * picture.height > sum(
-                    (right - left) * (low - top) for _, (left, top, right, low), *_ in tiles):
-                raise DataError("lacks a part of its pixels")        # which Pillow would leave black
+                (right - left) * (low - top) for _, (left, top, right, low), *_ in tiles
+            ):
+                raise DataError("lacks a part of its pixels")  # which Pillow would leave black
             picture.load()
-            with contextlib.suppress(Exception):     # damaged notes are no reason to refuse the pixels
-                ImageOps.exif_transpose(picture, in_place=True)      # a camera may note which side is up
+            with contextlib.suppress(Exception):  # damaged notes are no reason to refuse the pixels
+                ImageOps.exif_transpose(picture, in_place=True)  # a camera may note which side is up
             return picture
     except DataError:
         raise
-    except Exception as error:                       # Pillow's decoders raise nearly anything
+    except Exception as error:  # Pillow's decoders raise nearly anything
         raise DataError(f"is not a readable picture: {_first_line(error)}") from error
 
 
@@ -127,7 +127,7 @@ class _Pillow:
 
     def __init__(self, picture: Any) -> None:
         self.picture, self.size = picture, (picture.height, picture.width)
-        mode, see_through = picture.mode, getattr(picture, "has_transparency_data", True)     # since Pillow 10.1
+        mode, see_through = picture.mode, getattr(picture, "has_transparency_data", True)  # since Pillow 10.1
         grey = mode in ("1", "L", "F") or mode.startswith("I")
         self.channels = 1 if grey and not (see_through and mode in ("1", "L")) else 4 if see_through else 3
         self.mode = None if mode == "F" or mode.startswith("I") else {1: "L", 3: "RGB", 4: "RGBA"}[self.channels]
@@ -139,7 +139,7 @@ class _Pillow:
             pixels = np.asarray(cut.convert(self.mode) if self.mode else cut)
         except Exception as error:
             raise DataError(f"is not a readable picture: {_first_line(error)}") from error
-        if self.picture.mode.startswith("I"):        # 16 bits of grey
+        if self.picture.mode.startswith("I"):  # 16 bits of grey
             pixels = np.clip(pixels, 0, 65535).astype(np.uint16)
         return _unit(pixels)
 
@@ -154,7 +154,7 @@ def _unit(pixels: NDArray[np.generic]) -> Floats:
     if pixels.shape[2] not in (1, 3, 4):
         raise DataError(f"has the shape {pixels.shape}; a picture is (H, W) or (H, W, 1, 3 or 4)")
     if pixels.dtype.kind == "f":
-        if not (pixels.min() >= 0 and pixels.max() <= 1):        # also true of NaN
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # also true of NaN
             raise DataError("holds floats outside [0, 1]")
         return pixels.astype(np.float32)
     full = {"bool": 1, "uint8": 255, "uint16": 65535}.get(pixels.dtype.name)
@@ -204,7 +204,7 @@ def _fit(picture: Picture, shape: tuple[int, int, int]) -> Floats:
     inner = [min(side, max(1, round(before * scale))) for side, before in zip(shape, old, strict=False)]
     scaled, band = np.zeros((*inner, channels), np.float32), np.zeros((0, 0, 0), np.float32)
     weight = [np.zeros(side, np.float32) for side in inner]
-    for rows, columns in _tiles(*old):              # column by column, from top to bottom
+    for rows, columns in _tiles(*old):  # column by column, from top to bottom
         part = _channels(_over_white(picture.part(rows, columns)), channels)
         if rows.start == 0:
             band = np.zeros((inner[0], *part.shape[1:]), np.float32)
@@ -217,10 +217,11 @@ def _fit(picture: Picture, shape: tuple[int, int, int]) -> Floats:
             weight[1][near] += across.sum(axis=1)
     scaled /= weight[0][:, None, None] * weight[1][:, None]
     fitted = np.empty(shape, np.float32)
-    fitted[:] = np.concatenate([_channels(_over_white(picture.part(*edge)), channels).reshape(-1, channels)
-                                for edge in _edges(*old)]).mean(axis=0)
+    fitted[:] = np.concatenate(
+        [_channels(_over_white(picture.part(*edge)), channels).reshape(-1, channels) for edge in _edges(*old)]
+    ).mean(axis=0)
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    fitted[top:top + inner[0], left:left + inner[1]] = np.clip(scaled, 0, 1)
+    fitted[top : top + inner[0], left : left + inner[1]] = np.clip(scaled, 0, 1)
     return fitted
 
 

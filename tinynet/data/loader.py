@@ -34,22 +34,36 @@ class Loader:
     setting. An exception in the thread is raised in the loop that reads it.
     """
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, *, batch_size: int = 64, shuffle: bool = True,
-                 drop_last: bool = False, seed: int = 0,
-                 augment: Augment | None = None, prefetch: int = 2) -> None:
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+        augment: Augment | None = None,
+        prefetch: int = 2,
+    ) -> None:
         self.x, self.y = np.asarray(x), np.asarray(y)
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
-            raise DataError(f"Loader: x and y must have the same length, got the shapes {self.x.shape} "
-                            f"and {self.y.shape}")
+            raise DataError(
+                f"Loader: x and y must have the same length, got the shapes {self.x.shape} and {self.y.shape}"
+            )
         settings = {"batch_size": batch_size, "seed": seed, "prefetch": prefetch}
         self.batch_size, self.seed, self.prefetch = (count("Loader", what, n) for what, n in settings.items())
         if self.batch_size < 1 or self.prefetch < 0 or not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"Loader: wants batch_size >= 1, prefetch >= 0 and 0 <= seed < 2**64, got "
-                             f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}")
+            raise ValueError(
+                f"Loader: wants batch_size >= 1, prefetch >= 0 and 0 <= seed < 2**64, got "
+                f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}"
+            )
         self.shuffle, self.drop_last, self.augment, self.epoch = shuffle, drop_last, augment, 0
         if len(self) == 0:
-            raise DataError(f"Loader: {len(self.x)} samples make no batch of {self.batch_size}"
-                            + (" (drop_last leaves out the rest)" if len(self.x) else ""))
+            raise DataError(
+                f"Loader: {len(self.x)} samples make no batch of {self.batch_size}"
+                + (" (drop_last leaves out the rest)" if len(self.x) else "")
+            )
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -74,8 +88,10 @@ class Loader:
         """The batches of `epoch` from number `start_batch` on; `loader.epoch` stays as it is."""
         epoch, start_batch = count("Loader", "epoch", epoch), count("Loader", "start_batch", start_batch)
         if epoch < 0 or not 0 <= start_batch <= len(self):
-            raise ValueError(f"Loader: wants epoch >= 0 and 0 <= start_batch <= {len(self)}, got "
-                             f"epoch={epoch}, start_batch={start_batch}")
+            raise ValueError(
+                f"Loader: wants epoch >= 0 and 0 <= start_batch <= {len(self)}, got "
+                f"epoch={epoch}, start_batch={start_batch}"
+            )
         batches = self._batches(epoch, start_batch)
         return _ahead(batches, self.prefetch) if self.prefetch else batches
 
@@ -87,7 +103,7 @@ class Loader:
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         order = self.order(epoch)
         for number in range(start, len(self)):
-            chosen = order[number * self.batch_size:(number + 1) * self.batch_size]
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
             x = self.x[chosen]
             if self.augment is not None:
                 x = self.augment(x, self._rng(epoch, number + 1))
@@ -95,8 +111,9 @@ class Loader:
 
     def _rng(self, epoch: int, use: int) -> np.random.Generator:
         """Key: (seed, epoch). The counter's highest word: 0 for the order, b + 1 for batch b."""
-        philox = np.random.Philox(key=np.array([self.seed, epoch], np.uint64),
-                                  counter=np.array([0, 0, 0, use], np.uint64))
+        philox = np.random.Philox(
+            key=np.array([self.seed, epoch], np.uint64), counter=np.array([0, 0, 0, use], np.uint64)
+        )
         return np.random.Generator(philox)
 
 
@@ -112,19 +129,20 @@ def _ahead(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
                 try:
                     raise item
                 finally:
-                    del item                # else: exception -> traceback -> this frame -> exception
+                    del item  # else: exception -> traceback -> this frame -> exception
             room.release()
             yield item
     finally:
         stop.set()
         room.release()
         thread.join()
-        while not ready.empty():            # an exception that nobody read holds the thread's frame, and that the queue
+        while not ready.empty():  # an exception that nobody read holds the thread's frame, and that the queue
             ready.get()
 
 
-def _fill(batches: Iterator[Batch], ready: queue.SimpleQueue[Any], room: threading.Semaphore,
-          stop: threading.Event) -> None:
+def _fill(
+    batches: Iterator[Batch], ready: queue.SimpleQueue[Any], room: threading.Semaphore, stop: threading.Event
+) -> None:
     """Put a batch whenever there is room, until they end or `stop` is set; then None, or the exception that ended
     them."""
     last: BaseException | None = None

@@ -16,7 +16,7 @@ from ..integers import class_numbers
 from ..nn.module import Module
 from ..training.fit import outputs
 
-WIDEST = 20         # classes that a confusion matrix in text, or its numbers in a picture, may have
+WIDEST = 20  # classes that a confusion matrix in text, or its numbers in a picture, may have
 
 
 @dataclass
@@ -67,16 +67,19 @@ class Report:
         names = [plain(name, 40) for name in self.classes]
         width = max([5, *map(len, names)])
         lines = [f"{'class':<{width}}  precision  recall      F1  images"]
-        for name, *numbers, count in zip(names, self.precision, self.recall, self.f1, self.confusion.sum(1),
-                                         strict=True):
+        for name, *numbers, count in zip(
+            names, self.precision, self.recall, self.f1, self.confusion.sum(1), strict=True
+        ):
             shares = "  ".join(f"{n:>{w}.2%}" for n, w in zip(numbers, (9, 6, 6), strict=True))
             lines.append(f"{name:<{width}}  {shares}  {count:>6,}")
         if len(self.classes) <= WIDEST:
             cell = max(len(f"{self.confusion.max():,}"), 3, min(width, 6))
             lines += ["", f"{'true':<{width}}  predicted"]
             lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in names)]
-            lines += [f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
-                      for name, row in zip(names, self.confusion.tolist(), strict=True)]
+            lines += [
+                f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
+                for name, row in zip(names, self.confusion.tolist(), strict=True)
+            ]
         return "\n".join(lines)
 
 
@@ -93,8 +96,10 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
         try:
             y = class_numbers("report", y, logits.shape)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
-                             f"{logits.shape} and labels {y.shape} of dtype {y.dtype} ({error})") from error
+            raise ValueError(
+                f"report: wants logits (N, K) and labels that are class numbers below K; got outputs "
+                f"{logits.shape} and labels {y.shape} of dtype {y.dtype} ({error})"
+            ) from error
         shifted = logits - logits.max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         rows, count = np.arange(len(y)), logits.shape[1]
@@ -157,11 +162,18 @@ def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> No
     side = min(max(4.5, 0.52 * count + 1.6), 14)
     figure = _figure(side + 0.4, side)
     axes = figure.add_subplot()
-    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)      # the root lifts shares of a percent out of white
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # the root lifts shares of a percent out of white
     if count <= WIDEST:
         for i, j in np.argwhere(confusion):
-            axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", fontsize=8,
-                      color="white" if share[i, j] > 0.35 else "black")
+            axes.text(
+                j,
+                i,
+                f"{confusion[i, j]}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share[i, j] > 0.35 else "black",
+            )
         names = [_label(name) for name in measured.classes]
         slanted = max(map(len, names)) > 3
         axes.set_xticks(range(count), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
@@ -173,18 +185,25 @@ def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> No
     _finish(figure, path, title)
 
 
-def plot_mistakes(measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5,
-                  columns: int = 8) -> None:
+def plot_mistakes(
+    measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5, columns: int = 8
+) -> None:
     """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(f"plot_mistakes: images must be (N, H, W, 1 or 3), got {images.shape}")
     worst = measured.worst[: rows * columns]
     rows = max(1, -(-len(worst) // columns))
-    long = max(len(str(name)) for name in measured.classes) > 2              # names in two lines
+    long = max(len(str(name)) for name in measured.classes) > 2  # names in two lines
     high = (1.6 if long else 1.45) * rows + 0.5
-    figure = _figure(1.25 * columns, high, layout=None)     # placed by hand, which is quicker with so many axes
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1 / high, wspace=0.08,
-                           top=1 - (0.9 if long else 0.75) / high, hspace=0.45 if long else 0.28)
+    figure = _figure(1.25 * columns, high, layout=None)  # placed by hand, which is quicker with so many axes
+    figure.subplots_adjust(
+        left=0.01,
+        right=0.99,
+        bottom=0.1 / high,
+        wspace=0.08,
+        top=1 - (0.9 if long else 0.75) / high,
+        hspace=0.45 if long else 0.28,
+    )
     if not len(worst):
         figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
     for place, i in enumerate(worst):
@@ -220,5 +239,5 @@ def _finish(figure: Any, path: str | Path, title: str) -> None:
     if title:
         figure.suptitle(_label(title, 120), fontsize=12)
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")         # a font may lack the letters of a class's name
+        warnings.simplefilter("ignore")  # a font may lack the letters of a class's name
         figure.savefig(temporary, format="png", dpi=140)

@@ -32,7 +32,7 @@ def _kind(x: np.ndarray, kind: str | None, weights: bool) -> str:
 
 
 def _host(x: Any) -> np.ndarray:
-    for step in ("detach", "cpu", "numpy"):     # a torch tensor, or a Tensor
+    for step in ("detach", "cpu", "numpy"):  # a torch tensor, or a Tensor
         x = getattr(x, step)() if hasattr(x, step) else x
     return np.asarray(x)
 

@@ -36,33 +36,86 @@ def mnist_small() -> Sequential:
 
 def mnist_cnn() -> Sequential:
     """28×28×1: conv 32, pool, conv 64, pool, dropout, dense 128, dropout, dense 10."""
-    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), Dropout(0.25), Flatten(),
-                      Dense(128, activation="relu"), Dropout(0.5), Dense(10), input_shape=(28, 28, 1))
+    return Sequential(
+        _conv(32),
+        MaxPool2d(2),
+        _conv(64),
+        MaxPool2d(2),
+        Dropout(0.25),
+        Flatten(),
+        Dense(128, activation="relu"),
+        Dropout(0.5),
+        Dense(10),
+        input_shape=(28, 28, 1),
+    )
 
 
 def cifar_small() -> Sequential:
     """32×32×3: conv 32, pool, dense 64, dense 10."""
-    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(10),
-                      input_shape=(32, 32, 3))
+    return Sequential(
+        _conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(10), input_shape=(32, 32, 3)
+    )
 
 
 def cifar_cnn() -> Sequential:
     """32×32×3: conv 32, pool, conv 64, pool, conv 64, dense 64, dense 10."""
-    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), _conv(64), Flatten(),
-                      Dense(64, activation="relu"), Dense(10), input_shape=(32, 32, 3))
+    return Sequential(
+        _conv(32),
+        MaxPool2d(2),
+        _conv(64),
+        MaxPool2d(2),
+        _conv(64),
+        Flatten(),
+        Dense(64, activation="relu"),
+        Dense(10),
+        input_shape=(32, 32, 3),
+    )
 
 
 def image128_cnn() -> Sequential:
     """128×128×3: conv 32, pool, conv 64, pool, conv 128, pool, dense 128, dense 5."""
-    return Sequential(_conv(32), MaxPool2d(2), _conv(64), MaxPool2d(2), _conv(128), MaxPool2d(2), Flatten(),
-                      Dense(128, activation="relu"), Dense(5), input_shape=(128, 128, 3))
+    return Sequential(
+        _conv(32),
+        MaxPool2d(2),
+        _conv(64),
+        MaxPool2d(2),
+        _conv(128),
+        MaxPool2d(2),
+        Flatten(),
+        Dense(128, activation="relu"),
+        Dense(5),
+        input_shape=(128, 128, 3),
+    )
 
 
 def deep_cnn() -> Sequential:
     """32×32×3: conv 32, conv 32, pool, conv 64, conv 64, pool, conv 128, dense 128, dense 10."""
-    return Sequential(_conv(32), _conv(32), MaxPool2d(2), _conv(64), _conv(64), MaxPool2d(2), _conv(128), Flatten(),
-                      Dense(128, activation="relu"), Dense(10), input_shape=(32, 32, 3))
+    return Sequential(
+        _conv(32),
+        _conv(32),
+        MaxPool2d(2),
+        _conv(64),
+        _conv(64),
+        MaxPool2d(2),
+        _conv(128),
+        Flatten(),
+        Dense(128, activation="relu"),
+        Dense(10),
+        input_shape=(32, 32, 3),
+    )
 
 
-MODELS = {f.__name__: f for f in (linear_regression, logistic_regression, mlp, mnist_small, mnist_cnn, cifar_small,
-                                  cifar_cnn, image128_cnn, deep_cnn)}
+MODELS = {
+    f.__name__: f
+    for f in (
+        linear_regression,
+        logistic_regression,
+        mlp,
+        mnist_small,
+        mnist_cnn,
+        cifar_small,
+        cifar_cnn,
+        image128_cnn,
+        deep_cnn,
+    )
+}

@@ -11,6 +11,22 @@ from .random import Dropout
 from .sequential import Sequential
 
 __all__ = [
-    "GELU", "AvgPool2d", "Conv2d", "Dense", "Dropout", "Flatten", "GlobalAvgPool2d", "LeakyReLU", "MaxPool2d", "Module",
-    "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "init", "set_fusion",
+    "GELU",
+    "AvgPool2d",
+    "Conv2d",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "LeakyReLU",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "init",
+    "set_fusion",
 ]

@@ -9,8 +9,13 @@ from ..tensor import Tensor
 from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": ops.relu, "leaky_relu": ops.leaky_relu, "gelu": ops.gelu, "sigmoid": ops.sigmoid,
-    "softplus": ops.softplus, "tanh": ops.tanh, "softmax": ops.softmax,
+    "relu": ops.relu,
+    "leaky_relu": ops.leaky_relu,
+    "gelu": ops.gelu,
+    "sigmoid": ops.sigmoid,
+    "softplus": ops.softplus,
+    "tanh": ops.tanh,
+    "softmax": ops.softmax,
 }
 
 
@@ -19,8 +24,9 @@ def get(activation: str | Callable | None) -> Callable[[Tensor], Tensor] | None:
     if activation is None or callable(activation):
         return activation
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}, "
-                         "or pass a function")
+        raise ValueError(
+            f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}, or pass a function"
+        )
     return ACTIVATIONS[activation]
 
 

@@ -32,16 +32,28 @@ class Conv2d(Module):
     weight: Parameter
     bias: Parameter | None = None
 
-    def __init__(self, out_channels: int, kernel_size: int | Pair, *extra: Any, stride: int | Pair = 1,
-                 padding: int | Pair | str = 0, padding_mode: str = "zeros", dilation: int | Pair = 1,
-                 groups: int = 1, bias: bool = True, activation: str | Callable | None = None,
-                 kernel_init: str | Callable = "glorot_uniform"):
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: int | Pair,
+        *extra: Any,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        padding_mode: str = "zeros",
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | Callable | None = None,
+        kernel_init: str | Callable = "glorot_uniform",
+    ):
         if extra:
-            raise TypeError(f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is "
-                            f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
-                            f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]}).")
+            raise TypeError(
+                f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is "
+                f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
+                f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]})."
+            )
         if padding_mode not in ("zeros", "edge"):
-            raise ValueError(f"Conv2d: padding_mode={padding_mode!r} must be \"zeros\" or \"edge\"")
+            raise ValueError(f'Conv2d: padding_mode={padding_mode!r} must be "zeros" or "edge"')
         self.out_channels = count("Conv2d", "out_channels", out_channels, 1)
         self.kernel_size = pair("Conv2d", "kernel_size", kernel_size)
         self.stride, self.dilation = pair("Conv2d", "stride", stride), pair("Conv2d", "dilation", dilation)
@@ -53,8 +65,10 @@ class Conv2d(Module):
         if len(shape) != 3:
             raise ValueError(f"Conv2d: inputs must be (N, H, W, C), got (N, {', '.join(map(str, shape))})")
         if self.groups < 1 or shape[2] % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"Conv2d: groups={self.groups} must divide the input's {shape[2]} channels and the "
-                             f"{self.out_channels} filters")
+            raise ValueError(
+                f"Conv2d: groups={self.groups} must divide the input's {shape[2]} channels and the "
+                f"{self.out_channels} filters"
+            )
         windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)
         self.weight = self.parameter((*self.kernel_size, shape[2] // self.groups, self.out_channels), self.kernel_init)
         if self.has_bias:
@@ -63,8 +77,10 @@ class Conv2d(Module):
     def output_size(self, shape: tuple) -> tuple:
         if len(shape) != 3 or (self.built is not None and shape[2] != self.weight.shape[2] * self.groups):
             raise ValueError(f"Conv2d: inputs must be (N, H, W, C), C as the layer was built for, got {('N', *shape)}")
-        return (*windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)[1],
-                self.out_channels)
+        return (
+            *windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)[1],
+            self.out_channels,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         relu = self.activation is ops.relu and fusing()
@@ -77,5 +93,13 @@ class Conv2d(Module):
         if self.padding_mode == "edge" and x.ndim == 4:
             pads, _ = windows("Conv2d", x.shape[1:3], self.kernel_size, self.stride, padding, self.dilation)
             x, padding = ops.pad(x, ((0, 0), *pads, (0, 0)), mode="edge"), 0
-        return function(x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,
-                        groups=self.groups, **options)
+        return function(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            **options,
+        )

@@ -25,11 +25,19 @@ class Dense(Module):
     weight: Parameter
     bias: Parameter | None = None
 
-    def __init__(self, out_features: int, *extra: Any, bias: bool = True, activation: str | Callable | None = None,
-                 kernel_init: str | Callable = "glorot_uniform"):
+    def __init__(
+        self,
+        out_features: int,
+        *extra: Any,
+        bias: bool = True,
+        activation: str | Callable | None = None,
+        kernel_init: str | Callable = "glorot_uniform",
+    ):
         if extra:
-            raise TypeError(f"Dense takes (out_features): the input's features are inferred, and all else is named. "
-                            f"Write nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r}).")
+            raise TypeError(
+                f"Dense takes (out_features): the input's features are inferred, and all else is named. "
+                f"Write nn.Dense({extra[0]!r}) for PyTorch's nn.Linear({out_features}, {extra[0]!r})."
+            )
         self.out_features, self.has_bias = count("Dense", "out_features", out_features, 1), bias
         self.activation, self.kernel_init = activations.get(activation), init.get(kernel_init)
 
@@ -37,8 +45,9 @@ class Dense(Module):
         if not shape:
             raise ValueError("Dense: inputs must be (N, features), got (N,); add an axis with x[:, None]")
         if len(shape) == 3:
-            raise ValueError(f"Dense: the input is an image {shape}; put nn.Flatten() or nn.GlobalAvgPool2d() "
-                             "before it")
+            raise ValueError(
+                f"Dense: the input is an image {shape}; put nn.Flatten() or nn.GlobalAvgPool2d() before it"
+            )
         self.weight = self.parameter((shape[-1], self.out_features), self.kernel_init)
         if self.has_bias:
             self.bias = self.parameter((self.out_features,), init.zeros)

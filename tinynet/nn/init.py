@@ -26,7 +26,7 @@ def fans(shape: tuple) -> tuple[int, int]:
 def _scaled(variance: Callable[[int, int], float], uniform: bool, name: str, doc: str) -> Callable:
     def initialise(shape: tuple, rng: np.random.Generator) -> np.ndarray:
         deviation = math.sqrt(variance(*fans(shape)))
-        if uniform:   # a uniform variable on [-a, a] has variance a² / 3
+        if uniform:  # a uniform variable on [-a, a] has variance a² / 3
             limit = math.sqrt(3) * deviation
             return rng.uniform(-limit, limit, shape).astype(np.float32)
         return (deviation * rng.standard_normal(shape)).astype(np.float32)
@@ -61,8 +61,9 @@ def zeros(shape: tuple, rng: np.random.Generator) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-INITIALISERS = {f.__name__: f for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform,
-                                        lecun_normal, zeros)}
+INITIALISERS = {
+    f.__name__: f for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, zeros)
+}
 
 
 def get(init: str | Callable) -> Callable:
@@ -70,6 +71,8 @@ def get(init: str | Callable) -> Callable:
     if callable(init):
         return init
     if init not in INITIALISERS:
-        raise ValueError(f"initialiser {init!r} is unknown; choose one of {', '.join(INITIALISERS)}, "
-                         "or pass a function (shape, rng) -> array")
+        raise ValueError(
+            f"initialiser {init!r} is unknown; choose one of {', '.join(INITIALISERS)}, "
+            "or pass a function (shape, rng) -> array"
+        )
     return INITIALISERS[init]

@@ -17,8 +17,10 @@ from ..hints import missing
 from ..ops import random
 from ..tensor import Tensor, tensor
 
-_INFERRED = ("its sizes are inferred from the input: call model.build((28, 28, 1)) with your input's shape, pass "
-             "input_shape= to Sequential, or call the model once")
+_INFERRED = (
+    "its sizes are inferred from the input: call model.build((28, 28, 1)) with your input's shape, pass "
+    "input_shape= to Sequential, or call the model once"
+)
 
 
 class Parameter(Tensor):
@@ -44,14 +46,14 @@ class Module:
     """
 
     training: bool = True
-    built: tuple | None = None          # the input shape, without the batch axis, that sizes were inferred from
-    output_shape: tuple | None = None   # of the first call, without the batch axis
+    built: tuple | None = None  # the input shape, without the batch axis, that sizes were inferred from
+    output_shape: tuple | None = None  # of the first call, without the batch axis
     _arguments: tuple[tuple, dict] = ((), {})
     _hooks: list[Callable]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        self._arguments = (args, kwargs)    # so that `tn.save` can write how the module was made
+        self._arguments = (args, kwargs)  # so that `tn.save` can write how the module was made
         self._hooks = []
         return self
 
@@ -116,11 +118,13 @@ class Module:
         shape = tuple(map(int, shape))
         if self.built is not None:
             if self.built != shape:
-                raise ValueError(f"build: {type(self).__name__} was built for inputs of shape {self.built}, "
-                                 f"now {shape}; make a new model for another shape")
+                raise ValueError(
+                    f"build: {type(self).__name__} was built for inputs of shape {self.built}, "
+                    f"now {shape}; make a new model for another shape"
+                )
             if not self.unbuilt():
                 return self
-            for module in self.modules():       # a layer was put in since
+            for module in self.modules():  # a layer was put in since
                 module.output_shape = None
         be, modes = backends.current(), {m: m.training for m in self.modules()}
         try:
@@ -168,22 +172,27 @@ class Module:
                     continue
                 for inner, p in found:
                     if aliases or id(p) not in seen:
-                        seen.add(id(p))     # a shared parameter counts once
+                        seen.add(id(p))  # a shared parameter counts once
                         yield (f"{prefix}.{inner}" if prefix else inner), p
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter), frozen ones too, each once."""
         if lacking := self.unbuilt():
             some = self.built is not None
-            raise RuntimeError((f"{type(self).__name__}: {lacking[0]}" if some else type(self).__name__)
-                               + f" has no parameters yet, as {_INFERRED}"
-                               + "; if that does not help, forward never calls it" * some)
+            raise RuntimeError(
+                (f"{type(self).__name__}: {lacking[0]}" if some else type(self).__name__)
+                + f" has no parameters yet, as {_INFERRED}"
+                + "; if that does not help, forward never calls it" * some
+            )
         yield from self._tensors(Parameter)
 
     def unbuilt(self) -> list[str]:
         """The layers, as "name, layer", that have yet to see an input before they have parameters."""
-        return [f"{name}, {module!r}," for name, module in self.named_modules()
-                if module.built is None and type(module).create is not Module.create]
+        return [
+            f"{name}, {module!r},"
+            for name, module in self.named_modules()
+            if module.built is None and type(module).create is not Module.create
+        ]
 
     def parameters(self) -> list[Parameter]:
         """All parameters, frozen ones too."""
@@ -219,8 +228,10 @@ class Module:
         tensors = [t for kind in (Parameter, Tensor) for _, t in self._tensors(kind)]
         for t in tensors:
             if isinstance(t, Parameter) and t.owner is not None and t.owner() is not None and t.backend is not be:
-                raise RuntimeError("to: an optimiser holds these parameters in its flat buffer; move the model first, "
-                                   "then make the optimiser")
+                raise RuntimeError(
+                    "to: an optimiser holds these parameters in its flat buffer; move the model first, "
+                    "then make the optimiser"
+                )
         for t in tensors:
             trainable = t.requires_grad
             t.requires_grad_(False)
@@ -235,9 +246,10 @@ class Module:
         self._hooks.append(hook)
         return lambda: self._hooks.remove(hook)
 
-    if not TYPE_CHECKING:   # which would take it for any attribute's
+    if not TYPE_CHECKING:  # which would take it for any attribute's
+
         def __getattr__(self, name: str) -> Any:
-            if hasattr(type(self), name):   # a property that raised AttributeError: say what it said
+            if hasattr(type(self), name):  # a property that raised AttributeError: say what it said
                 return object.__getattribute__(self, name)
             if self.built is None and any(name in inspect.get_annotations(c) for c in type(self).__mro__):
                 raise AttributeError(f"{type(self).__name__} has no {name} yet, as {_INFERRED}", name=name, obj=self)
@@ -246,7 +258,7 @@ class Module:
     # ---- state ---------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers on the host, by name."""
-        self.parameters()   # raises while unbuilt
+        self.parameters()  # raises while unbuilt
         return {name: np.array(t.numpy()) for kind in (Parameter, Tensor) for name, t in self._tensors(kind)}
 
     def load_state_dict(self, state: dict[str, Any]) -> Module:
@@ -276,18 +288,32 @@ class Module:
     # ---- showing -------------------------------------------------------------------------------------
     def summary(self) -> None:
         """Print a table of layers with output shapes and parameter counts."""
-        counts = {name: module._own_size() for name, module in self.named_modules()
-                  if not any(True for _ in module.children()) or module._own_size()}
-        rows = [(name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
-                for name, module in self.named_modules() if name in counts]
+        counts = {
+            name: module._own_size()
+            for name, module in self.named_modules()
+            if not any(True for _ in module.children()) or module._own_size()
+        }
+        rows = [
+            (name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
+            for name, module in self.named_modules()
+            if name in counts
+        ]
         head = ("name", "layer", "output", "parameters")
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
-        lines = ["  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])])
-                 for row in [head, *rows]]
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])])
+            for row in [head, *rows]
+        ]
         total = sum(p.size for p in self.parameters())
         trained = sum(p.size for p in self.parameters() if p.requires_grad)
-        print(lines[0], "-" * len(lines[0]), *lines[1:], "-" * len(lines[0]),
-              f"{total:,} parameters, {trained:,} trainable", sep="\n")
+        print(
+            lines[0],
+            "-" * len(lines[0]),
+            *lines[1:],
+            "-" * len(lines[0]),
+            f"{total:,} parameters, {trained:,} trainable",
+            sep="\n",
+        )
 
     def _own_size(self) -> int:
         """The size of the parameters that are of no module inside."""
@@ -313,10 +339,10 @@ def _input(x: Any, module: Module) -> Tensor:
     """An array as a tensor of the module's backend; integers and float64 become float32. It is a copy wherever a graph
     may keep it: the caller may fill his array with the next batch before `backward`."""
     parameters = (v for _, m in module.named_modules() for v in vars(m).values() if type(v) is Parameter)
-    first = next(chain(parameters, (p for _, p in module._tensors(Parameter))), None)     # the latter: those in lists
+    first = next(chain(parameters, (p for _, p in module._tensors(Parameter))), None)  # the latter: those in lists
     be = first.backend if first is not None else backends.current()
     array = np.asarray(x)
     dtype = np.float32 if first is None or array.dtype.kind != "f" else first.dtype
     if be.name == "numpy" and mode.recording:
-        return Tensor(be.astype(array, dtype), be)      # a copy, as for the operands of operations
+        return Tensor(be.astype(array, dtype), be)  # a copy, as for the operands of operations
     return Tensor(be.asarray(array.astype(dtype, copy=False)), be)

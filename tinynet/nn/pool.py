@@ -34,14 +34,21 @@ class AvgPool2d(_Pool2d):
     count_include_pad: whether padded zeros count in the divisor.
     """
 
-    def __init__(self, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair | str = 0,
-                 count_include_pad: bool = True):
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        *,
+        stride: int | Pair | None = None,
+        padding: int | Pair | str = 0,
+        count_include_pad: bool = True,
+    ):
         super().__init__(kernel_size, stride=stride, padding=padding)
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding,
-                              count_include_pad=self.count_include_pad)
+        return ops.avg_pool2d(
+            x, self.kernel_size, stride=self.stride, padding=self.padding, count_include_pad=self.count_include_pad
+        )
 
 
 class GlobalAvgPool2d(Module):

@@ -64,8 +64,13 @@ class Sequential(Module):
             return None, 1
         if isinstance(first, Dense):
             return (lambda x: ops.dense(x, first.weight, first.bias, relu=True)), length
-        pool = bool(rest) and _is(rest[0], MaxPool2d) and rest[0].built is not None and not rest[0]._hooks and (
-            rest[0].kernel_size == rest[0].stride == (2, 2) and rest[0].padding in (0, (0, 0), "valid"))
+        pool = (
+            bool(rest)
+            and _is(rest[0], MaxPool2d)
+            and rest[0].built is not None
+            and not rest[0]._hooks
+            and (rest[0].kernel_size == rest[0].stride == (2, 2) and rest[0].padding in (0, (0, 0), "valid"))
+        )
         return (lambda x: first.conv(x, ops.conv_relu_pool, pool=pool)), length + pool
 
     def __len__(self) -> int:

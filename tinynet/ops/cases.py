@@ -90,8 +90,14 @@ def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any)
 
 for _name in ("add", "subtract", "multiply"):
     _op = getattr(ops, _name)
-    for _shapes in (((3, 4), (3, 4)), ((), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1, 4, 3), (4, 1)),
-                    ((0, 3), (1, 3))):
+    for _shapes in (
+        ((3, 4), (3, 4)),
+        ((), (2, 3)),
+        ((2, 3), ()),
+        ((2, 1, 3), (4, 1)),
+        ((1, 4, 3), (4, 1)),
+        ((0, 3), (1, 3)),
+    ):
         case(_name, _op, normal(*_shapes[0]), normal(*_shapes[1]))
     case(_name, lambda x, op=_op: op(op(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
     case(_name, lambda x, op=_op: op(0.7, x), normal(3), label="a number first")
@@ -100,9 +106,9 @@ for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1)):
     case("power", ops.power, positive(*_shapes[0]), normal(*_shapes[1]))
 case("divide", lambda x: 2.0 / x / 3.0, away(2, 3), label="numbers")
 case("divide", lambda x: x / x, away(3), label="one tensor twice")
-case("power", lambda x: x ** 3 + x ** 2 + x ** 1 + x ** 0, away(2, 3), label="whole exponents")
-case("power", lambda x: 2.5 ** x, normal(2, 3), label="a number first")
-case("power", lambda x: x ** x, positive(3), label="one tensor twice")
+case("power", lambda x: x**3 + x**2 + x**1 + x**0, away(2, 3), label="whole exponents")
+case("power", lambda x: 2.5**x, normal(2, 3), label="a number first")
+case("power", lambda x: x**x, positive(3), label="one tensor twice")
 for _name in ("maximum", "minimum"):
     _op = getattr(ops, _name)
     case(_name, lambda x, op=_op: op(x[:4], x[4:]), separated(8), label="halves")
@@ -113,8 +119,18 @@ case("where", ops.where, booleans(4), normal(3, 1), normal())
 case("clip", ops.clip, separated(4, 5), low=-0.25, high=0.3)
 case("clip", ops.clip, separated(4, 5), low=0.1)
 case("clip", ops.clip, separated(4, 5), high=0.1)
-for _name, _draw in {"negative": normal, "exp": normal, "log": positive, "sqrt": positive, "abs": away, "tanh": normal,
-                     "sigmoid": normal, "relu": away, "gelu": normal, "softplus": normal}.items():
+for _name, _draw in {
+    "negative": normal,
+    "exp": normal,
+    "log": positive,
+    "sqrt": positive,
+    "abs": away,
+    "tanh": normal,
+    "sigmoid": normal,
+    "relu": away,
+    "gelu": normal,
+    "softplus": normal,
+}.items():
     for _shape in (2, 3), (), (0, 2):
         case(_name, getattr(ops, _name), _draw(*_shape))
 case("leaky_relu", ops.leaky_relu, away(5, 6))
@@ -125,8 +141,14 @@ for _name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_eq
     CASES.append(Case(_name, getattr(ops, _name), (integers(3, 3, 4), integers(3, 4)), smooth=False))
 
 _AXES: tuple = (None, 0, -1, (0, 2), (-1, 1), ())
-for _name, _draw in {"sum": normal, "mean": normal, "var": normal, "logsumexp": normal,
-                     "max": separated, "min": separated}.items():
+for _name, _draw in {
+    "sum": normal,
+    "mean": normal,
+    "var": normal,
+    "logsumexp": normal,
+    "max": separated,
+    "min": separated,
+}.items():
     for _axis in _AXES:
         case(_name, getattr(ops, _name), _draw(2, 3, 4), axis=_axis, keepdims=_axis in (0, (-1, 1)))
     case(_name, getattr(ops, _name), _draw())
@@ -165,16 +187,32 @@ for _widths in 1, (0, 2), ((1, 0), (2, 3)):
 case("pad", ops.pad, normal(2, 3), widths=1, value=5.0)
 case("pad", ops.pad, normal(1, 1, 2), widths=2, mode="edge")
 for _label, _index in {
-        "an int": 1, "a negative step": slice(None, None, -2), "nothing left": slice(3, 1),
-        "mixed": (slice(1, None), -1), "a new axis": (..., None, 0),
-        "repeated integers": np.array([0, 2, 2, 0, 2]), "negative integers": (np.array([[-1, 0], [0, 2]]),),
-        "pairs": (np.array([0, 1, 0]), np.array([1, 1, 1])), "integers after a slice": (slice(1, 3), np.array([3, 3])),
-        "bool": np.array([True, False, True])}.items():
+    "an int": 1,
+    "a negative step": slice(None, None, -2),
+    "nothing left": slice(3, 1),
+    "mixed": (slice(1, None), -1),
+    "a new axis": (..., None, 0),
+    "repeated integers": np.array([0, 2, 2, 0, 2]),
+    "negative integers": (np.array([[-1, 0], [0, 2]]),),
+    "pairs": (np.array([0, 1, 0]), np.array([1, 1, 1])),
+    "integers after a slice": (slice(1, 3), np.array([3, 3])),
+    "bool": np.array([True, False, True]),
+}.items():
     case("getitem", ops.getitem, normal(3, 4), index=_index, label=_label)
 
-_MATMUL: tuple = (((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)),
-                  ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (4, 3, 1)), ((2, 2, 3), (3,)),
-                  ((0, 3), (3, 2)), ((2, 0), (0, 3)))
+_MATMUL: tuple = (
+    ((2, 3), (3, 4)),
+    ((3,), (3,)),
+    ((3,), (3, 2)),
+    ((2, 3), (3,)),
+    ((5, 2, 3), (3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((2, 1, 2, 3), (4, 3, 1)),
+    ((2, 2, 3), (3,)),
+    ((0, 3), (3, 2)),
+    ((2, 0), (0, 3)),
+)
 for _shapes in _MATMUL:
     case("matmul", ops.matmul, normal(*_shapes[0]), normal(*_shapes[1]))
 case("matmul", lambda x: x @ x, normal(3, 3), label="one tensor twice")
@@ -212,8 +250,13 @@ for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)
     case("mse", ops.mse, normal(3, 2), normal(3, 2), reduction=_reduction)
-    case("binary_cross_entropy_with_logits", ops.binary_cross_entropy_with_logits, normal(3, 2), positive(3, 2),
-         reduction=_reduction)
+    case(
+        "binary_cross_entropy_with_logits",
+        ops.binary_cross_entropy_with_logits,
+        normal(3, 2),
+        positive(3, 2),
+        reduction=_reduction,
+    )
 case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(1, 1), integers(1, 1))
 case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(0, 3), integers(3, 0), reduction="sum")
 

@@ -40,14 +40,16 @@ def windows(name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, d
     elif padding == "valid":
         pads = [(0, 0), (0, 0)]
     elif isinstance(padding, str):
-        raise ValueError(f"{name}: padding={padding!r} must be an int, a pair of ints, \"same\" or \"valid\"")
+        raise ValueError(f'{name}: padding={padding!r} must be an int, a pair of ints, "same" or "valid"')
     else:
         pads = [(p, p) for p in pair(name, "padding", padding, 0)]
     room = [n + a + b for n, (a, b) in zip(size, pads, strict=True)]
     if any(e > r for e, r in zip(extent, room, strict=True)):
         spread = f" with dilation {dilation}" if dilation != (1, 1) else ""
-        raise ValueError(f"{name}: the kernel {kernel}{spread} covers {extent[0]}×{extent[1]}, more than the image of "
-                         f"{size[0]}×{size[1]} with padding {padding!r}; use a smaller kernel or more padding")
+        raise ValueError(
+            f"{name}: the kernel {kernel}{spread} covers {extent[0]}×{extent[1]}, more than the image of "
+            f"{size[0]}×{size[1]} with padding {padding!r}; use a smaller kernel or more padding"
+        )
     return tuple(pads), tuple((r - e) // s + 1 for r, e, s in zip(room, extent, stride, strict=True))
 
 
@@ -63,8 +65,16 @@ def _conv_relu_pool(be, x, w, b, stride, padding, dilation, groups, pool):
     return y, lambda g, need: be.conv_relu_pool_grad(g, saved, need)
 
 
-def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: int | Pair = 1, padding: int | Pair | str = 0,
-           dilation: int | Pair = 1, groups: int = 1) -> Tensor:
+def conv2d(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Tensor:
     """x (N, H, W, C) with w (KH, KW, C // groups, F) and b (F,) → (N, OH, OW, F).
 
     y[n, i, j, f] = b[f] + Σ x[n, i·stride + u·dilation - top, j·stride + v·dilation - left, c] · w[u, v, c, f]
@@ -78,32 +88,45 @@ def conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: int | Pair 
     return _conv2d(x, w, b, *_arguments("conv2d", x, w, b, stride, padding, dilation, groups))
 
 
-def conv_relu_pool(x: Tensor, w: Tensor, b: Tensor | None = None, *, stride: int | Pair = 1,
-                   padding: int | Pair | str = 0, dilation: int | Pair = 1, groups: int = 1,
-                   pool: bool = True) -> Tensor:
+def conv_relu_pool(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    pool: bool = True,
+) -> Tensor:
     """relu(conv2d(…)), then max_pool2d(…, 2) if `pool`, in one step: what Sequential fuses by itself."""
     arguments = _arguments("conv_relu_pool", x, w, b, stride, padding, dilation, groups)
     return _conv_relu_pool(x, w, b, *arguments, pool)
 
 
-def _arguments(name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any,
-               groups: int) -> tuple:
+def _arguments(
+    name: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple:
     """The checked and normalised options of a convolution."""
     if x.ndim != 4:
-        raise ValueError(f"{name}: input {x.shape} must be (N, H, W, C); one image needs x[None], grey ones a last "
-                         "axis of 1")
+        raise ValueError(
+            f"{name}: input {x.shape} must be (N, H, W, C); one image needs x[None], grey ones a last axis of 1"
+        )
     if w.ndim != 4:
         raise ValueError(f"{name}: weight {w.shape} must be (KH, KW, C // groups, F)")
     groups = count(name, "groups", groups)
     channels, filters = x.shape[3], w.shape[3]
     if groups < 1 or channels % groups or filters % groups:
-        raise ValueError(f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} "
-                         "filters")
+        raise ValueError(
+            f"{name}: groups={groups} must divide the input's {channels} channels and the {filters} filters"
+        )
     expected = w.shape[2] * groups
     if channels != expected:
         hint = "; images are (N, H, W, C): x.transpose(0, 2, 3, 1) turns PyTorch's" if x.shape[1] == expected else ""
-        raise ValueError(f"{name}: input has {channels} channels, the weight {w.shape}"
-                         f"{f' with groups={groups}' if groups > 1 else ''} expects {expected}{hint}")
+        raise ValueError(
+            f"{name}: input has {channels} channels, the weight {w.shape}"
+            f"{f' with groups={groups}' if groups > 1 else ''} expects {expected}{hint}"
+        )
     if b is not None and b.shape != (filters,):
         raise ValueError(f"{name}: bias {b.shape} must be ({filters},), one value a filter")
     stride, dilation = pair(name, "stride", stride), pair(name, "dilation", dilation)

@@ -26,8 +26,10 @@ def subtract(be, x, y):
 
 @op
 def multiply(be, x, y):
-    return be.multiply(x, y), lambda g, need: (be.multiply(g, y) if need[0] else None,
-                                               be.multiply(g, x) if need[1] else None)
+    return be.multiply(x, y), lambda g, need: (
+        be.multiply(g, y) if need[0] else None,
+        be.multiply(g, x) if need[1] else None,
+    )
 
 
 @op(integers="float64")
@@ -36,7 +38,7 @@ def divide(be, x, y):
 
     def vjp(g, need):
         dx = be.divide(g, y)
-        dy = be.negative(be.multiply(dx, z)) if need[1] else None   # -g x / y² = -(g / y) z
+        dy = be.negative(be.multiply(dx, z)) if need[1] else None  # -g x / y² = -(g / y) z
         return dx if need[0] else None, dy
 
     return z, vjp
@@ -49,12 +51,16 @@ def power(be, x, y):
     Raises ValueError where x and y are integers and one of y is negative: the result would not be an integer.
     """
     if not {_kind(x), _kind(y)} & {"f"} and np.size(y) and np.min(be.numpy(y) if hasattr(y, "dtype") else y) < 0:
-        raise ValueError("power: integers to negative integer powers are no integers; make one of them floating, as in "
-                         "x.astype(np.float64)")
+        raise ValueError(
+            "power: integers to negative integer powers are no integers; make one of them floating, as in "
+            "x.astype(np.float64)"
+        )
     if hasattr(x, "dtype") and hasattr(y, "dtype") and x.dtype.kind != y.dtype.kind:
         x, y = (v if v.dtype.kind == "f" else be.astype(v, np.result_type(x.dtype, y.dtype)) for v in (x, y))
-    return be.power(x, y), lambda g, need: (be.power_grad(g, x, y) if need[0] else None,
-                                            be.power_grad_exponent(g, x, y) if need[1] else None)
+    return be.power(x, y), lambda g, need: (
+        be.power_grad(g, x, y) if need[0] else None,
+        be.power_grad_exponent(g, x, y) if need[1] else None,
+    )
 
 
 def _kind(x):
@@ -97,8 +103,11 @@ def where(be, condition, x, y):
     """x where `condition` (bools: a tensor, an array, a list or one bool) holds, else y."""
     condition = be.asarray(condition, np.bool_)
     x, y = computed(be, "where", [operand(v) if isinstance(v, list | tuple) else v for v in (x, y)], "int64")
-    return be.where(condition, x, y), lambda g, need: (None, be.where(condition, g, 0.0) if need[1] else None,
-                                                       be.where(condition, 0.0, g) if need[2] else None)
+    return be.where(condition, x, y), lambda g, need: (
+        None,
+        be.where(condition, g, 0.0) if need[1] else None,
+        be.where(condition, 0.0, g) if need[2] else None,
+    )
 
 
 @op
@@ -122,8 +131,10 @@ def _limit(name, value):
         value = value.item()
     if value is not None and not isinstance(value, Real):
         given = f"an array of shape {value.shape}" if hasattr(value, "shape") else f"{value!r:.60}"
-        raise TypeError(f"clip: {name} is {given}; it must be a number or None. Arrays limit with "
-                        "ops.maximum(ops.minimum(x, high), low)")
+        raise TypeError(
+            f"clip: {name} is {given}; it must be a number or None. Arrays limit with "
+            "ops.maximum(ops.minimum(x, high), low)"
+        )
     if value is not None and value != value:
         raise ValueError(f"clip: {name} is NaN; it must be a number or None")
     return value
@@ -232,7 +243,7 @@ def _reflected(function: Any) -> Any:
     return lambda x, y: function(y, x)
 
 
-T: Any = Tensor   # operators and methods, attached where they are declared
+T: Any = Tensor  # operators and methods, attached where they are declared
 T.__add__, T.__radd__ = add, _reflected(add)
 T.__sub__, T.__rsub__ = subtract, _reflected(subtract)
 T.__mul__, T.__rmul__ = multiply, _reflected(multiply)

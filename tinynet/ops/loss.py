@@ -13,7 +13,7 @@ from . import reduce
 from .elementwise import softplus
 from .shape import getitem
 
-Labels = Any   # integers (N,): a Tensor, an array, a list
+Labels = Any  # integers (N,): a Tensor, an array, a list
 
 
 @op
@@ -59,11 +59,13 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"{name}: reduction={reduction!r} must be \"mean\", \"sum\" or \"none\"")
+        raise ValueError(f'{name}: reduction={reduction!r} must be "mean", "sum" or "none"')
     return reduce.mean(losses) if reduction == "mean" else reduce.sum(losses)
 
 
 def _same_shape(name: str, x: Tensor, y: Any) -> None:
     if np.shape(y) != x.shape:
-        raise ValueError(f"{name}: prediction {x.shape} and target {np.shape(y)} must have one shape"
-                         f"{'; reshape the target to match' if np.size(y) == x.size else ''}")
+        raise ValueError(
+            f"{name}: prediction {x.shape} and target {np.shape(y)} must have one shape"
+            f"{'; reshape the target to match' if np.size(y) == x.size else ''}"
+        )

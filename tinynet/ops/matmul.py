@@ -15,8 +15,8 @@ def _matmul(be, x, y):
     y_shape = y.shape
 
     def vjp(g, need):
-        dx = be.matmul(g, y, transpose_y=True) if need[0] else None     # G Yᵀ
-        if need[1] and len(y_shape) == 2 and x.ndim > 2:                # Xᵀ G, the batch summed in the product
+        dx = be.matmul(g, y, transpose_y=True) if need[0] else None  # G Yᵀ
+        if need[1] and len(y_shape) == 2 and x.ndim > 2:  # Xᵀ G, the batch summed in the product
             rows = math.prod(x.shape[:-1])
             dy = be.matmul(be.reshape(x, (rows, x.shape[-1])), be.reshape(g, (rows, g.shape[-1])), transpose_x=True)
         else:
@@ -28,14 +28,18 @@ def _matmul(be, x, y):
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy."""
-    x, y = (a if isinstance(a, Tensor) else tensor(a, backend=b.backend if isinstance(b, Tensor) else None)
-            for a, b in ((x, y), (y, x)))
+    x, y = (
+        a if isinstance(a, Tensor) else tensor(a, backend=b.backend if isinstance(b, Tensor) else None)
+        for a, b in ((x, y), (y, x))
+    )
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: shapes {x.shape} and {y.shape}; a number is multiplied with *")
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
-        raise ValueError(f"matmul: shapes {x.shape} and {y.shape}: the last axis of the first, {x.shape[-1]}, must "
-                         f"equal the {'second last' if y.ndim > 1 else 'only'} axis of the second, "
-                         f"{y.shape[-2 if y.ndim > 1 else -1]}")
+        raise ValueError(
+            f"matmul: shapes {x.shape} and {y.shape}: the last axis of the first, {x.shape[-1]}, must "
+            f"equal the {'second last' if y.ndim > 1 else 'only'} axis of the second, "
+            f"{y.shape[-2 if y.ndim > 1 else -1]}"
+        )
     z = _matmul(x if x.ndim > 1 else reshape(x, (1, -1)), y if y.ndim > 1 else reshape(y, (-1, 1)))
     if x.ndim == 1 or y.ndim == 1:
         rows = z.shape[:-2] + (() if x.ndim == 1 else z.shape[-2:-1])
@@ -47,16 +51,18 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 def _dense(be, x, w, b, relu):
     y = be.dense(x, w, b, relu)
     if not relu:
-        y_or_none = None      # keep the output only where its sign is needed
+        y_or_none = None  # keep the output only where its sign is needed
     else:
         y_or_none = y
     has_bias = b is not None
 
     def vjp(g, need):
         g = be.relu_grad(g, y_or_none) if relu else g
-        return (be.matmul(g, w, transpose_y=True) if need[0] else None,
-                be.matmul(x, g, transpose_x=True, out=need[1].take_home()) if need[1] else None,
-                be.sum(g, (0,)) if has_bias and need[2] else None)
+        return (
+            be.matmul(g, w, transpose_y=True) if need[0] else None,
+            be.matmul(x, g, transpose_x=True, out=need[1].take_home()) if need[1] else None,
+            be.sum(g, (0,)) if has_bias and need[2] else None,
+        )
 
     return y, vjp
 
@@ -64,8 +70,10 @@ def _dense(be, x, w, b, relu):
 def dense(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step."""
     if len(w.shape) != 2 or not x.ndim or x.shape[-1] != w.shape[0]:
-        raise ValueError(f"dense: input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, the weight {w.shape} "
-                         f"expects {w.shape[0]}")
+        raise ValueError(
+            f"dense: input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, the weight {w.shape} "
+            f"expects {w.shape[0]}"
+        )
     if b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"dense: bias {b.shape} does not fit weight {w.shape}; it must be {w.shape[1:]}")
     if x.ndim == 2:

@@ -23,8 +23,9 @@ def _avg_pool2d(be, x, kernel, stride, padding, count_include_pad):
     return y, lambda g, need: (be.avg_pool2d_grad(g, shape, kernel, stride, padding, count_include_pad),)
 
 
-def max_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None = None,
-               padding: int | Pair | str = 0) -> Tensor:
+def max_pool2d(
+    x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair | str = 0
+) -> Tensor:
     """x (N, H, W, C) → (N, OH, OW, C): the maximum of each window, stride = kernel_size by default.
 
     Padding never wins; of equal values the first in the window, row by row, gets the gradient.
@@ -34,8 +35,14 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None 
     return _max_pool2d(x, *pool_windows("max_pool2d", x.shape, kernel_size, stride, padding)[:3])
 
 
-def avg_pool2d(x: Tensor, kernel_size: int | Pair, *, stride: int | Pair | None = None,
-               padding: int | Pair | str = 0, count_include_pad: bool = True) -> Tensor:
+def avg_pool2d(
+    x: Tensor,
+    kernel_size: int | Pair,
+    *,
+    stride: int | Pair | None = None,
+    padding: int | Pair | str = 0,
+    count_include_pad: bool = True,
+) -> Tensor:
     """x (N, H, W, C) → (N, OH, OW, C): the mean of each window, stride = kernel_size by default.
 
     count_include_pad: whether padded zeros count in the divisor (as in PyTorch's default).
@@ -58,6 +65,8 @@ def pool_windows(name: str, shape: tuple, kernel_size: Any, stride: Any, padding
     stride = kernel if stride is None else pair(name, "stride", stride)
     pads, size = windows(name, shape[1:3], kernel, stride, padding)
     if any(p >= k for edge, k in zip(pads, kernel, strict=True) for p in edge):
-        raise ValueError(f"{name}: padding={padding!r} must be smaller than the kernel {kernel}: "
-                         "a window must hold at least one pixel")
+        raise ValueError(
+            f"{name}: padding={padding!r} must be smaller than the kernel {kernel}: "
+            "a window must hold at least one pixel"
+        )
     return kernel, stride, pads, size

@@ -15,15 +15,56 @@ from ..autograd import mode
 from ..hints import NAMES
 from ..tensor import Tensor
 
-OURS = {"absolute": "abs", "add.reduce": "sum", "amax": "max", "amin": "min", "append": "concatenate", "fabs": "abs",
-        "hstack": "concatenate", "inner": "matmul", "maximum.reduce": "max", "minimum.reduce": "min",
-        "moveaxis": "transpose", "ravel": "flatten", "square": "multiply", "swapaxes": "transpose", "take": "getitem",
-        "vdot": "matmul", "vstack": "concatenate"}
-BINARY = ("add", "subtract", "multiply", "divide", "power", "matmul", "maximum", "minimum", "equal", "not_equal",
-          "less", "less_equal", "greater", "greater_equal")
+OURS = {
+    "absolute": "abs",
+    "add.reduce": "sum",
+    "amax": "max",
+    "amin": "min",
+    "append": "concatenate",
+    "fabs": "abs",
+    "hstack": "concatenate",
+    "inner": "matmul",
+    "maximum.reduce": "max",
+    "minimum.reduce": "min",
+    "moveaxis": "transpose",
+    "ravel": "flatten",
+    "square": "multiply",
+    "swapaxes": "transpose",
+    "take": "getitem",
+    "vdot": "matmul",
+    "vstack": "concatenate",
+}
+BINARY = (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "power",
+    "matmul",
+    "maximum",
+    "minimum",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+)
 # What asks for a shape or a dtype only.
-OF_SHAPES = (np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.result_type,
-             np.iscomplexobj, np.isrealobj, np.may_share_memory, np.shares_memory)
+OF_SHAPES = (
+    np.shape,
+    np.ndim,
+    np.size,
+    np.zeros_like,
+    np.ones_like,
+    np.empty_like,
+    np.full_like,
+    np.result_type,
+    np.iscomplexobj,
+    np.isrealobj,
+    np.may_share_memory,
+    np.shares_memory,
+)
 
 
 def _array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -39,7 +80,7 @@ def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **option
     if any(isinstance(out, Tensor) for out in outs):
         raise TypeError(f"np.{name}: out= is a tensor, which NumPy does not fill; write x[...] = … within no_grad")
     whole = name if method == "__call__" else f"{name}.{method}"
-    if outs and outs[0] is inputs[0] and method == "__call__":       # array += tensor
+    if outs and outs[0] is inputs[0] and method == "__call__":  # array += tensor
         _refuse_lost(f"np.{whole}", inputs, "x = x + y in place of x += y, where x is an array")
     _refuse_lost(f"np.{whole}", [*inputs, *options.values()])
     return getattr(ufunc, method)(*map(_plain, inputs), **{k: _plain(v) for k, v in options.items()})
@@ -61,8 +102,10 @@ def _refuse_lost(what: str, values: Any, remedy: str | None = None) -> None:
     if remedy is None:
         ours = name in sys.modules["tinynet.ops"].__all__
         remedy = f"ops.{name}" if ours else NAMES.get(name) or "operations of tinynet.ops"
-    raise TypeError(f"{what} would take a tensor of shape {lost.shape} off the tape, and its gradient would be lost; "
-                    f"use {remedy}, or .detach() where no gradient is wanted")
+    raise TypeError(
+        f"{what} would take a tensor of shape {lost.shape} off the tape, and its gradient would be lost; "
+        f"use {remedy}, or .detach() where no gradient is wanted"
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

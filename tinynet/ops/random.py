@@ -20,7 +20,7 @@ class RandomState:
     """The seed, and how many draws each stream has made: all that a checkpoint must keep."""
 
     def __init__(self, seed: int = 0):
-        self.first = 0     # the global index of this process's first sample in the batch
+        self.first = 0  # the global index of this process's first sample in the batch
         self.set(seed)
 
     def set(self, seed: int) -> None:

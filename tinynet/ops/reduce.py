@@ -50,8 +50,7 @@ def floating(name: str, x: Any) -> None:
 def sum(be, x, axis=None, keepdims=False):
     """The sum over `axis`."""
     shape, axes = x.shape, axes_of("sum", axis, x.ndim)
-    return be.sum(x, axes, keepdims), lambda g, need: (
-        be.broadcast_to(be.reshape(g, _kept(shape, axes)), shape),)
+    return be.sum(x, axes, keepdims), lambda g, need: (be.broadcast_to(be.reshape(g, _kept(shape, axes)), shape),)
 
 
 @op
@@ -59,12 +58,11 @@ def mean(be, x, axis=None, keepdims=False):
     """The arithmetic mean over `axis`."""
     shape, axes = x.shape, axes_of("mean", axis, x.ndim)
     scale = 1 / _count("mean", shape, axes)
-    if x.dtype == np.float16:       # whose sum may exceed its largest number, 65504
+    if x.dtype == np.float16:  # whose sum may exceed its largest number, 65504
         y = be.astype(be.multiply(be.sum(be.astype(x, np.float32), axes, keepdims), scale), x.dtype)
     else:
         y = be.multiply(be.sum(x, axes, keepdims), scale)
-    return y, lambda g, need: (
-        be.broadcast_to(be.reshape(be.multiply(g, scale), _kept(shape, axes)), shape),)
+    return y, lambda g, need: (be.broadcast_to(be.reshape(be.multiply(g, scale), _kept(shape, axes)), shape),)
 
 
 @op(integers="kept")

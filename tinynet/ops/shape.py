@@ -45,8 +45,11 @@ def _transpose(be, x, axes):
 
 def transpose(x: Tensor, axes: Any = None, *more: int) -> Tensor:
     """x with its axes permuted; by default reversed. `transpose(x, (0, 2, 1))` or `transpose(x, 0, 2, 1)`."""
-    axes = tuple(range(x.ndim))[::-1] if axes is None else (*whole.counts("transpose", "axes", axes),
-                                                            *whole.counts("transpose", "axes", more))
+    axes = (
+        tuple(range(x.ndim))[::-1]
+        if axes is None
+        else (*whole.counts("transpose", "axes", axes), *whole.counts("transpose", "axes", more))
+    )
     if sorted(a % x.ndim if -x.ndim <= a < x.ndim else -1 for a in axes) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are no permutation of the {x.ndim} axes of shape {x.shape}")
     return _transpose(x, tuple(a % x.ndim for a in axes))
@@ -91,8 +94,9 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
         raise ValueError("concatenate: needs at least one tensor")
     axis = axes_of("concatenate", axis, xs[0].ndim)[0]
     for x in xs:
-        if x.ndim != xs[0].ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, xs[0].shape, strict=True))
-                                       if i != axis):
+        if x.ndim != xs[0].ndim or any(
+            a != b for i, (a, b) in enumerate(zip(x.shape, xs[0].shape, strict=True)) if i != axis
+        ):
             raise ValueError(f"concatenate: shapes {[x.shape for x in xs]} differ outside axis {axis}")
     return _concatenate(axis, *xs)
 
@@ -116,8 +120,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
         places = list(range(0, n, n // sections or 1))[1:] if n else [0] * (sections - 1)
     else:
         places = list(whole.counts("split", "sections", sections))
-    return [x[(slice(None),) * axis + (slice(a, b),)]
-            for a, b in zip([0, *places], [*places, n], strict=True)]
+    return [x[(slice(None),) * axis + (slice(a, b),)] for a, b in zip([0, *places], [*places, n], strict=True)]
 
 
 @op(integers="kept")
@@ -134,7 +137,7 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
     Args: mode: "constant" (filled with `value`) or "edge" (the border repeats the nearest value).
     """
     if mode not in ("constant", "edge"):
-        raise ValueError(f"pad: mode {mode!r} is unknown; choose \"constant\" or \"edge\"")
+        raise ValueError(f'pad: mode {mode!r} is unknown; choose "constant" or "edge"')
     given = np.asarray(widths)
     if given.dtype.kind not in "iu" and given.size:
         raise TypeError(f"pad: widths={widths!r:.60} must be ints")

@@ -26,7 +26,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
         total = total + square
     norm = total.sqrt()
     scale = (max_norm / (norm + 1e-6)).clip(None, 1.0)
-    with np.errstate(invalid="ignore"):     # infinity times 0
+    with np.errstate(invalid="ignore"):  # infinity times 0
         for p, g in zip(have, grads, strict=True):
             p.grad = g * scale.astype(g.dtype)
     return norm.astype(grads[0].dtype)

@@ -31,19 +31,21 @@ class Group:
         first = params[0]
         for p in params:
             if (p.dtype, p.backend) != (first.dtype, first.backend):
-                raise ValueError(f"{type(owner).__name__}: the parameters of a group must share dtype and backend; "
-                                 f"found {first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}")
+                raise ValueError(
+                    f"{type(owner).__name__}: the parameters of a group must share dtype and backend; "
+                    f"found {first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}"
+                )
         self.params, self.options, self.be = params, options, first.backend
         self.starts = np.cumsum([0, *(p.size for p in params)]).tolist()
         size, dtype = self.starts[-1], first.dtype
         self.w, self.g = self.be.empty((size,), dtype), self.be.full((size,), 0, dtype)
         self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
-        options["lr"] = float(options["lr"])        # a NumPy scalar or a Fraction would go on into arrays and files
+        options["lr"] = float(options["lr"])  # a NumPy scalar or a Fraction would go on into arrays and files
         lr_step = self.be.asarray(np.array([options["lr"], 0.0]))
         self.runs: list[tuple[int, int, Any]] = [(0, len(params), lr_step)]
-        self.lr = options["lr"]      # that is in lr_step
-        self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)     # a larger gradient would overflow
-        self.w_tensor = Tensor(self.w, self.be)     # stands for all parameters where changes are noted
+        self.lr = options["lr"]  # that is in lr_step
+        self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)  # a larger gradient would overflow
+        self.w_tensor = Tensor(self.w, self.be)  # stands for all parameters where changes are noted
         self.adopt(self.w)
         for p in params:
             p.owner = weakref.ref(owner)
@@ -64,8 +66,10 @@ class Group:
         for p, view in zip(self.params, self.homes, strict=True):
             if p.data is not view:
                 if tuple(p.data.shape) != tuple(view.shape):
-                    raise ValueError(f"optimiser: a parameter of shape {view.shape} was given data of shape "
-                                     f"{p.data.shape}; make a new model, or write into it: p.data[...] = values")
+                    raise ValueError(
+                        f"optimiser: a parameter of shape {view.shape} was given data of shape "
+                        f"{p.data.shape}; make a new model, or write into it: p.data[...] = values"
+                    )
                 self.be.copyto(view, p.data)
                 p.data = view
                 changed.note(p)
@@ -78,8 +82,10 @@ class Group:
 
     def views(self, flat: Any) -> list:
         """The parts of a flat vector, in the parameters' shapes."""
-        return [self.be.reshape(flat[a:b], p.shape)
-                for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)]
+        return [
+            self.be.reshape(flat[a:b], p.shape)
+            for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)
+        ]
 
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; gives (start, stop, lr_step) of the stretches of elements that have one."""
@@ -92,8 +98,10 @@ class Group:
                 if not isinstance(p.grad, Tensor):
                     raise TypeError(f"optimiser: a gradient is a {type(p.grad).__name__}; it must be a Tensor or None")
                 if p.grad.shape != p.shape or p.grad.backend is not self.be:
-                    raise ValueError(f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
-                                     f"shape {p.grad.shape} on {p.grad.backend.name!r}")
+                    raise ValueError(
+                        f"optimiser: a parameter of shape {p.shape} on {self.be.name!r} has a gradient of "
+                        f"shape {p.grad.shape} on {p.grad.backend.name!r}"
+                    )
                 self.be.copyto(view, p.grad.data)
         return [p.grad is not None for p in self.params]
 
@@ -123,7 +131,7 @@ class Optimizer:
         defaults: the settings of groups that do not set them.
     """
 
-    squares = True      # whether the rule squares gradients: one whose square would overflow then voids a step
+    squares = True  # whether the rule squares gradients: one whose square would overflow then voids a step
     guard: Tensor | None = None
 
     def __init__(self, params: Iterable, **defaults: Any):
@@ -133,7 +141,7 @@ class Optimizer:
             raise ValueError(f"{name}: there are no parameters to optimise; build the model first")
         specs = given if isinstance(given[0], dict) else [{"params": given}]
         if not all(isinstance(spec, dict) for spec in specs):
-            raise TypeError(f"{name}: pass parameters, or groups of them ({{\"params\": [...], ...}}), not both")
+            raise TypeError(f'{name}: pass parameters, or groups of them ({{"params": [...], ...}}), not both')
         seen: set[int] = set()
         self.groups: list[Group] = []
         groups = []
@@ -142,7 +150,7 @@ class Optimizer:
             members: Any = spec.pop("params", ())
             members = [members] if isinstance(members, Tensor) else list(members)
             if not members:
-                raise ValueError(f"{name}: a group is {{\"params\": [...], \"lr\": ...}}, with one parameter at least")
+                raise ValueError(f'{name}: a group is {{"params": [...], "lr": ...}}, with one parameter at least')
             if unknown := set(spec) - set(defaults):
                 raise ValueError(f"{name}: unknown setting {', '.join(sorted(unknown))}; it has {', '.join(defaults)}")
             self._check(members, seen)
@@ -160,8 +168,10 @@ class Optimizer:
                 raise ValueError(f"{name}: a parameter of shape {p.shape} is given twice")
             seen.add(id(p))
             if p.owner is not None and p.owner() is not None:
-                raise ValueError(f"{name}: a parameter of shape {p.shape} belongs to another optimiser "
-                                 f"({type(p.owner()).__name__}) already; delete that one first (del optimizer)")
+                raise ValueError(
+                    f"{name}: a parameter of shape {p.shape} belongs to another optimiser "
+                    f"({type(p.owner()).__name__}) already; delete that one first (del optimizer)"
+                )
 
     # ---- what subclasses define ----------------------------------------------------------------------
     def check_options(self, options: dict) -> None:
@@ -190,7 +200,7 @@ class Optimizer:
             for start, stop, lr_step in group.collect():
                 guard = be.guard(group.g[start:stop], guard, group.most)
                 parts.append((group, start, stop, lr_step))
-        self.guard = None if guard is None else Tensor(guard, be)      # type: ignore[arg-type]
+        self.guard = None if guard is None else Tensor(guard, be)  # type: ignore[arg-type]
         for group, start, stop, lr_step in parts:
             self.apply(group, start, stop, lr_step, _moved(guard, be, group.be))
 
@@ -226,14 +236,16 @@ class Optimizer:
 
     # ---- state -----------------------------------------------------------------------------------------
     def __reduce__(self) -> Any:
-        raise TypeError(f"{type(self).__name__}: an optimiser cannot be copied or pickled, as it owns a model's "
-                        "parameters; make one for the copy, and give it load_state_dict(optimizer.state_dict())")
+        raise TypeError(
+            f"{type(self).__name__}: an optimiser cannot be copied or pickled, as it owns a model's "
+            "parameters; make one for the copy, and give it load_state_dict(optimizer.state_dict())"
+        )
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies, on the host, of all that a resumed run needs: state vectors, step counts, learning rates."""
         out: dict[str, np.ndarray] = {}
         for i, group in enumerate(self.groups):
-            group.reclaim()         # a rate that was set since the last step is of the state
+            group.reclaim()  # a rate that was set since the last step is of the state
             for name, flat in group.state.items():
                 out[f"{i}.{name}"] = np.array(group.be.numpy(flat))
             out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.runs])
@@ -244,25 +256,35 @@ class Optimizer:
         """Copy a state_dict in place; it must come from an optimiser with the same parameters and settings."""
         own = self.state_dict()
         if set(own) != set(state):
-            raise ValueError(f"load_state_dict: {type(self).__name__} holds {', '.join(sorted(own))}; the state has "
-                             f"{', '.join(sorted(state))}")
+            raise ValueError(
+                f"load_state_dict: {type(self).__name__} holds {', '.join(sorted(own))}; the state has "
+                f"{', '.join(sorted(state))}"
+            )
         for i, group in enumerate(self.groups):
             for name in group.state:
                 if np.shape(state[f"{i}.{name}"]) != own[f"{i}.{name}"].shape:
-                    raise ValueError(f"load_state_dict: {i}.{name} holds {np.size(state[f'{i}.{name}'])} values, this "
-                                     f"optimiser has {own[f'{i}.{name}'].size}")
+                    raise ValueError(
+                        f"load_state_dict: {i}.{name} holds {np.size(state[f'{i}.{name}'])} values, this "
+                        f"optimiser has {own[f'{i}.{name}'].size}"
+                    )
             runs = np.asarray(state[f"{i}.runs"]).tolist()
             stops = [0, *(b for _, b in runs)]
-            if (runs != [[a, b] for a, b in itertools.pairwise(stops)] or stops[-1] != len(group.params)
-                    or np.shape(state[f"{i}.counts"]) != (len(runs), 2)):
-                raise ValueError(f"load_state_dict: {i}.runs is of {stops[-1]} parameters, this optimiser has "
-                                 f"{len(group.params)}")
+            if (
+                runs != [[a, b] for a, b in itertools.pairwise(stops)]
+                or stops[-1] != len(group.params)
+                or np.shape(state[f"{i}.counts"]) != (len(runs), 2)
+            ):
+                raise ValueError(
+                    f"load_state_dict: {i}.runs is of {stops[-1]} parameters, this optimiser has {len(group.params)}"
+                )
         for i, group in enumerate(self.groups):
             for name, flat in group.state.items():
                 group.be.copyto(flat, group.be.asarray(np.ascontiguousarray(state[f"{i}.{name}"])))
             lr_step = np.asarray(state[f"{i}.counts"], np.float64)
-            group.runs = [(int(a), int(b), group.be.copy(group.be.asarray(lr_step[k])))
-                          for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())]
+            group.runs = [
+                (int(a), int(b), group.be.copy(group.be.asarray(lr_step[k])))
+                for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())
+            ]
             group.lr = group.options["lr"] = float(lr_step[0, 0])
 
 

@@ -16,8 +16,15 @@ class SGD(Optimizer):
 
     squares = False
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, *, momentum: float = 0, nesterov: bool = False,
-                 weight_decay: float = 0):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        *,
+        momentum: float = 0,
+        nesterov: bool = False,
+        weight_decay: float = 0,
+    ):
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
     def check_options(self, options: dict) -> None:
@@ -29,8 +36,16 @@ class SGD(Optimizer):
         return ("velocity",) if options["momentum"] else ()
 
     def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
-        be.sgd_step(w, g, state.get("velocity"), lr_step, loss, options["momentum"], options["nesterov"],
-                    options["weight_decay"])
+        be.sgd_step(
+            w,
+            g,
+            state.get("velocity"),
+            lr_step,
+            loss,
+            options["momentum"],
+            options["nesterov"],
+            options["weight_decay"],
+        )
 
 
 class Adam(Optimizer):
@@ -41,8 +56,15 @@ class Adam(Optimizer):
 
     decoupled = False
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+    ):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def check_options(self, options: dict) -> None:
@@ -55,8 +77,18 @@ class Adam(Optimizer):
         return ("m", "v")
 
     def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
-        be.adam_step(w, g, state["m"], state["v"], lr_step, loss, *options["betas"], options["eps"],
-                     options["weight_decay"], self.decoupled)
+        be.adam_step(
+            w,
+            g,
+            state["m"],
+            state["v"],
+            lr_step,
+            loss,
+            *options["betas"],
+            options["eps"],
+            options["weight_decay"],
+            self.decoupled,
+        )
 
 
 class AdamW(Adam):
@@ -64,31 +96,57 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 1e-2):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ):
         super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
 class RMSprop(Optimizer):
     """w -= lr · g / (root mean square of g), a running average (Hinton 2012, lecture 6e)."""
 
-    def __init__(self, params: Iterable, lr: float = 1e-2, *, alpha: float = 0.99, eps: float = 1e-8,
-                 momentum: float = 0, weight_decay: float = 0):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-2,
+        *,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0,
+        weight_decay: float = 0,
+    ):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay)
 
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("v", "velocity") if options["momentum"] else ("v",)
 
     def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
-        be.rmsprop_step(w, g, state["v"], state.get("velocity"), lr_step, loss, options["alpha"], options["eps"],
-                        options["momentum"], options["weight_decay"])
+        be.rmsprop_step(
+            w,
+            g,
+            state["v"],
+            state.get("velocity"),
+            lr_step,
+            loss,
+            options["alpha"],
+            options["eps"],
+            options["momentum"],
+            options["weight_decay"],
+        )
 
 
 class Adagrad(Optimizer):
     """w -= lr · g / (root of the sum of all g² so far) (Duchi et al. 2011)."""
 
-    def __init__(self, params: Iterable, lr: float = 1e-2, *, lr_decay: float = 0, eps: float = 1e-10,
-                 weight_decay: float = 0):
+    def __init__(
+        self, params: Iterable, lr: float = 1e-2, *, lr_decay: float = 0, eps: float = 1e-10, weight_decay: float = 0
+    ):
         super().__init__(params, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
 
     def state_names(self, options: dict) -> tuple[str, ...]:

@@ -32,8 +32,8 @@ from .snapshot import Snapshot
 from .team import LINE, ReplicaError, Team, shared_array
 from .trainer import Loss, Trainer, correct_of, kept, measured
 
-CHUNK = 1 << 17      # elements of the flat vectors that are summed and updated at a time
-FAILED, CHANGED = 1, 2      # what a replica tells the others of its forward and backward, 0 where all is well
+CHUNK = 1 << 17  # elements of the flat vectors that are summed and updated at a time
+FAILED, CHANGED = 1, 2  # what a replica tells the others of its forward and backward, 0 where all is well
 
 
 class _Alone(Exception):
@@ -60,12 +60,12 @@ class Replicas(Trainer):
         self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=5 + len(self.params))
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
-        self._fixed: list[tuple[Parameter, np.ndarray]] = []      # not the optimiser's, and the data that they share
-        self._redone = False      # the last step was undone and made again
+        self._fixed: list[tuple[Parameter, np.ndarray]] = []  # not the optimiser's, and the data that they share
+        self._redone = False  # the last step was undone and made again
         try:
-            memory.trim()      # what steps without replicas left
+            memory.trim()  # what steps without replicas left
             self._share()
-            memory.trim()      # what held parameters and state until now
+            memory.trim()  # what held parameters and state until now
             self._fork()
         except BaseException:
             self.close()
@@ -108,23 +108,30 @@ class Replicas(Trainer):
         self.modules = self.model.modules()
         self._nodes = [p.node for p in self.params]
         self._globals = _settings()
-        self._homes: list[list[np.ndarray]] = []      # each process makes its own
-        self._held = Snapshot([(type(self.model).__name__, self.model), ("loss", self.loss)],
-                              [*self.params, *(p for p, _ in self._fixed)])
+        self._homes: list[list[np.ndarray]] = []  # each process makes its own
+        self._held = Snapshot(
+            [(type(self.model).__name__, self.model), ("loss", self.loss)], [*self.params, *(p for p, _ in self._fixed)]
+        )
         if self._held.strangers:
             raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
-        self._proved: set[str] = set()      # the kinds of work of which a batch gave the loss that one process gets
+        self._proved: set[str] = set()  # the kinds of work of which a batch gave the loss that one process gets
         self.team.start(self._replica)
 
     def _up_to_date(self) -> None:
         """Make the replicas anew where the model is no longer the one that they are copies of."""
         if any(group.w is not flat for group, flat in zip(self.groups, self._flats, strict=True)):
-            raise RuntimeError("trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
-                               "this trainer before and make another")
+            raise RuntimeError(
+                "trainer: the optimiser's parameters have moved (another trainer, or model.to()); close "
+                "this trainer before and make another"
+            )
         for group in self.groups:
             group.reclaim()
-        if (not self.team.running or [p.node for p in self.params] != self._nodes or _settings() != self._globals
-                or self._held.change() is not None):
+        if (
+            not self.team.running
+            or [p.node for p in self.params] != self._nodes
+            or _settings() != self._globals
+            or self._held.change() is not None
+        ):
             self._fork()
 
     def _go_alone(self, why: str) -> None:
@@ -151,18 +158,28 @@ class Replicas(Trainer):
         steps = dict(random.state.steps)
         try:
             self._up_to_date()
-            bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]      # replica 0 always has some
+            bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
             batch = self._hand_over((x, y), bounds[1])
         except (ReplicaError, OSError, MemoryError) as error:
             self._go_alone(f"replicas could not go on: {error}")
             return alone(x, y)
         try:
             settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
-            self.team.broadcast((work, bounds, batch, bytes(m.training for m in self.modules), settings,
-                                 random.state.seed, steps, random.state.first))
+            self.team.broadcast(
+                (
+                    work,
+                    bounds,
+                    batch,
+                    bytes(m.training for m in self.modules),
+                    settings,
+                    random.state.seed,
+                    steps,
+                    random.state.first,
+                )
+            )
             unproved = work not in self._proved and bounds[1] < len(x)
             self._expected = self._whole(work, x, y) if unproved else math.nan
-            result, failure = getattr(self, work)(x[:bounds[1]], y[:bounds[1]], bounds)
+            result, failure = getattr(self, work)(x[: bounds[1]], y[: bounds[1]], bounds)
         except BaseException:
             self.team.dismiss()
             raise
@@ -174,11 +191,11 @@ class Replicas(Trainer):
         random.state.steps = steps
         self.team.dismiss()
         try:
-            result = alone(x, y)      # most often something was made at first use, and the next step is like others
+            result = alone(x, y)  # most often something was made at first use, and the next step is like others
         except Exception:
             if isinstance(failure, _Alone):
                 raise
-            raise failure from failure.__cause__      # it is not the parts that fail
+            raise failure from failure.__cause__  # it is not the parts that fail
         if self._redone or isinstance(failure, _NoMean):
             self._go_alone(str(failure) if isinstance(failure, _Alone) else f"a part of a batch fails: {failure}")
         self._redone = True
@@ -189,8 +206,9 @@ class Replicas(Trainer):
         steps = dict(random.state.steps)
         try:
             with no_grad():
-                return float(self.loss(self.model(x), y).item() if work == "_step" else
-                             measured(self.model, self.loss, x, y)[0])
+                return float(
+                    self.loss(self.model(x), y).item() if work == "_step" else measured(self.model, self.loss, x, y)[0]
+                )
         except Exception:
             return math.nan
         finally:
@@ -200,7 +218,7 @@ class Replicas(Trainer):
     def _replica(self) -> None:
         """The life of replicas 1, 2, …: the same work."""
         rank = self.team.rank
-        mode.recording = True       # also where the original was forked within no_grad
+        mode.recording = True  # also where the original was forked within no_grad
         while True:
             work, bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
             random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
@@ -245,7 +263,7 @@ class Replicas(Trainer):
                 weight = sizes[rank] / bounds[-1]
                 out, loss = self._forward(x, y)
                 homes = self._offer()
-                loss.backward(np.full((), weight, loss.dtype))      # the gradients come out weighted
+                loss.backward(np.full((), weight, loss.dtype))  # the gradients come out weighted
                 value, have = weight * loss.item(), self._gather(homes)
                 guard = self._guard(loss.data, len(members))
             self._check_unchanged()
@@ -258,7 +276,7 @@ class Replicas(Trainer):
                 if node is not None:
                     node.home = None
         team.put(_code(failure), value, guard, self._expected, *have)
-        correct = (correct_of(out, y) or 0) if rank else 0      # others may still be busy; replica 0 counts when asked
+        correct = (correct_of(out, y) or 0) if rank else 0  # others may still be busy; replica 0 counts when asked
         rows = team.get(4 + len(self.params))
         failed = [row[0] for row in rows]
         if any(failed):
@@ -270,7 +288,7 @@ class Replicas(Trainer):
             self._update(members, guard, [any(flags) for flags in zip(*(rows[r][4:] for r in members), strict=True)])
         self.optimizer.guard = Tensor(np.array(guard, self.groups[0].w.dtype), self.groups[0].be)
         team.put(correct)
-        self._others_correct = int(sum(count for count, in team.get(1)))
+        self._others_correct = int(sum(count for (count,) in team.get(1)))
         if rank == 0:
             self._last = out, kept(y)
         return None if loss is None else Tensor(np.array(total, loss.dtype), loss.backend), None
@@ -278,9 +296,10 @@ class Replicas(Trainer):
     def _offer(self) -> list[list[np.ndarray]]:
         """Let operations write the parameters' gradients where they are summed, this replica's flat vectors."""
         if not self._homes:
-            self._homes = [[self.team.own(k, start, p.shape)
-                            for p, start in zip(group.params, group.starts[:-1], strict=True)]
-                           for k, group in enumerate(self.groups)]
+            self._homes = [
+                [self.team.own(k, start, p.shape) for p, start in zip(group.params, group.starts[:-1], strict=True)]
+                for k, group in enumerate(self.groups)
+            ]
         for node, home in zip(self._nodes, chain.from_iterable(self._homes), strict=True):
             if node is not None:
                 node.home = home
@@ -299,7 +318,7 @@ class Replicas(Trainer):
         for group, arrays in zip(self.groups, homes, strict=True):
             flags = group.gather(arrays)
             for array in (array for array, flag in zip(arrays, flags, strict=True) if not flag):
-                array[...] = 0      # another replica may have one
+                array[...] = 0  # another replica may have one
             have += flags
         return have
 
@@ -307,14 +326,14 @@ class Replicas(Trainer):
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
         parts, first = [], 0
         for k, group in enumerate(self.groups):
-            group.g = self.team.gradients[k][0]      # where the sums will be
-            for start, stop, lr_step in group.stretches(have[first:first + len(group.params)]):
+            group.g = self.team.gradients[k][0]  # where the sums will be
+            for start, stop, lr_step in group.stretches(have[first : first + len(group.params)]):
                 parts.append((k, group, *self.team.part(start, stop), lr_step))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
         for k, group, start, stop, lr_step in parts:
-            for a in range(start, stop, CHUNK) or [start]:      # summed and used while they are in the cache
+            for a in range(start, stop, CHUNK) or [start]:  # summed and used while they are in the cache
                 b = min(a + CHUNK, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
@@ -323,7 +342,7 @@ class Replicas(Trainer):
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
         self.team.put(sum(float(self.groups[0].be.squares(part)) for part in sums))
-        norm = math.sqrt(sum(part for part, in self.team.get(1)))
+        norm = math.sqrt(sum(part for (part,) in self.team.get(1)))
         scale = most / (norm + 1e-6)
         if scale < 1:
             for part in sums:
@@ -338,7 +357,7 @@ class Replicas(Trainer):
         """Compare the loss of all parts of a batch with the whole batch's, where that is known."""
         if not math.isnan(expected):
             precision = np.finfo(self.groups[0].w.dtype).eps
-            if not math.isclose(total, expected, rel_tol=precision ** 0.5, abs_tol=10 * precision):
+            if not math.isclose(total, expected, rel_tol=precision**0.5, abs_tol=10 * precision):
                 return _NoMean(f"the loss of a batch, {expected:.7g}, is not the mean of its parts', {total:.7g}")
             self._proved.add(work)
         return None
@@ -370,9 +389,11 @@ class Replicas(Trainer):
         places = [0, -(-tails[0].nbytes // LINE) * LINE]
         memory = self.team.buffer(places[1] + tails[1].nbytes + 1)
         for tail, place in zip(tails, places, strict=True):
-            np.copyto(np.ndarray(tail.shape, tail.dtype, memory, place), tail)      # type: ignore[call-overload]
-        return [(isinstance(a, Tensor), tail.dtype.str, tail.shape, place)
-                for a, tail, place in zip(batch, tails, places, strict=True)]
+            np.copyto(np.ndarray(tail.shape, tail.dtype, memory, place), tail)  # type: ignore[call-overload]
+        return [
+            (isinstance(a, Tensor), tail.dtype.str, tail.shape, place)
+            for a, tail, place in zip(batch, tails, places, strict=True)
+        ]
 
     def _handed_over(self, batch: list[tuple[bool, str, tuple, int]], start: int, stop: int) -> list:
         """Copies of x and y of samples [start, stop) of those handed over: the next batch overwrites these."""
@@ -380,7 +401,7 @@ class Replicas(Trainer):
         there = self.team.buffer(place + math.prod(shape) * np.dtype(dtype).itemsize + 1)
         out: list[Any] = []
         for is_tensor, dtype, shape, place in batch:
-            part = np.ndarray(shape, dtype, there, place)[start:stop]      # type: ignore[call-overload]
+            part = np.ndarray(shape, dtype, there, place)[start:stop]  # type: ignore[call-overload]
             own = memory.empty(part.shape, part.dtype)
             np.copyto(own, part)
             out.append(Tensor(own, self.groups[0].be) if is_tensor else own)

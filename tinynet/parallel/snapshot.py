@@ -24,10 +24,10 @@ from ..nn import Module
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 
-VALUES = (bool, int, float, complex, str, bytes, np.generic, PurePath)      # equal where their repr is
+VALUES = (bool, int, float, complex, str, bytes, np.generic, PurePath)  # equal where their repr is
 CONSTANT = (*VALUES, type(None), range, slice, type(...), np.dtype, np.ufunc, types.ModuleType, Enum, Optimizer)
 MADE_IN_C = (types.MethodDescriptorType, types.WrapperDescriptorType)
-OWN = (__name__.partition(".")[0], "numpy", "builtins", "types", "typing", "abc")      # their classes keep no state
+OWN = (__name__.partition(".")[0], "numpy", "builtins", "types", "typing", "abc")  # their classes keep no state
 
 
 @dataclass(slots=True)
@@ -38,11 +38,11 @@ class _Held:
     now: Collection
     then: tuple
     restore: Callable[[tuple], None]
-    keys: tuple = ()                 # of a module's attributes, of which `training` may change
+    keys: tuple = ()  # of a module's attributes, of which `training` may change
 
     def change(self) -> str | None:
         now, then = self.now, self.then
-        if len(now) == len(then) and all(map(is_, now, then)):      # 25 ns an item
+        if len(now) == len(then) and all(map(is_, now, then)):  # 25 ns an item
             return None
         if len(now) != len(then):
             return self.name
@@ -65,9 +65,9 @@ class Snapshot:
         self.strangers: list[str] = []
         self._held: list[_Held] = []
         self._arrays: list[tuple[str, np.ndarray, bytes]] = []
-        self._tensors: list[tuple[str, Tensor, Any, Any]] = []      # name, itself, its data, its node
+        self._tensors: list[tuple[str, Tensor, Any, Any]] = []  # name, itself, its data, its node
         self._cells: list[tuple[str, types.CellType, Any]] = []
-        self._seen: dict[int, Any] = {id(t.data): t.data for t in shared}      # alive, so that no other has the id
+        self._seen: dict[int, Any] = {id(t.data): t.data for t in shared}  # alive, so that no other has the id
         self._classes: set[int] = set()
         for name, value in roots:
             self._follow(name, value)
@@ -144,18 +144,24 @@ class Snapshot:
             self._held.append(_Held(name, value, tuple(value), functools.partial(_refill, value)))
             self._each(name, value)
         if isinstance(value, Module):
-            value.training = value.training      # no longer the class's
+            value.training = value.training  # no longer the class's
             for ignored in value._hooks, value._arguments:
                 self._seen[id(ignored)] = ignored
-            self._held.append(_Held(f"{name}._hooks", value._hooks, tuple(value._hooks),
-                                    functools.partial(_refill, value._hooks)))
+            self._held.append(
+                _Held(f"{name}._hooks", value._hooks, tuple(value._hooks), functools.partial(_refill, value._hooks))
+            )
         if hasattr(value, "__dict__"):
             self._mapping(name, vars(value), "{}.{}", isinstance(value, Module))
 
     def _mapping(self, name: str, mapping: dict, form: str, modes: bool = False) -> None:
         keys = tuple(mapping)
-        values = _Held(name, mapping.values(), tuple(mapping.values()), functools.partial(_put, mapping, keys),
-                       keys if modes else ())
+        values = _Held(
+            name,
+            mapping.values(),
+            tuple(mapping.values()),
+            functools.partial(_put, mapping, keys),
+            keys if modes else (),
+        )
         self._held += values, _Held(name, mapping.keys(), keys, lambda _: values.restore(values.then))
         for key, value in mapping.items():
             self._follow(form.format(name, key), value)
@@ -167,19 +173,27 @@ class Snapshot:
                 continue
             self._classes.add(id(c))
             values = vars(c)
-            self._held.append(_Held(c.__qualname__, values.values(), tuple(values.values()),
-                                    functools.partial(_set_attributes, c, tuple(values))))
+            self._held.append(
+                _Held(
+                    c.__qualname__,
+                    values.values(),
+                    tuple(values.values()),
+                    functools.partial(_set_attributes, c, tuple(values)),
+                )
+            )
             for key, value in values.items():
-                if (isinstance(value, types.FunctionType)
-                        or not (key.startswith(("__", "_abc_")) or hasattr(type(value), "__get__"))):
+                if isinstance(value, types.FunctionType) or not (
+                    key.startswith(("__", "_abc_")) or hasattr(type(value), "__get__")
+                ):
                     self._follow(f"{c.__qualname__}.{key}", value)
 
 
 def _made_in_python(kind: type) -> bool:
     """Whether all that objects of a class hold is in their __dict__."""
     classes = (c for c in kind.__mro__ if c not in (object, types.SimpleNamespace) and c.__module__ != "typing")
-    return not any(isinstance(value, (*MADE_IN_C, types.MemberDescriptorType)) for c in classes
-                   for value in vars(c).values())
+    return not any(
+        isinstance(value, (*MADE_IN_C, types.MemberDescriptorType)) for c in classes for value in vars(c).values()
+    )
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -190,7 +204,7 @@ def _same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
-    return isinstance(a, VALUES) and repr(a) == repr(b)      # 0.0 is not -0.0, and NaN is NaN
+    return isinstance(a, VALUES) and repr(a) == repr(b)  # 0.0 is not -0.0, and NaN is NaN
 
 
 def _content(cell: types.CellType) -> Any:

@@ -35,17 +35,17 @@ import numpy as np
 from ..backends.cpu import threads
 from ..backends.cpu.threads import single_threaded_blas, usable_cores
 
-LINE = 64                  # bytes of a cache line: what two members write lies in different ones
-COMMAND = 1 << 20          # bytes that a broadcast may take; memory that nobody touches costs nothing
-REPORT = 1 << 16           # bytes that a member's last words may take
-SPINS = 4000               # reads of a counter before sleeping: some 0.2 ms
-NAP = 0.25                 # seconds between two looks whether the others live
-READY = 10.0               # seconds that new members may take to say so; less at the first two tries
+LINE = 64  # bytes of a cache line: what two members write lies in different ones
+COMMAND = 1 << 20  # bytes that a broadcast may take; memory that nobody touches costs nothing
+REPORT = 1 << 16  # bytes that a member's last words may take
+SPINS = 4000  # reads of a counter before sleeping: some 0.2 ms
+NAP = 0.25  # seconds between two looks whether the others live
+READY = 10.0  # seconds that new members may take to say so; less at the first two tries
 
-_running: set[int] = set()                # the teams that run: a member has one core, so
-_one_thread = contextlib.ExitStack()      # the process has one thread until the last of them has ended
-_limited = False                          # whether it has
-_teams = threading.RLock()                # of the three; a team may be dismissed by the garbage collector, anywhere
+_running: set[int] = set()  # the teams that run: a member has one core, so
+_one_thread = contextlib.ExitStack()  # the process has one thread until the last of them has ended
+_limited = False  # whether it has
+_teams = threading.RLock()  # of the three; a team may be dismissed by the garbage collector, anywhere
 
 
 def _settle() -> None:
@@ -67,7 +67,7 @@ class ReplicaError(RuntimeError):
 
 def shared_array(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros in anonymous memory that forked processes share."""
-    return np.ndarray(shape, dtype, mmap(-1, max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)))     # type: ignore[call-overload]
+    return np.ndarray(shape, dtype, mmap(-1, max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)))  # type: ignore[call-overload]
 
 
 class Team:
@@ -94,8 +94,8 @@ class Team:
         self._memory = mmap(-1, self._reports + size * REPORT)
         self._address = np.frombuffer(self._memory, np.uint8).ctypes.data
         self._counters = memoryview(self._memory)[:rows].cast("Q")
-        self._rows: Any = memoryview(self._memory)[rows:rows + 2 * size * width * 8].cast("d")
-        self._asleep = memoryview(self._memory)[self._reports - size:self._reports]     # a byte a member
+        self._rows: Any = memoryview(self._memory)[rows : rows + 2 * size * width * 8].cast("d")
+        self._asleep = memoryview(self._memory)[self._reports - size : self._reports]  # a byte a member
         self._nobody = bytes(size)
         self._command = command
         self._stage = self._turn = 0
@@ -133,12 +133,12 @@ class Team:
         _running.add(id(self))
         _settle()
         threads.stop()
-        for stream in (sys.stdout, sys.stderr):     # else what waits there would be written twice
+        for stream in (sys.stdout, sys.stderr):  # else what waits there would be written twice
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.flush()
         for rank in range(1, self.size):
-            with _teams, warnings.catch_warnings():     # Python warns of locks that another thread holds in the
-                warnings.simplefilter("ignore", DeprecationWarning)    # copy; the test in _live finds those
+            with _teams, warnings.catch_warnings():  # Python warns of locks that another thread holds in the
+                warnings.simplefilter("ignore", DeprecationWarning)  # copy; the test in _live finds those
                 pid = os.fork()
             if pid == 0:
                 self._live(rank, work)
@@ -152,7 +152,7 @@ class Team:
             self.rank = rank
             _become_a_replica(self._parent)
             ones = np.ones((256, 256), np.float32)
-            assert (ones @ ones)[0, 0] == 256        # a lock that was held during the fork would show here
+            assert (ones @ ones)[0, 0] == 256  # a lock that was held during the fork would show here
             self.put()
             self.get()
             work()
@@ -172,7 +172,7 @@ class Team:
 
     def dismiss(self) -> None:
         """End the members. They hold nothing that must be put away, so they are killed, wherever they are."""
-        if os.getpid() != self._parent or id(self) not in _running:     # not this process's to end, or ended
+        if os.getpid() != self._parent or id(self) not in _running:  # not this process's to end, or ended
             return
         for pid in self._pids.values():
             with contextlib.suppress(ProcessLookupError):
@@ -191,19 +191,19 @@ class Team:
         if self.rank:
             self._wait(0)
             (length,) = struct.unpack_from("Q", self._memory, self._command)
-            return pickle.loads(self._memory[self._command + 8:self._command + 8 + length])
+            return pickle.loads(self._memory[self._command + 8 : self._command + 8 + length])
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         if len(data) > COMMAND - 8:
             raise ReplicaError(f"the settings of a step take {len(data)} bytes; there is room for {COMMAND - 8}")
         struct.pack_into("Q", self._memory, self._command, len(data))
-        self._memory[self._command + 8:self._command + 8 + len(data)] = data
+        self._memory[self._command + 8 : self._command + 8 + len(data)] = data
         self._arrive()
         return message
 
     def put(self, *numbers: float) -> None:
         """Tell all others some numbers, and that all written to shared memory before is there."""
         start = (self._turn * self.size + self.rank) * self.width
-        self._rows[start:start + len(numbers)] = array("d", numbers)
+        self._rows[start : start + len(numbers)] = array("d", numbers)
         self._stage += 1
         self._arrive()
 
@@ -217,18 +217,20 @@ class Team:
                 self._wait(rank, deadline)
         starts = [(self._turn * self.size + rank) * self.width for rank in range(self.size)]
         self._turn ^= 1
-        return [self._rows[start:start + count].tolist() for start in starts]
+        return [self._rows[start : start + count].tolist() for start in starts]
 
     def part(self, start: int, stop: int) -> tuple[int, int]:
         """This member's share of a vector's elements [start, stop): whole cache lines, as nearly equal as can be."""
         first, last = (start + (stop - start) * r // self.size for r in (self.rank, self.rank + 1))
-        return (max(start, first // LINE * LINE),
-                stop if self.rank == self.size - 1 else max(start, last // LINE * LINE))
+        return (
+            max(start, first // LINE * LINE),
+            stop if self.rank == self.size - 1 else max(start, last // LINE * LINE),
+        )
 
     def own(self, k: int, start: int, shape: tuple[int, ...]) -> np.ndarray:
         """Elements from `start` on of this member's vector k as an array: a view of none, so that `owns` is true."""
         rows = self._vectors[k]
-        return np.ndarray(shape, rows.dtype, rows.base, rows[:self.rank].nbytes + start * rows.itemsize)     # type: ignore[call-overload]
+        return np.ndarray(shape, rows.dtype, rows.base, rows[: self.rank].nbytes + start * rows.itemsize)  # type: ignore[call-overload]
 
     def reduce(self, k: int, start: int, stop: int, members: list[int]) -> np.ndarray:
         """The sum over `members` of elements [start, stop) of vector k, always in the same order, left in the
@@ -256,12 +258,12 @@ class Team:
         try:
             same = pickle.dumps(error)
             pickle.loads(same)
-        except Exception:      # an exception may hold anything
+        except Exception:  # an exception may hold anything
             same = b""
-        data = pickle.dumps((same if len(same) < REPORT // 4 else b"", text[-REPORT // 8:]))
+        data = pickle.dumps((same if len(same) < REPORT // 4 else b"", text[-REPORT // 8 :]))
         start = self._reports + self.rank * REPORT
         struct.pack_into("Q", self._memory, start, len(data))
-        self._memory[start + 8:start + 8 + len(data)] = data
+        self._memory[start + 8 : start + 8 + len(data)] = data
 
     def reported(self, rank: int) -> tuple[Exception | None, str]:
         """What a member reported since the last look: the exception, where it can be sent, and the traceback."""
@@ -270,7 +272,7 @@ class Team:
         struct.pack_into("Q", self._memory, start, 0)
         if not length:
             return None, ""
-        same, text = pickle.loads(self._memory[start + 8:start + 8 + length])
+        same, text = pickle.loads(self._memory[start + 8 : start + 8 + length])
         return pickle.loads(same) if same else None, text
 
     # ---- waiting -----------------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ class Team:
                 break
         else:
             while (seen := counters[place]) < stage:
-                self._asleep[self.rank] = 1      # before the kernel looks at the counter: see _arrive
+                self._asleep[self.rank] = 1  # before the kernel looks at the counter: see _arrive
                 _sleep(self._address + rank * LINE, seen)
                 self._asleep[self.rank] = 0
                 self._check()
@@ -305,7 +307,7 @@ class Team:
         for rank, pid in self._pids.items():
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:      # someone else waited for it
+            except ChildProcessError:  # someone else waited for it
                 ended, status = pid, 0
             if ended:
                 del self._pids[rank]
@@ -317,14 +319,14 @@ class Team:
 def _become_a_replica(parent: int) -> None:
     """What a fresh copy of a process must not share with the original."""
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C reaches all of a terminal; the leader decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the leader decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()                                       # the original's objects are not ours to finalise
+    gc.freeze()  # the original's objects are not ours to finalise
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- replica 0 prints for all
     if sys.__stderr__ is not None:
         sys.stderr = sys.__stderr__
-    if _LIBC is not None and threading.current_thread() is _MAIN:     # it is the forking thread that counts
-        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)       # PR_SET_PDEATHSIG: die with the parent, even amid work
+    if _LIBC is not None and threading.current_thread() is _MAIN:  # it is the forking thread that counts
+        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: die with the parent, even amid work
     if os.getppid() != parent:
         os._exit(1)
 
@@ -332,7 +334,7 @@ def _become_a_replica(parent: int) -> None:
 def _nameless_file() -> Any:
     """A file in memory that no directory lists, so that it is gone with the last process that has it open."""
     if hasattr(os, "memfd_create"):
-        with contextlib.suppress(PermissionError):      # a sandbox's
+        with contextlib.suppress(PermissionError):  # a sandbox's
             return os.fdopen(os.memfd_create("tinynet"), "w+b")
     return tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
@@ -353,8 +355,15 @@ class _Seconds(ctypes.Structure):
 if _LIBC is not None and _FUTEX and sys.maxsize > 2**32:
     _call = _LIBC.syscall
     _call.restype = ctypes.c_long
-    _call.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p,
-                      ctypes.c_long]
+    _call.argtypes = [
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_long,
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_long,
+    ]
     _nap = _Seconds(0, int(NAP * 1e9))
 
     def _sleep(address: int, seen: int) -> None:
@@ -364,10 +373,12 @@ if _LIBC is not None and _FUTEX and sys.maxsize > 2**32:
     def _wake(address: int) -> None:
         _call(_FUTEX, address, _WAKE, 0x7FFFFFFF, None, None, 0)
 else:
+
     def _sleep(address: int, seen: int) -> None:
         time.sleep(1e-4)
 
     def _wake(address: int) -> None: ...
+
 
 _lock = threading.Lock()
 

@@ -33,8 +33,14 @@ from .team import ReplicaError
 Loss = Callable[[Any, Any], Tensor]
 
 
-def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entropy, *, workers: int | str = "auto",
-            clip_norm: float | None = None) -> Trainer:
+def trainer(
+    model: Module,
+    optimizer: Optimizer,
+    loss: Loss = softmax_cross_entropy,
+    *,
+    workers: int | str = "auto",
+    clip_norm: float | None = None,
+) -> Trainer:
     """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
     context manager; `close()` ends it.
 
@@ -60,7 +66,7 @@ def trainer(model: Module, optimizer: Optimizer, loss: Loss = softmax_cross_entr
     Raises: ValueError for a bad setting.
     """
     if workers != "auto" and not (isinstance(workers, int | np.integer) and workers >= 1):
-        raise ValueError(f"trainer: workers={workers!r} must be a number of processes, 1 or more, or \"auto\"")
+        raise ValueError(f'trainer: workers={workers!r} must be a number of processes, 1 or more, or "auto"')
     if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
         raise ValueError(f"trainer: clip_norm={clip_norm!r} must be a number > 0")
     if not isinstance(model, Module) or not isinstance(optimizer, Optimizer):
@@ -113,8 +119,9 @@ class Trainer:
 
     workers = 1
 
-    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None,
-                 note: str | None = None):
+    def __init__(
+        self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None, note: str | None = None
+    ):
         self.model, self.optimizer, self.loss, self.clip_norm, self.note = model, optimizer, loss, clip_norm, note
         self.closed = False
         self._last: tuple[Any, Any] | None = None
@@ -158,6 +165,7 @@ class Trainer:
         def count() -> int | None:
             own = None if last is None else correct_of(*last)
             return None if own is None else own + others
+
         return count
 
     def close(self) -> None:

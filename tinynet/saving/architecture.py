@@ -20,9 +20,10 @@ from ..nn.module import Module, Parameter
 from ..ops import random
 
 NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
-         f"init.{name}": f for name, f in INITIALISERS.items()}
+    f"init.{name}": f for name, f in INITIALISERS.items()
+}
 SCALARS = (int, float, str, bool, type(None))
-MODULES, DEPTH = 10_000, 32             # a description of more, or deeper nested, is refused
+MODULES, DEPTH = 10_000, 32  # a description of more, or deeper nested, is refused
 BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
 
 
@@ -64,8 +65,11 @@ def known(model: Module) -> bool:
 def tied(model: Module) -> dict[str, str]:
     """The names of parameters that are another one, and the name under which that is saved."""
     first: dict[int, str] = {}
-    return {name: first[id(p)] for name, p in model._tensors(Parameter, aliases=True)
-            if first.setdefault(id(p), name) != name}
+    return {
+        name: first[id(p)]
+        for name, p in model._tensors(Parameter, aliases=True)
+        if first.setdefault(id(p), name) != name
+    }
 
 
 def _module(module: Module, seen: set[int]) -> dict[str, Any]:
@@ -76,10 +80,13 @@ def _module(module: Module, seen: set[int]) -> dict[str, Any]:
         raise Unknown(f"a {kind.__name__} stands in two places")
     seen.add(id(module))
     args, kwargs = module._arguments
-    if isinstance(module, nn.Sequential):           # as it is now: layers may have been added
+    if isinstance(module, nn.Sequential):  # as it is now: layers may have been added
         args, kwargs = tuple(module), {}
-    return {"module": kind.__name__, "args": [_value(a, seen) for a in args],
-            "kwargs": {name: _value(v, seen) for name, v in kwargs.items()}}
+    return {
+        "module": kind.__name__,
+        "args": [_value(a, seen) for a in args],
+        "kwargs": {name: _value(v, seen) for name, v in kwargs.items()},
+    }
 
 
 def _value(value: Any, seen: set[int]) -> Any:
@@ -103,8 +110,9 @@ def _difference(ours: Module, other: Module) -> str | None:
     if type(ours) is not type(other):
         return "layers"
     for name, value in vars(ours).items():
-        plain = type(value) in SCALARS or isinstance(value, tuple) or (
-            callable(value) and not isinstance(value, Module))
+        plain = (
+            type(value) in SCALARS or isinstance(value, tuple) or (callable(value) and not isinstance(value, Module))
+        )
         if plain and name not in BOOKKEEPING and vars(other).get(name, value) != value:
             return name
     return None
@@ -144,7 +152,7 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
         return layer.output_shape
 
     if not shape and model.built is None and not model.unbuilt():
-        return new              # nothing depends on a size
+        return new  # nothing depends on a size
     layers: list[Any] = list(dict.fromkeys(model.modules()))
     for layer in layers:
         layer.parameter, layer.output_size = parameter, partial(output_size, layer)
@@ -210,8 +218,10 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
     args, kwargs = value["args"], value["kwargs"]
     if not (isinstance(args, list) and isinstance(kwargs, dict)):
         raise Unknown(f"the arguments of {kind.__name__} are none")
-    layer = kind(*(_read(a, left, depth + 1) for a in args),
-                 **{name: _read(v, left, depth + 1) for name, v in kwargs.items() if name != "input_shape"})
+    layer = kind(
+        *(_read(a, left, depth + 1) for a in args),
+        **{name: _read(v, left, depth + 1) for name, v in kwargs.items() if name != "input_shape"},
+    )
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")
     return layer

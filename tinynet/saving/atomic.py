@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DAY = 86_400            # seconds; a temporary file of another host that nobody wrote to for so long has no owner
-STEM = 30               # characters of a file's name in that of its temporary file, which may have 255 bytes
+DAY = 86_400  # seconds; a temporary file of another host that nobody wrote to for so long has no owner
+STEM = 30  # characters of a file's name in that of its temporary file, which may have 255 bytes
 
 _numbers = itertools.count()
-_writing: set[Path] = set()     # this process's temporary files
+_writing: set[Path] = set()  # this process's temporary files
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    if os.name == "posix":      # elsewhere a folder cannot be opened
+    if os.name == "posix":  # elsewhere a folder cannot be opened
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -51,8 +51,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise now what `replacing(path)` would raise later. The folder is made, but no file."""
     with _temporary(path) as (target, _):
         folder = target.parent.stat()
-        if folder.st_mode & stat.S_ISVTX and target.exists() and (
-                os.geteuid() not in (0, folder.st_uid, target.stat().st_uid)):
+        if (
+            folder.st_mode & stat.S_ISVTX
+            and target.exists()
+            and (os.geteuid() not in (0, folder.st_uid, target.stat().st_uid))
+        ):
             raise PermissionError(f"{target}: belongs to another user, and only he may replace it in this folder")
 
 
@@ -67,9 +70,9 @@ def _temporary(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     _writing.add(temporary)
     try:
         try:
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))     # follows no link put there
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # follows no link put there
         except OSError as error:
-            error.filename = os.fspath(path)        # the name that the caller knows
+            error.filename = os.fspath(path)  # the name that the caller knows
             raise
         yield path, temporary
     finally:
@@ -96,7 +99,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     """The file itself where `path` is a link to one. OSError where there is something that must not be replaced."""
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:       # or a link to a file that is not there yet
+    except FileNotFoundError:  # or a link to a file that is not there yet
         mode = stat.S_IFREG
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{os.fspath(path)}: is a folder; name a file in it")
@@ -116,7 +119,7 @@ def _started(process: int) -> str:
     """When the process was started, in ticks since the machine was; "" where that is not told, "-" for a dead one."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()        # the name before may hold spaces
+            fields = file.read().rpartition(b")")[2].split()  # the name before may hold spaces
             return "-" if fields[0] in b"ZX" else fields[19].decode()
     except (OSError, IndexError):
         return ""
@@ -128,16 +131,16 @@ def _owned(left: Path, process: int, started: str | None, host: str | None) -> b
         try:
             return time.time() - left.lstat().st_mtime < DAY
         except OSError:
-            return True         # gone meanwhile
+            return True  # gone meanwhile
     if process == os.getpid():
-        return False            # this process knows its own
+        return False  # this process knows its own
     if sys.platform == "win32":
-        return True             # os.kill would end the process there
+        return True  # os.kill would end the process there
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass                    # another user's process
+        pass  # another user's process
     now = _started(process)
     return now in ("", started) or (not started and now != "-")

@@ -25,10 +25,11 @@ from .atomic import check_writable, replacing
 __all__ = ["CheckpointError", "check_writable", "first_line", "load", "read", "replacing", "save", "write"]
 
 FORMAT = "tinynet checkpoint 1"
-HEADER_LIMIT = 100_000_000      # bytes, safetensors' own; that of a network with ten thousand layers is a hundredth
-VALUES = 1 << 24                # of one input for which a class of the user's is run: 64 MiB in float32
+HEADER_LIMIT = 100_000_000  # bytes, safetensors' own; that of a network with ten thousand layers is a hundredth
+VALUES = 1 << 24  # of one input for which a class of the user's is run: 64 MiB in float32
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
-          f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+    f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 PathLike = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray]
@@ -88,32 +89,40 @@ def _build(path: PathLike, model: Module, spec: Mapping[str, Any], weights: Arra
             raise ValueError("that is too large to be run unasked; build it before, model.build(shape)")
         else:
             model.build(shape)
-    except Exception as error:      # anything may happen in a class of the user's
-        raise CheckpointError(f"{path}: the model cannot be built for inputs of shape {spec['input']}: "
-                              f"{first_line(error)}") from error
+    except Exception as error:  # anything may happen in a class of the user's
+        raise CheckpointError(
+            f"{path}: the model cannot be built for inputs of shape {spec['input']}: {first_line(error)}"
+        ) from error
 
 
 def refuse_broken(path: PathLike, model: Module, weights: Arrays, optimizer: Arrays | None = None) -> None:
     """CheckpointError for the state of a model or an optimiser that must not take the place of a good checkpoint: a
     parameter, or the optimiser's state, that is NaN or infinite; a buffer that is NaN (a mask may well be infinite)."""
     own = {name for name, _ in model.named_parameters()}
-    named = [(f"the {'parameter' if name in own else 'buffer'} {name}", value, name in own)
-             for name, value in weights.items()]
+    named = [
+        (f"the {'parameter' if name in own else 'buffer'} {name}", value, name in own)
+        for name, value in weights.items()
+    ]
     named += [(f"the optimiser's {name}", value, True) for name, value in (optimizer or {}).items()]
     for what, value, finite in named:
         if value.dtype.kind in "fc" and not np.isfinite(value).all():
             nan, infinite = int(np.isnan(value).sum()), int(np.isinf(value).sum())
             if nan or finite:
-                raise CheckpointError(f"{path}: is not written, as {what} {value.shape} holds {nan:,} NaN and "
-                                      f"{infinite:,} infinite of {value.size:,} values; go back to an earlier "
-                                      "checkpoint, with a lower learning rate or clipped gradients (clip_norm=1)")
+                raise CheckpointError(
+                    f"{path}: is not written, as {what} {value.shape} holds {nan:,} NaN and "
+                    f"{infinite:,} infinite of {value.size:,} values; go back to an earlier "
+                    "checkpoint, with a lower learning rate or clipped gradients (clip_norm=1)"
+                )
 
 
 def describe(model: Module) -> dict[str, Any]:
     """What `load` needs to build the model again; for a class of one's own, why it cannot."""
-    description: dict[str, Any] = {"class": type(model).__name__,
-                                   "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-                                   "input": list(model.built or ()), "tied": architecture.tied(model)}
+    description: dict[str, Any] = {
+        "class": type(model).__name__,
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "input": list(model.built or ()),
+        "tied": architecture.tied(model),
+    }
     try:
         description["architecture"] = architecture.describe(model)
     except architecture.Unknown as error:
@@ -125,12 +134,14 @@ def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> M
     """A new model by the file's description, filled with its weights."""
     spec = described(path, description)
     if "architecture" not in spec:
-        raise CheckpointError(f"{path}: holds a {spec['class']} that cannot be built from the file alone "
-                              f"({spec['why']}); make the model and pass it: load(path, model)")
+        raise CheckpointError(
+            f"{path}: holds a {spec['class']} that cannot be built from the file alone "
+            f"({spec['why']}); make the model and pass it: load(path, model)"
+        )
     weights = part("model", arrays)
     try:
         model = architecture.build(spec["architecture"], tuple(spec["input"]), weights, spec["tied"])
-    except Exception as error:      # anything may stand in a file
+    except Exception as error:  # anything may stand in a file
         raise CheckpointError(f"{path}: describes a model that cannot be built: {first_line(error)}") from error
     restore(path, model, weights)
     return model
@@ -153,10 +164,13 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
     spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "tied": {}, **spec}
-    right = {"class": isinstance(spec["class"], str), "why": isinstance(spec["why"], str),
-             "frozen": isinstance(spec["frozen"], list) and all(isinstance(name, str) for name in spec["frozen"]),
-             "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
-             "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values())}
+    right = {
+        "class": isinstance(spec["class"], str),
+        "why": isinstance(spec["why"], str),
+        "frozen": isinstance(spec["frozen"], list) and all(isinstance(name, str) for name in spec["frozen"]),
+        "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
+        "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values()),
+    }
     for name, fine in right.items():
         if not fine:
             raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")
@@ -173,7 +187,7 @@ def write(path: PathLike, arrays: Mapping[str, np.ndarray], description: Mapping
         does not know.
     """
     arrays, text = check(arrays, description)
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))     # so that all are aligned
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # so that all are aligned
     header = _header(arrays, names, text)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
@@ -190,8 +204,9 @@ def _plain(value: Any) -> np.ndarray:
     """A contiguous array of a dtype that the format has, little-endian."""
     array = np.asarray(value, order="C")
     if array.dtype.name not in DTYPES:
-        raise TypeError(f"checkpoint: an array of dtype {array.dtype} has no place in a file; it holds "
-                        f"{', '.join(DTYPES)}")
+        raise TypeError(
+            f"checkpoint: an array of dtype {array.dtype} has no place in a file; it holds {', '.join(DTYPES)}"
+        )
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
@@ -201,13 +216,18 @@ def _header(arrays: Arrays, names: list[str], text: str) -> bytes:
     end = 0
     for name in names:
         start, end = end, end + arrays[name].nbytes
-        header[name] = {"dtype": DTYPES[arrays[name].dtype.name], "shape": arrays[name].shape,
-                        "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": DTYPES[arrays[name].dtype.name],
+            "shape": arrays[name].shape,
+            "data_offsets": [start, end],
+        }
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     if len(head) > HEADER_LIMIT:
-        raise OSError(f"checkpoint: the description takes {len(head):,} bytes, more than the {HEADER_LIMIT:,} that a "
-                      "file may have")
+        raise OSError(
+            f"checkpoint: the description takes {len(head):,} bytes, more than the {HEADER_LIMIT:,} that a "
+            "file may have"
+        )
     return len(head).to_bytes(8, "little") + head
 
 
@@ -222,7 +242,7 @@ def read(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: {_other_format(metadata)}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}   # noqa: SIM118 - no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         text = metadata["description"]
         if metadata["digest"] != _digest(text, arrays):
             raise CheckpointError(f"{path}: is damaged: its contents do not match their digest")
@@ -231,8 +251,16 @@ def read(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
             raise CheckpointError(f"{path}: is damaged: its description is no object")
     except CheckpointError:
         raise
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError,
-            MemoryError, OverflowError) as error:
+    except (
+        safetensors.SafetensorError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise CheckpointError(f"{path}: is no checkpoint, or damaged: {first_line(error)}") from error
     return arrays, description
 
@@ -246,8 +274,10 @@ def _check_size(path: PathLike) -> None:
         start = file.read(8)
     header = int.from_bytes(start, "little")
     if len(start) < 8 or not 2 <= header <= min(status.st_size - 8, HEADER_LIMIT):
-        raise CheckpointError(f"{path}: is no checkpoint, or damaged: {status.st_size:,} bytes do not hold the "
-                              "header that it should start with")
+        raise CheckpointError(
+            f"{path}: is no checkpoint, or damaged: {status.st_size:,} bytes do not hold the "
+            "header that it should start with"
+        )
 
 
 def _other_format(metadata: Mapping[str, str]) -> str:
@@ -273,7 +303,7 @@ def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 def part(prefix: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The arrays whose names start with `prefix.`, without it."""
-    return {name[len(prefix) + 1:]: value for name, value in arrays.items() if name.startswith(f"{prefix}.")}
+    return {name[len(prefix) + 1 :]: value for name, value in arrays.items() if name.startswith(f"{prefix}.")}
 
 
 def first_line(error: BaseException) -> str:

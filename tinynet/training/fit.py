@@ -29,13 +29,28 @@ from .run import STOP, EarlyStopping, Interrupts, Run
 __all__ = ["STOP", "EarlyStopping", "NonFiniteError", "NonFiniteWarning", "evaluate", "fit", "outputs"]
 
 
-def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: int = 1, batch_size: int = 64,
-        optimizer: Any = "adam", lr: float | None = None, loss: Callable = softmax_cross_entropy,
-        workers: int | str = 1, callbacks: Iterable[Any] = (), seed: int | None = None,
-        early_stopping: int | EarlyStopping | None = None, checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: int | None = None, resume: bool = False, clip_norm: float | None = None,
-        schedule: Callable[[int], float] | None = None, csv: str | os.PathLike[str] | None = None,
-        verbose: bool = True) -> list[dict[str, Any]]:
+def fit(
+    model: Module,
+    train: Any,
+    *extra: Any,
+    validation: Any = None,
+    epochs: int = 1,
+    batch_size: int = 64,
+    optimizer: Any = "adam",
+    lr: float | None = None,
+    loss: Callable = softmax_cross_entropy,
+    workers: int | str = 1,
+    callbacks: Iterable[Any] = (),
+    seed: int | None = None,
+    early_stopping: int | EarlyStopping | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    clip_norm: float | None = None,
+    schedule: Callable[[int], float] | None = None,
+    csv: str | os.PathLike[str] | None = None,
+    verbose: bool = True,
+) -> list[dict[str, Any]]:
     """Train a model.
 
     Args:
@@ -94,16 +109,34 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
     display = Display(epochs, loader.samples, verbose=verbose)
 
     try:
-        with Interrupts() as interrupts, parallel.trainer(model, chosen, loss, workers=workers,
-                                                          clip_norm=clip_norm) as step:
+        with (
+            Interrupts() as interrupts,
+            parallel.trainer(model, chosen, loss, workers=workers, clip_norm=clip_norm) as step,
+        ):
             if noted := step.note:
                 display.line(noted)
 
             def measure() -> dict[str, Any]:
                 return {} if held_out is None else _totals(held_out, step.evaluate)
 
-            run = Run(model, chosen, loss, loader, measure, epochs, hooks, stopping, display, schedule, step,
-                      interrupts, checkpoint, checkpoint_every, csv, held_out)
+            run = Run(
+                model,
+                chosen,
+                loss,
+                loader,
+                measure,
+                epochs,
+                hooks,
+                stopping,
+                display,
+                schedule,
+                step,
+                interrupts,
+                checkpoint,
+                checkpoint_every,
+                csv,
+                held_out,
+            )
             if resume:
                 run.resume()
             run.train()
@@ -116,12 +149,13 @@ def fit(model: Module, train: Any, *extra: Any, validation: Any = None, epochs: 
         for module, mode in modes.items():
             module.training = mode
         if ours:
-            for p in model.parameters():    # a traceback may keep the optimiser alive; the model is free again
+            for p in model.parameters():  # a traceback may keep the optimiser alive; the model is free again
                 p.owner = None
 
 
-def evaluate(model: Module, data: Any, *extra: Any, batch_size: int = 256, loss: Callable = softmax_cross_entropy
-             ) -> dict[str, Any]:
+def evaluate(
+    model: Module, data: Any, *extra: Any, batch_size: int = 256, loss: Callable = softmax_cross_entropy
+) -> dict[str, Any]:
     """The mean loss and the accuracy of a model, dropout off.
 
     Args: data: arrays (x, y), or a Loader. loss: function (outputs, y) -> the batch's mean.
@@ -135,7 +169,7 @@ def evaluate(model: Module, data: Any, *extra: Any, batch_size: int = 256, loss:
 def _totals(loader: Loader, measure: Callable) -> dict[str, Any]:
     """`evaluate`'s result, from measure(x, y) -> (mean loss, number right or None) of each batch."""
     total, seen, right = 0.0, 0, []
-    with contextlib.closing(loader.iterate(0)) as batches:    # type: ignore[type-var]
+    with contextlib.closing(loader.iterate(0)) as batches:  # type: ignore[type-var]
         for x, y in batches:
             loss, count = measure(x, y)
             total += loss * len(y)
@@ -148,7 +182,7 @@ def _totals(loader: Loader, measure: Callable) -> dict[str, Any]:
 def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tuple[Tensor, np.ndarray]]:
     """(the model's output, y) for each batch of `data`, dropout off; the model's modes are left as they were."""
     loader = _loader("evaluate: data", data, batch_size, None)
-    with contextlib.closing(loader.iterate(0)) as batches:    # type: ignore[type-var]
+    with contextlib.closing(loader.iterate(0)) as batches:  # type: ignore[type-var]
         for x, y in batches:
             with parallel.evaluating(model):
                 out = model(x)
@@ -156,6 +190,7 @@ def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tupl
 
 
 # ---- what fit is given ------------------------------------------------------------------------------------
+
 
 def _check(name: str, model: Any, extra: tuple) -> None:
     """Raise TypeError for what is no model, and for x and y that are no pair."""
@@ -196,8 +231,10 @@ def _optimizer(given: Any, lr: float | None, model: Module) -> tuple[optim.Optim
         return given, False
     if isinstance(given, str):
         if given not in optim.OPTIMIZERS:
-            raise ValueError(f"fit: optimizer {given!r} is unknown; choose one of {', '.join(optim.OPTIMIZERS)}, or "
-                             "pass an Optimizer")
+            raise ValueError(
+                f"fit: optimizer {given!r} is unknown; choose one of {', '.join(optim.OPTIMIZERS)}, or "
+                "pass an Optimizer"
+            )
         given = optim.OPTIMIZERS[given]
     made = given(model.parameters()) if lr is None else given(model.parameters(), lr=lr)
     if not isinstance(made, optim.Optimizer):
@@ -210,8 +247,9 @@ def _early_stopping(given: int | EarlyStopping | None, validation: Loader | None
         return None
     stopping = given if isinstance(given, EarlyStopping) else EarlyStopping() if given is True else EarlyStopping(given)
     if stopping.monitor.startswith("val") and validation is None:
-        raise ValueError(f"fit: early stopping watches {stopping.monitor}; pass validation=(x, y), or "
-                         "EarlyStopping(monitor=\"loss\")")
+        raise ValueError(
+            f'fit: early stopping watches {stopping.monitor}; pass validation=(x, y), or EarlyStopping(monitor="loss")'
+        )
     return stopping
 
 
@@ -223,14 +261,17 @@ def _check_outputs(model: Module, train: Loader, validation: Loader | None, stop
         try:
             size = model.output_size(validation.x.shape[1:])
         except ValueError as error:
-            raise ValueError(f"fit: validation has x of shape {validation.x.shape}, which the model does not take: "
-                             f"{error}") from None
+            raise ValueError(
+                f"fit: validation has x of shape {validation.x.shape}, which the model does not take: {error}"
+            ) from None
     if stopping is not None and stopping.monitor.endswith("accuracy"):
         loader: Any = train if stopping.monitor == "accuracy" else validation
         classes = size is None or (len(size) == 1 and size[0] > 1)
         if loader.y.ndim != 1 or loader.y.dtype.kind not in "iu" or not classes:
-            raise ValueError(f"fit: early stopping watches {stopping.monitor}, but there is none: the labels are no "
-                             "class numbers (N,), or the outputs no logits (N, K)")
+            raise ValueError(
+                f"fit: early stopping watches {stopping.monitor}, but there is none: the labels are no "
+                "class numbers (N,), or the outputs no logits (N, K)"
+            )
 
 
 def _hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:
@@ -243,8 +284,10 @@ def _hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:
         at_epoch, at_step = getattr(callback, "on_epoch_end", None), getattr(callback, "on_step_end", None)
         if at_epoch is None and at_step is None:
             if not callable(callback) or isinstance(callback, type):
-                raise TypeError(f"fit: the callback {callback!r:.60} must be a function of the epoch's row, or an "
-                                "object with on_epoch_end(row) or on_step_end(info)")
+                raise TypeError(
+                    f"fit: the callback {callback!r:.60} must be a function of the epoch's row, or an "
+                    "object with on_epoch_end(row) or on_step_end(info)"
+                )
             at_epoch = callback
         if at_epoch is not None:
             epoch.append(at_epoch)

@@ -26,8 +26,18 @@ class NonFiniteError(ArithmeticError):
         self.epoch, self.batch, self.layer = epoch, batch, layer
 
 
-def explain(model: Module, loss: Callable, x: Any, y: Any, *, draws: Mapping[str, int], epoch: int,
-            batch: int, value: float, since: int = 0) -> NonFiniteError:
+def explain(
+    model: Module,
+    loss: Callable,
+    x: Any,
+    y: Any,
+    *,
+    draws: Mapping[str, int],
+    epoch: int,
+    batch: int,
+    value: float,
+    since: int = 0,
+) -> NonFiniteError:
     """The error for a step whose loss was `value`: replays it with the random draws that it had.
 
     Args: x (N, …), y (N, …): the step's batch. draws: `ops.random.state.steps` from before it. since: how many
@@ -35,8 +45,12 @@ def explain(model: Module, loss: Callable, x: Any, y: Any, *, draws: Mapping[str
     """
     layer, cause = _cause(model, loss, x, y, draws)
     weights = f"{since} steps were made since" if since else "the weights are those from before this step"
-    return NonFiniteError(f"the loss is {value} in epoch {epoch}, batch {batch}: {cause}. The update was voided; "
-                          f"{weights}", epoch=epoch, batch=batch, layer=layer)
+    return NonFiniteError(
+        f"the loss is {value} in epoch {epoch}, batch {batch}: {cause}. The update was voided; {weights}",
+        epoch=epoch,
+        batch=batch,
+        layer=layer,
+    )
 
 
 def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, int]) -> tuple[str | None, str]:
@@ -46,15 +60,23 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
             return None, f"the batch's {what} {_shape(array)} are not finite themselves ({bad})"
     for name, p in model.named_parameters():
         if (bad := _bad(p)) is not None:
-            return None, (f"the parameter {name} {_shape(p)} is not finite already ({bad}): an earlier update broke "
-                          "it; lower the learning rate, or clip gradients (clip_norm=1)")
+            return None, (
+                f"the parameter {name} {_shape(p)} is not finite already ({bad}): an earlier update broke "
+                "it; lower the learning rate, or clip gradients (clip_norm=1)"
+            )
     first: list[tuple[str, str]] = []
 
     def hook(name: str) -> Callable[[Module, Any, Any], None]:
         def look(module: Module, _: Any, y: Any) -> None:
             if not first and isinstance(y, Tensor) and (bad := _bad(y)) is not None:
-                first.append((name, f"the first output that is not finite is that of layer {name or 'model'!r}, "
-                                    f"{module!r:.80}, shape {y.shape} ({bad})"))
+                first.append(
+                    (
+                        name,
+                        f"the first output that is not finite is that of layer {name or 'model'!r}, "
+                        f"{module!r:.80}, shape {y.shape} ({bad})",
+                    )
+                )
+
         return look
 
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
@@ -69,16 +91,27 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
     name = getattr(loss, "__name__", type(loss).__name__)
     if _bad(result) is not None:
         return None, f"the outputs of all layers are finite, the loss function {name} is not"
-    return None, (f"replaying the step gives a finite loss, {result.item():.6g}: what it computes is not the same each "
-                  "time")
+    return None, (
+        f"replaying the step gives a finite loss, {result.item():.6g}: what it computes is not the same each time"
+    )
 
 
 class NonFiniteWarning(RuntimeWarning):
     """Updates of a run were voided, as a gradient was not finite although the loss was; training goes on."""
 
 
-def explain_gradient(model: Module, loss: Callable, x: Any, y: Any, *, draws: Mapping[str, int], epoch: int,
-                     batch: int, most: float, since: int = 0) -> str:
+def explain_gradient(
+    model: Module,
+    loss: Callable,
+    x: Any,
+    y: Any,
+    *,
+    draws: Mapping[str, int],
+    epoch: int,
+    batch: int,
+    most: float,
+    since: int = 0,
+) -> str:
     """The message for a step whose update its gradient voided: replays it, and names parameter and operation.
 
     Args: as those of `explain`; most: the largest gradient that the optimiser's rule takes. No `.grad` is changed.
@@ -101,27 +134,35 @@ def explain_gradient(model: Module, loss: Callable, x: Any, y: Any, *, draws: Ma
         made = first[0] if first else "it is a sum of finite gradients that is too large"
         cause = f"the gradient of the parameter {bad[-1]}{more} is not finite: {made}"
     elif largest[0] > most:
-        cause = (f"the gradient of the parameter {largest[1]} has a value of size {largest[0]:.3g}, more than the "
-                 f"{most:.3g} that the optimiser can square; lower the loss's scale, or clip gradients (clip_norm=1)")
+        cause = (
+            f"the gradient of the parameter {largest[1]} has a value of size {largest[0]:.3g}, more than the "
+            f"{most:.3g} that the optimiser can square; lower the loss's scale, or clip gradients (clip_norm=1)"
+        )
     else:
-        cause = (f"replaying the step gives finite gradients, the largest of size {largest[0]:.3g}"
-                 + (f", with the weights of {since} steps later" if since else ""))
-    return (f"the update of epoch {epoch}, batch {batch} was voided, the weights stayed as they were, and training "
-            f"went on: {cause}")
+        cause = f"replaying the step gives finite gradients, the largest of size {largest[0]:.3g}" + (
+            f", with the weights of {since} steps later" if since else ""
+        )
+    return (
+        f"the update of epoch {epoch}, batch {batch} was voided, the weights stayed as they were, and training "
+        f"went on: {cause}"
+    )
 
 
 def _watch(be: Any, root: Node, first: list[str]) -> None:
     """Have each operation behind root put into `first` that it made a gradient that is not finite of a finite one."""
+
     def watched(name: str, shape: tuple, vjp: Callable) -> Callable:
         def product(g: Any, need: Any) -> Any:
             parts = vjp(g, need)
             for part in () if first or _bad(be.numpy(g)) else parts:
                 array = part.g if isinstance(part, Part) else part
                 if array is not None and (wrong := _bad(be.numpy(array))) is not None:
-                    first.append(f"the first operation that made such a gradient is {name}, output shape {shape} "
-                                 f"({wrong})")
+                    first.append(
+                        f"the first operation that made such a gradient is {name}, output shape {shape} ({wrong})"
+                    )
                     break
             return parts
+
         return product
 
     nodes, seen = [root], {root}

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from ..console import Bar, is_terminal, say
 
-PAUSE = 30.0          # seconds between the plain lines of a long epoch
-REFRESH = 0.1         # seconds between two states of a bar
+PAUSE = 30.0  # seconds between the plain lines of a long epoch
+REFRESH = 0.1  # seconds between two states of a bar
 
 
 class Display:
@@ -26,7 +26,7 @@ class Display:
     def __init__(self, epochs: int, samples: int, *, verbose: bool = True, stream: TextIO | None = None):
         self.epochs, self.samples = epochs, samples
         self.stream: Any = sys.stdout if stream is None else stream
-        self.verbose = verbose and self.stream is not None       # a process may have no standard output
+        self.verbose = verbose and self.stream is not None  # a process may have no standard output
         self.terminal = self.verbose and is_terminal(self.stream)
         self.bar: Bar | None = None
 
@@ -36,9 +36,15 @@ class Display:
         self.shown = self.began
         if self.terminal:
             with self._drawing():
-                self.bar = Bar(total=self.samples, initial=seen, desc=self.title, leave=False, dynamic_ncols=True,
-                               file=self.stream,
-                               bar_format="{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}")
+                self.bar = Bar(
+                    total=self.samples,
+                    initial=seen,
+                    desc=self.title,
+                    leave=False,
+                    dynamic_ncols=True,
+                    file=self.stream,
+                    bar_format="{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}",
+                )
 
     def due(self) -> bool:
         """Whether `step` would show something now."""
@@ -58,8 +64,10 @@ class Display:
                 self.bar.update(seen - self.bar.n)
         elif self.verbose and (spent := time.monotonic() - self.began) - self.last >= PAUSE:
             self.last, rate = spent, (seen - self.first) / spent
-            self.line(f"{self.title}  {seen:,}/{self.samples:,}  {metrics({'loss': loss, 'accuracy': accuracy})}  "
-                      f"{rate:,.0f} images/s  {(self.samples - seen) / rate:.0f} s left")
+            self.line(
+                f"{self.title}  {seen:,}/{self.samples:,}  {metrics({'loss': loss, 'accuracy': accuracy})}  "
+                f"{rate:,.0f} images/s  {(self.samples - seen) / rate:.0f} s left"
+            )
 
     def note(self, text: str) -> None:
         """What the bar says where it is not training that takes the time."""
@@ -95,10 +103,10 @@ class Display:
         """Show nothing from now on where the stream cannot be written."""
         try:
             yield
-        except (OSError, ValueError):       # ValueError: the stream was closed
+        except (OSError, ValueError):  # ValueError: the stream was closed
             self.verbose = self.terminal = False
             if self.bar is not None:
-                self.bar.disable = True     # it would draw itself once more as it is freed
+                self.bar.disable = True  # it would draw itself once more as it is freed
                 self.bar = None
 
 

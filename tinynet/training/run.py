@@ -33,8 +33,8 @@ from .nonfinite import NonFiniteWarning, explain, explain_gradient
 from .progress import Display
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
-MOST_WAITING = 32       # steps whose losses a device may keep
-STOP = "stop"           # what a callback gives back to end the training after this epoch
+MOST_WAITING = 32  # steps whose losses a device may keep
+STOP = "stop"  # what a callback gives back to end the training after this epoch
 
 
 @dataclass
@@ -51,11 +51,16 @@ class EarlyStopping:
     restore_best: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.patience, int | np.integer) or not isinstance(self.min_delta, Real) or (
-                self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy")):
-            raise ValueError(f"EarlyStopping: patience={self.patience!r} must be an int >= 1, min_delta="
-                             f"{self.min_delta!r} a number, and monitor={self.monitor!r} one of val_loss, "
-                             "val_accuracy, loss, accuracy")
+        if (
+            not isinstance(self.patience, int | np.integer)
+            or not isinstance(self.min_delta, Real)
+            or (self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy"))
+        ):
+            raise ValueError(
+                f"EarlyStopping: patience={self.patience!r} must be an int >= 1, min_delta="
+                f"{self.min_delta!r} a number, and monitor={self.monitor!r} one of val_loss, "
+                "val_accuracy, loss, accuracy"
+            )
         self.patience, self.min_delta = int(self.patience), float(self.min_delta)
 
     def improved(self, value: float, best: float | None) -> bool:
@@ -68,14 +73,14 @@ class EarlyStopping:
 class Progress:
     """How far a run is: what, beside the arrays, a checkpoint must hold."""
 
-    epoch: int = 0              # that is under way, from 0
-    batch: int = 0              # of this epoch, that comes next
-    step: int = 0               # of the whole run, that comes next
-    seen: int = 0               # samples of this epoch so far; loss, correct and seconds are sums over them
+    epoch: int = 0  # that is under way, from 0
+    batch: int = 0  # of this epoch, that comes next
+    step: int = 0  # of the whole run, that comes next
+    seen: int = 0  # samples of this epoch so far; loss, correct and seconds are sums over them
     loss: float = 0.0
     correct: int | None = 0
     seconds: float = 0.0
-    best: float | None = None   # for early stopping: the best value, and the epochs since
+    best: float | None = None  # for early stopping: the best value, and the epochs since
     waited: int = 0
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -90,15 +95,26 @@ class Progress:
         numbers += [value for row in rows * fine for value in row.values() if value is not None]
         fine = fine and all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
         fine = fine and all(type(n) is float or (type(n) is int and abs(n) < 1 << 63) for n in numbers)
-        if not (fine and len(rows) == self.epoch and self.step == self.epoch * len(loader) + self.batch
-                and self.seen == min(self.batch * loader.batch_size, loader.samples)):
+        if not (
+            fine
+            and len(rows) == self.epoch
+            and self.step == self.epoch * len(loader) + self.batch
+            and self.seen == min(self.batch * loader.batch_size, loader.samples)
+        ):
             raise ValueError("its progress makes no sense")
 
     def row(self, measured: dict[str, Any], lr: float) -> dict[str, Any]:
         """The epoch's row of the history."""
         accuracy = None if self.correct is None else self.correct / self.seen
-        values = (self.loss / self.seen, accuracy, measured.get("loss"), measured.get("accuracy"), lr, self.seconds,
-                  self.seen / max(self.seconds, 1e-9))
+        values = (
+            self.loss / self.seen,
+            accuracy,
+            measured.get("loss"),
+            measured.get("accuracy"),
+            lr,
+            self.seconds,
+            self.seen / max(self.seconds, 1e-9),
+        )
         return dict(zip(COLUMNS, (self.epoch + 1, *(None if v is None else float(v) for v in values)), strict=True))
 
     def next_epoch(self) -> None:
@@ -126,22 +142,22 @@ class Run:
     path: Path | None
     every: int | None
     csv: Path | None
-    held_out: Loader | None = None      # what `measure` goes through
+    held_out: Loader | None = None  # what `measure` goes through
 
     def __post_init__(self) -> None:
         self.progress = Progress()
-        self.best: files.Arrays = {}           # the best epoch's weights, where early stopping keeps them
-        self.last: files.Arrays = {}           # the last epoch's, once the model has been given the best ones
-        self.first = self.loader.epoch         # of the loader's epochs, that is this run's first
+        self.best: files.Arrays = {}  # the best epoch's weights, where early stopping keeps them
+        self.last: files.Arrays = {}  # the last epoch's, once the model has been given the best ones
+        self.first = self.loader.epoch  # of the loader's epochs, that is this run's first
         self.rates = [float(group.options["lr"]) for group in self.optimizer.groups]
         self.saved = False
-        self.waiting: list[tuple] = []         # steps whose losses were not read yet
-        self.voided = 0                        # updates of this epoch that a gradient voided
-        self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")     # a device: to read is to wait for it
+        self.waiting: list[tuple] = []  # steps whose losses were not read yet
+        self.voided = 0  # updates of this epoch that a gradient voided
+        self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")  # a device: to read is to wait for it
         if self.path is not None:
             self.settings = settings.of_run(self)
             self.attributes = settings.changing(self.model)
-            files.check(self.model.state_dict(), self._description())   # else an epoch would be lost where that fails
+            files.check(self.model.state_dict(), self._description())  # else an epoch would be lost where that fails
 
     def train(self) -> None:
         """All epochs that are left."""
@@ -150,7 +166,7 @@ class Run:
                 self._epoch()
                 self.save()
         finally:
-            if self.schedule is not None:       # else the rates are the caller's, who may change them as he goes
+            if self.schedule is not None:  # else the rates are the caller's, who may change them as he goes
                 self._scale_rates(1.0)
 
     def finish(self) -> None:
@@ -165,17 +181,17 @@ class Run:
     def _epoch(self) -> None:
         p = self.progress
         self.display.start(p.epoch, p.seen)
-        if not p.batch:     # else the run was taken up amid an epoch, whose modes are those of the checkpoint
+        if not p.batch:  # else the run was taken up amid an epoch, whose modes are those of the checkpoint
             self.model.train()
         self.mark = time.perf_counter()
-        with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:   # type: ignore[type-var]
+        with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:  # type: ignore[type-var]
             for x, y in self._moved(batches):
                 self._step(x, y)
                 self._interrupted()
         self._read()
         self._tick()
         row = p.row(self._validate(), self.optimizer.lr)
-        stop = [hook(dict(row)) == STOP for hook in self.hooks[0]]      # a list: each of them is called
+        stop = [hook(dict(row)) == STOP for hook in self.hooks[0]]  # a list: each of them is called
         p.history.append(row)
         p.stopped = self._stops(row) or any(stop)
         p.next_epoch()
@@ -221,12 +237,21 @@ class Run:
         waiting, self.waiting = self.waiting, []
         for loss, guard, counter, x, y, draws, batch in waiting:
             value, right = float((loss if guard is None else guard).item()), counter()
-            voided = not math.isfinite(value)       # the guard is the loss itself, but where a gradient was not finite
+            voided = not math.isfinite(value)  # the guard is the loss itself, but where a gradient was not finite
             value = float(loss.item()) if voided else value
             if not math.isfinite(value):
                 self.display.close()
-                raise explain(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch, value=value,
-                              since=p.batch - batch)
+                raise explain(
+                    self.model,
+                    self.loss,
+                    x,
+                    y,
+                    draws=draws,
+                    epoch=p.epoch + 1,
+                    batch=batch,
+                    value=value,
+                    since=p.batch - batch,
+                )
             if voided:
                 self._note_voided(x, y, draws, batch)
             p.correct = None if right is None or p.correct is None else p.correct + int(right)
@@ -236,17 +261,38 @@ class Run:
         accuracy = None if p.correct is None else p.correct / p.seen
         self.display.step(p.seen, p.loss / p.seen, accuracy)
         for hook in self.hooks[1]:
-            hook({"epoch": p.epoch + 1, "batch": p.batch, "step": p.step, "loss": value, "mean_loss": p.loss / p.seen,
-                  "accuracy": accuracy, "lr": self.optimizer.lr})
+            hook(
+                {
+                    "epoch": p.epoch + 1,
+                    "batch": p.batch,
+                    "step": p.step,
+                    "loss": value,
+                    "mean_loss": p.loss / p.seen,
+                    "accuracy": accuracy,
+                    "lr": self.optimizer.lr,
+                }
+            )
 
     def _note_voided(self, x: Any, y: Any, draws: dict[str, int], batch: int) -> None:
         """Warn of the epoch's first update that a gradient voided; count them all."""
         p = self.progress
         self.voided += 1
         if self.voided == 1:
-            warnings.warn(explain_gradient(self.model, self.loss, x, y, draws=draws, epoch=p.epoch + 1, batch=batch,
-                                           most=min(group.most for group in self.optimizer.groups),
-                                           since=p.batch - batch), NonFiniteWarning, stacklevel=2)
+            warnings.warn(
+                explain_gradient(
+                    self.model,
+                    self.loss,
+                    x,
+                    y,
+                    draws=draws,
+                    epoch=p.epoch + 1,
+                    batch=batch,
+                    most=min(group.most for group in self.optimizer.groups),
+                    since=p.batch - batch,
+                ),
+                NonFiniteWarning,
+                stacklevel=2,
+            )
 
     def _validate(self) -> dict[str, Any]:
         self.display.note("validation")
@@ -270,8 +316,10 @@ class Run:
             return False
         p, value = self.progress, row[self.stopping.monitor]
         if value is None:
-            raise ValueError(f"fit: early stopping watches {self.stopping.monitor}, but there is none: the labels are "
-                             "no class numbers")
+            raise ValueError(
+                f"fit: early stopping watches {self.stopping.monitor}, but there is none: the labels are "
+                "no class numbers"
+            )
         if self.stopping.improved(value, p.best):
             p.best, p.waited = value, 0
             if self.stopping.restore_best:
@@ -290,9 +338,12 @@ class Run:
             self._tick()
         weights, state = self.model.state_dict(), self.optimizer.state_dict()
         files.refuse_broken(self.path, self.model, weights, state)
-        arrays = {**files.prefixed("model", weights),
-                  **files.prefixed("optimizer", state), **files.prefixed("best", self.best),
-                  **files.prefixed("last", self.last)}
+        arrays = {
+            **files.prefixed("model", weights),
+            **files.prefixed("optimizer", state),
+            **files.prefixed("best", self.best),
+            **files.prefixed("last", self.last),
+        }
         files.write(self.path, arrays, self._description())
         self.saved = True
 
@@ -300,14 +351,22 @@ class Run:
         """What the checkpoint holds beside the arrays: the settings that the run began with, and all that steps and
         callbacks have changed since."""
         now = settings.changing(self.model)
-        return {"kind": "run", "model": files.describe(self.model), "settings": self.settings,
-                "progress": vars(self.progress), "loader": self.first,
-                "random": {"seed": random.state.seed, "steps": random.state.steps},
-                "options": [{k: settings.text(v) for k, v in group.options.items() if k != "lr"}
-                            for group in self.optimizer.groups],
-                "evaluating": [name for name, module in self.model.named_modules() if not module.training],
-                "changed": {name: {k: now[name][k] for k, v in held.items() if name in now and now[name].get(k, v) != v}
-                            for name, held in self.attributes.items()}}
+        return {
+            "kind": "run",
+            "model": files.describe(self.model),
+            "settings": self.settings,
+            "progress": vars(self.progress),
+            "loader": self.first,
+            "random": {"seed": random.state.seed, "steps": random.state.steps},
+            "options": [
+                {k: settings.text(v) for k, v in group.options.items() if k != "lr"} for group in self.optimizer.groups
+            ],
+            "evaluating": [name for name, module in self.model.named_modules() if not module.training],
+            "changed": {
+                name: {k: now[name][k] for k, v in held.items() if name in now and now[name].get(k, v) != v}
+                for name, held in self.attributes.items()
+            },
+        }
 
     def resume(self) -> None:
         """Take up the run that the checkpoint holds, if there is one."""
@@ -327,12 +386,14 @@ class Run:
             options = settings.options(self.optimizer, description["options"])
             changed = settings.changes(self.model, description["changed"], description["evaluating"])
             model, best, last = (files.part(name, arrays) for name in ("model", "best", "last"))
-            if any(held and {k: w.shape for k, w in held.items()} != {k: w.shape for k, w in model.items()}
-                   for held in (best, last)):
+            if any(
+                held and {k: w.shape for k, w in held.items()} != {k: w.shape for k, w in model.items()}
+                for held in (best, last)
+            ):
                 raise ValueError("its best weights are not of the model")
             self.optimizer.load_state_dict(files.part("optimizer", arrays))
             files.restore(self.path, self.model, last or model)
-        except Exception as error:      # anything may stand in a file
+        except Exception as error:  # anything may stand in a file
             self.optimizer.load_state_dict(before)
             if isinstance(error, CheckpointError):
                 raise
@@ -365,8 +426,10 @@ class Interrupts:
     noticed = False
 
     def __enter__(self) -> Interrupts:
-        self.installed = (threading.current_thread() is threading.main_thread()
-                          and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        self.installed = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
         if self.installed:
             signal.signal(signal.SIGINT, self._notice)
         return self

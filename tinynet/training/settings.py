@@ -33,7 +33,7 @@ from ..saving.architecture import BOOKKEEPING, SCALARS
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
 
-DEEPEST = 8             # objects within objects
+DEEPEST = 8  # objects within objects
 CODE = re.compile(r"#[0-9a-f]{8}")
 PYTHON = "{}.{}".format(*sys.version_info)
 
@@ -43,15 +43,29 @@ def of_run(run: Any) -> dict[str, Any]:
     from .. import __version__
 
     loader, stopping = run.loader, run.stopping
-    named = {"tinynet": __version__, "python": PYTHON, "backend": run.model.parameters()[0].backend.name,
-             "fusion": fusing(), "conv_algorithm": conv._algorithm, "workers": run.step.workers,
-             "batch_size": loader.batch_size, "shuffle": loader.shuffle, "drop_last": loader.drop_last,
-             "seed": loader.seed, "loader": type(loader), "augment": loader.augment,
-             "optimizer": type(run.optimizer), "lr": run.rates, "loss": run.loss, "clip_norm": run.step.clip_norm,
-             "schedule": run.schedule,
-             "early_stopping": None if stopping is None else vars(stopping), "train": fingerprint(loader),
-             "validation": None if run.held_out is None else fingerprint(run.held_out),
-             "frozen": [name for name, p in run.model.named_parameters() if not p.requires_grad]}
+    named = {
+        "tinynet": __version__,
+        "python": PYTHON,
+        "backend": run.model.parameters()[0].backend.name,
+        "fusion": fusing(),
+        "conv_algorithm": conv._algorithm,
+        "workers": run.step.workers,
+        "batch_size": loader.batch_size,
+        "shuffle": loader.shuffle,
+        "drop_last": loader.drop_last,
+        "seed": loader.seed,
+        "loader": type(loader),
+        "augment": loader.augment,
+        "optimizer": type(run.optimizer),
+        "lr": run.rates,
+        "loss": run.loss,
+        "clip_norm": run.step.clip_norm,
+        "schedule": run.schedule,
+        "early_stopping": None if stopping is None else vars(stopping),
+        "train": fingerprint(loader),
+        "validation": None if run.held_out is None else fingerprint(run.held_out),
+        "frozen": [name for name, p in run.model.named_parameters() if not p.requires_grad],
+    }
     for i, group in enumerate(run.optimizer.groups):
         named |= {f"{name} (group {i})" if i else name: value for name, value in group.options.items() if name != "lr"}
     return {name: text(value) for name, value in named.items()} | dict(layers(run.model))
@@ -74,12 +88,16 @@ def refuse_others(path: Path, then: Any, now: dict[str, Any], frozen: list[str])
         elif "(?)" in repr(new) or (not same_python and CODE.search(repr(now.get(name)))):
             unseen.append(name)
     if differ:
-        raise CheckpointError(f"{path}: cannot be resumed, as the result would not be that of one run: "
-                              f"{'; '.join(differ)}. Set it as it was, or start anew from the weights: "
-                              "tn.load(path), then fit without resume")
+        raise CheckpointError(
+            f"{path}: cannot be resumed, as the result would not be that of one run: "
+            f"{'; '.join(differ)}. Set it as it was, or start anew from the weights: "
+            "tn.load(path), then fit without resume"
+        )
     if unseen:
-        warnings.warn(f"{path}: is resumed, but whether these are what they were cannot be seen: {', '.join(unseen)}",
-                      stacklevel=5)
+        warnings.warn(
+            f"{path}: is resumed, but whether these are what they were cannot be seen: {', '.join(unseen)}",
+            stacklevel=5,
+        )
 
 
 def _without_code(value: Any, same_python: bool) -> Any:
@@ -89,10 +107,17 @@ def _without_code(value: Any, same_python: bool) -> Any:
 
 # ---- what callbacks change ----------------------------------------------------------------------------------
 
+
 def changing(model: Module) -> dict[str, dict[str, Any]]:
     """The modules' attributes that are numbers, texts or None, by the modules' names."""
-    return {name: {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes(module).items()
-                   if isinstance(v, (*SCALARS, np.generic))} for name, module in model.named_modules()}
+    return {
+        name: {
+            k: v.item() if isinstance(v, np.generic) else v
+            for k, v in attributes(module).items()
+            if isinstance(v, (*SCALARS, np.generic))
+        }
+        for name, module in model.named_modules()
+    }
 
 
 def changes(model: Module, changed: dict[str, dict], evaluating: list[str]) -> list[tuple[Module, str, Any]]:
@@ -133,14 +158,17 @@ def counters(description: dict[str, Any]) -> tuple[int, dict[str, int], int]:
 
 # ---- layers -------------------------------------------------------------------------------------------------
 
+
 def layers(model: Module) -> Iterator[tuple[str, str]]:
     """("layer 1", "Dropout(rate=0.5)") of each module."""
     for name, module in model.named_modules():
         held = {key: text(value) for key, value in attributes(module).items() if not key.startswith("_")}
         own = [c for c in type(module).__mro__ if c is not object and not _ours(c)]
         code = [text(value) for c in own for value in vars(c).values() if isinstance(value, types.FunctionType)]
-        yield f"layer {name}".rstrip(), _call(type(module).__name__, held) + (
-            f"#{zlib.crc32(repr(code).encode()):08x}" if code else "")
+        yield (
+            f"layer {name}".rstrip(),
+            _call(type(module).__name__, held) + (f"#{zlib.crc32(repr(code).encode()):08x}" if code else ""),
+        )
 
 
 def attributes(module: Module) -> dict[str, Any]:
@@ -156,6 +184,7 @@ def _holds(value: Any) -> bool:
 
 
 # ---- any value ----------------------------------------------------------------------------------------------
+
 
 def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
     """The value as JSON that another run can be compared by."""
@@ -177,19 +206,26 @@ def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(map(repr, map(inside, value)))
     if isinstance(value, functools.partial):
-        return _call("partial", {"function": inside(value.func), **dict(enumerate(map(inside, value.args))),
-                                 **{k: inside(v) for k, v in value.keywords.items()}})
+        return _call(
+            "partial",
+            {
+                "function": inside(value.func),
+                **dict(enumerate(map(inside, value.args))),
+                **{k: inside(v) for k, v in value.keywords.items()},
+            },
+        )
     if isinstance(value, types.MethodType):
         return f"{inside(value.__self__)}.{inside(value.__func__)}"
     if isinstance(value, types.FunctionType):
         return _function(value, inside)
     if isinstance(value, Module):
         return "; ".join(layer for _, layer in layers(value))
-    if isinstance(value, Tensor):       # of parameters, the values are what the run is about
+    if isinstance(value, Tensor):  # of parameters, the values are what the run is about
         return f"{type(value).__name__}{value.shape}" if value.requires_grad else inside(value.numpy())
     if isinstance(value, np.ndarray):
-        return inside(value.tolist()) if value.dtype.hasobject else (
-            f"{value.dtype}{value.shape} {_checksum(value):08x}")
+        return (
+            inside(value.tolist()) if value.dtype.hasobject else (f"{value.dtype}{value.shape} {_checksum(value):08x}")
+        )
     if isinstance(value, Optimizer):
         return type(value).__qualname__
     if isinstance(value, type | types.BuiltinFunctionType | np.ufunc | types.ModuleType):
@@ -208,15 +244,18 @@ def _function(function: types.FunctionType, inside: Any) -> str:
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             held[variable] = inside(cell.cell_contents)
-        except ValueError:      # it is not set yet
+        except ValueError:  # it is not set yet
             held[variable] = "…"
     held |= dict(enumerate(map(inside, function.__defaults__ or ())))
     held |= {k: inside(v) for k, v in (function.__kwdefaults__ or {}).items()}
     if not _ours(function):
         for variable in sorted(_names(function.__code__)):
             value = function.__globals__.get(variable)
-            if value is not None and (type(value) in SCALARS or isinstance(value, tuple | np.ndarray)
-                                      or (isinstance(value, types.FunctionType) and not _ours(value))):
+            if value is not None and (
+                type(value) in SCALARS
+                or isinstance(value, tuple | np.ndarray)
+                or (isinstance(value, types.FunctionType) and not _ours(value))
+            ):
                 held[variable] = inside(value)
         name += f"#{_code(function.__code__):08x}"
     return _call(name, held) if held else name
@@ -237,12 +276,15 @@ def _names(code: types.CodeType) -> set[str]:
 
 def _code(code: types.CodeType) -> int:
     """A checksum of what the code does; where it stands does not count."""
-    consts = [_code(c) if isinstance(c, types.CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else c
-              for c in code.co_consts]
+    consts = [
+        _code(c) if isinstance(c, types.CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else c
+        for c in code.co_consts
+    ]
     return zlib.crc32(repr((code.co_names, consts)).encode(), zlib.crc32(code.co_code))
 
 
 # ---- data ---------------------------------------------------------------------------------------------------
+
 
 def fingerprint(loader: Loader) -> str:
     """Shapes, dtypes and a checksum of all of a loader's data: another set has another one."""
@@ -255,6 +297,6 @@ def _checksum(array: np.ndarray, start: int = 0) -> int:
     if array.dtype.hasobject:
         return zlib.crc32(repr(array.tolist()).encode(), start)
     rows = max(1, (1 << 22) // max(1, array[:1].nbytes)) if array.ndim else 1
-    for part in (array[i:i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,):
+    for part in (array[i : i + rows] for i in range(0, len(array), rows)) if array.ndim else (array,):
         start = zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data, start)
     return start

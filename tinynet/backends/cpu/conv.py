@@ -68,8 +68,9 @@ KEPT_COLUMNS = 2.5  # times the image: columns up to so large (a stride of 2) ar
 # ---- im2col and its transpose ---------------------------------------------------------------------------
 
 
-def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair,
-           *, out: np.ndarray | None = None) -> np.ndarray:
+def im2col(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """(N, H, W, C) → (N, OH, OW, KH, KW, C): each output's window, zeros outside the image."""
     oh, ow = output_size(x.shape[1:3], kernel, stride, padding, dilation)
     x = pad(x, padding)
@@ -82,8 +83,9 @@ def im2col(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: P
     return columns
 
 
-def col2im(cols: np.ndarray, shape: tuple, stride: Pair, padding: Pads, dilation: Pair,
-           *, out: np.ndarray | None = None) -> np.ndarray:
+def col2im(
+    cols: np.ndarray, shape: tuple, stride: Pair, padding: Pads, dilation: Pair, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """The transpose of im2col: each window's values added back into an image of `shape`."""
     n, h, w, c = shape
     _, oh, ow, kh, kw, _ = cols.shape
@@ -164,8 +166,9 @@ def _parts(x: np.ndarray, kernel: Pair, size: Pair, pool: bool) -> Iterator[tupl
     return bands(x.shape[0], size[0], size[1] * column_bytes, COLUMNS_BYTES, 2 if pool else 1)
 
 
-def _im2col_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
-                    pool: bool) -> tuple[np.ndarray, Any]:
+def _im2col_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool, pool: bool
+) -> tuple[np.ndarray, Any]:
     kh, kw, _, f = w.shape
     n = x.shape[0]
     oh, ow = output_size(x.shape[1:3], (kh, kw), at.stride, at.padding, at.dilation)
@@ -245,8 +248,9 @@ def _im2col_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     return dx, dw, dbs.total(np.zeros(f, w.dtype)) if has_bias and need[2] else None
 
 
-def _add_windows(frame: np.ndarray, rows: np.ndarray, by_tap: np.ndarray, shape: tuple, kernel: Pair,
-                 first: int, at: Geometry) -> None:
+def _add_windows(
+    frame: np.ndarray, rows: np.ndarray, by_tap: np.ndarray, shape: tuple, kernel: Pair, first: int, at: Geometry
+) -> None:
     """frame += each row's window, rows @ wᵀ, one tap at a time: both sides run over whole lines."""
     n, oh, ow = shape
     per = by_tap.shape[3]
@@ -299,8 +303,7 @@ def _im2col_seconds(taps: int, n: int, oh: int, ow: int, c: int, f: int, groups:
     return 3 * pixels * k * f / groups / PRODUCT_RATE + pixels * (3 * k + 12 * f) / ELEMENT_RATE
 
 
-def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: int,
-                      groups: int) -> float:
+def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: int, groups: int) -> float:
     """Likewise: products (those of few rows run below the usual rate, as if they had 32 more), transforms, passes."""
     tiles, m2, t2 = n * -(-oh // tile.m) * -(-ow // tile.m), tile.m**2, tile.t**2
     products = 3 * t2 * (tiles + 32) * c * f / groups
@@ -310,7 +313,7 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
 
 
 def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:
-    """"im2col", "taps" or the Winograd tile to use, from shapes alone."""
+    """ "im2col", "taps" or the Winograd tile to use, from shapes alone."""
     uniform = x.dtype == w.dtype and (b is None or b.dtype == x.dtype) and x.dtype.kind == "f"
     algorithm = "exact" if _algorithm == "auto" and x.dtype != np.float32 else _algorithm
     return _fastest(algorithm if uniform else "im2col", x.shape[0], w.shape, at, size)
@@ -339,8 +342,9 @@ def _fastest(algorithm: str, n: int, kernel: tuple, at: Geometry, size: Pair) ->
 # ---- what the contract names --------------------------------------------------------------------------------
 
 
-def _forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
-             pool: bool) -> tuple[np.ndarray, Any]:
+def _forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool, pool: bool
+) -> tuple[np.ndarray, Any]:
     size = output_size(x.shape[1:3], w.shape[:2], at.stride, at.padding, at.dilation)
     if pool:
         output_size(size, (2, 2), (2, 2), NO_PADS)  # raises where no window fits
@@ -370,8 +374,9 @@ def _then_pool_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     return conv2d_grad(max_pool2d_grad(g, pooled), rest, need)
 
 
-def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pads,
-           dilation: Pair, groups: int) -> tuple[np.ndarray, Any]:
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pads, dilation: Pair, groups: int
+) -> tuple[np.ndarray, Any]:
     """(y (N, OH, OW, F), saved): cross-correlation of x (N, H, W, C) with w (KH, KW, C // groups, F)."""
     return _forward(x, w, b, Geometry(stride, padding, dilation, groups), False, False)
 
@@ -382,8 +387,16 @@ def conv2d_grad(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     return backward(g, rest, need)
 
 
-def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pads,
-                   dilation: Pair, groups: int, pool: bool) -> tuple[np.ndarray, Any]:
+def conv_relu_pool(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    stride: Pair,
+    padding: Pads,
+    dilation: Pair,
+    groups: int,
+    pool: bool,
+) -> tuple[np.ndarray, Any]:
     """(y, saved): conv2d, relu and, if `pool`, a 2×2 maximum of stride 2."""
     return _forward(x, w, b, Geometry(stride, padding, dilation, groups), True, pool)
 
@@ -391,8 +404,9 @@ def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: P
 conv_relu_pool_grad = conv2d_grad
 
 
-def reference_conv_relu_pool(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry,
-                             pool: bool) -> tuple[np.ndarray, Any]:
+def reference_conv_relu_pool(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, pool: bool
+) -> tuple[np.ndarray, Any]:
     """The three operations one after another: what the fused ones are held to."""
     z = np.maximum(reference_conv2d(x, w, b, at), 0)
     if not pool:

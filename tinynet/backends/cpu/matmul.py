@@ -15,9 +15,9 @@ from .memory import empty
 from .pool import SMALL_PRODUCT
 from .summation import Sums, add_up
 
-THIN = 32    # rows (of a batch) that count as few
-LONG = 8     # how many times as long as the others the long axis is
-DEEP = 1 << 12   # so many products BLAS adds up at one time; its rounding errors grow with their number
+THIN = 32  # rows (of a batch) that count as few
+LONG = 8  # how many times as long as the others the long axis is
+DEEP = 1 << 12  # so many products BLAS adds up at one time; its rounding errors grow with their number
 
 
 def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
@@ -30,7 +30,7 @@ def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
         out = empty((m, n), x.dtype)
     elif not out.flags.c_contiguous or np.may_share_memory(x, out) or np.may_share_memory(y, out):
         return _in_depth(x, y, out)
-    if k == 1:                                 # BLAS is slow at this
+    if k == 1:  # BLAS is slow at this
         return np.multiply(x, y, out=out)
     if m * k * n > SMALL_PRODUCT and x.dtype.kind == "f":
         if m >= LONG * max(k, n):

@@ -15,7 +15,7 @@ FLUSH_EVERY = 64  # steps
 
 def guard(g, loss, most):
     with np.errstate(all="ignore"):
-        total = float(np.dot(g, g))     # one pass at the memory's speed; where it says no, the elements decide
+        total = float(np.dot(g, g))  # one pass at the memory's speed; where it says no, the elements decide
         sound = (math.isfinite(total) and total <= most * most) or bool((np.abs(g) <= most).all())
     if not sound:
         return np.full((), np.nan, g.dtype)
@@ -75,10 +75,11 @@ def adam_step(w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoup
     if (begun := _begin(lr_step, loss)) is None:
         return
     lr, t = begun
-    root = math.sqrt(1 - beta2**t)      # the bias correction, moved outside: rate·m / (√v + eps·root)
+    root = math.sqrt(1 - beta2**t)  # the bias correction, moved outside: rate·m / (√v + eps·root)
     # As arrays without axes: a ufunc takes twice as long to begin where it is given a Python number.
-    rate, new1, old2, new2, small = (np.array(value, w.dtype) for value in (
-        lr / (1 - beta1**t) * root, 1 - beta1, beta2, 1 - beta2, eps * root))
+    rate, new1, old2, new2, small = (
+        np.array(value, w.dtype) for value in (lr / (1 - beta1**t) * root, 1 - beta1, beta2, 1 - beta2, eps * root)
+    )
     scratch = np.empty(min(CHUNK, w.size), w.dtype)
     for start in range(0, w.size, CHUNK):
         part = slice(start, start + CHUNK)

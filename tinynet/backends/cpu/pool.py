@@ -213,8 +213,10 @@ def _max_pool_2x2_grad(g: np.ndarray, marks: np.ndarray, shape: tuple, out: np.n
 
 # ---- the maximum of four arrays, for the fused convolutions too ------------------------------------------
 
-def four_maximum(z: Sequence[np.ndarray] | np.ndarray, marks: np.ndarray, out: np.ndarray,
-                 bias: np.ndarray | None = None) -> None:
+
+def four_maximum(
+    z: Sequence[np.ndarray] | np.ndarray, marks: np.ndarray, out: np.ndarray, bias: np.ndarray | None = None
+) -> None:
     """out = max(z[0], …, z[3]) + bias, overwriting z; marks (4, …) bool are for `four_masks`: who won, and
     whether relu will let it through. Where no relu follows there are three."""
     np.greater_equal(z[0], z[1], out=marks[0])
@@ -263,8 +265,9 @@ def _window_counts(size: Pair, kernel: Pair, stride: Pair, padding: Pads, includ
     return np.maximum(counts, 1)  # a window of padding alone sums to 0, and 0 is its mean
 
 
-def avg_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool,
-               *, out: np.ndarray | None = None) -> np.ndarray:
+def avg_pool2d(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, count_include_pad: bool, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """x (N, H, W, C) → (N, OH, OW, C), the mean of each window; the divisor counts padding or not."""
     n, h, w, c = x.shape
     counts = _window_counts((h, w), kernel, stride, padding, count_include_pad)
@@ -276,8 +279,16 @@ def avg_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, count_i
     return _cast(total, y)
 
 
-def avg_pool2d_grad(g: np.ndarray, shape: tuple, kernel: Pair, stride: Pair, padding: Pads,
-                    count_include_pad: bool, *, out: np.ndarray | None = None) -> np.ndarray:
+def avg_pool2d_grad(
+    g: np.ndarray,
+    shape: tuple,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pads,
+    count_include_pad: bool,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """g (N, OH, OW, C) → (N, H, W, C): g spread evenly over each window, added where windows overlap."""
     share = g / _window_counts(shape[1:3], kernel, stride, padding, count_include_pad).astype(g.dtype)
     dx = empty(shape, g.dtype) if out is None else out

@@ -26,12 +26,18 @@ _own = _Own()
 
 def random_bits(shape, seed, stream, step, first, *, out=None):
     size = math.prod(shape[1:])
-    blocks = -(-size // 16)                     # 4 words of 64 bits a block, 4 values a word
+    blocks = -(-size // 16)  # 4 words of 64 bits a block, 4 values a word
     start = (first * blocks | step << 128) - 1  # NumPy adds 1 to the counter before each block
     counter = np.array([start >> shift & _WORD for shift in (0, 64, 128, 192)], np.uint64)
     key = np.array([seed & _WORD, stream & _WORD], np.uint64)
-    _own.philox.state = {"bit_generator": "Philox", "state": {"counter": counter, "key": key}, "buffer": _NOTHING,
-                         "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+    _own.philox.state = {
+        "bit_generator": "Philox",
+        "state": {"counter": counter, "key": key},
+        "buffer": _NOTHING,
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     words = _own.philox.random_raw(shape[0] * blocks * 4).astype("<u8", copy=False)
     bits = words.view("<u2").reshape(shape[0], blocks * 16)[:, :size].reshape(shape)
     if out is None:

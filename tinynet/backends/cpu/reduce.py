@@ -11,7 +11,7 @@ from .summation import add_up
 
 
 def sum(x, axes, keepdims=False, *, out=None):
-    if x.dtype.kind in "biu":   # bools are counted, and small integers would overflow
+    if x.dtype.kind in "biu":  # bools are counted, and small integers would overflow
         return np.add.reduce(x, axes, np.int64, out=out, keepdims=keepdims)
     return add_up(x, axes, keepdims, out)
 
@@ -19,8 +19,9 @@ def sum(x, axes, keepdims=False, *, out=None):
 def sum_to(x, shape, *, out=None):
     extra = x.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
-        i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1)
-    total = np.asarray(add_up(x, axes)).reshape(shape)      # the sum of all would be a NumPy scalar
+        i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1
+    )
+    total = np.asarray(add_up(x, axes)).reshape(shape)  # the sum of all would be a NumPy scalar
     return total if out is None else _into(out, total)
 
 

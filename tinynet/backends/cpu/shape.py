@@ -19,7 +19,7 @@ def transpose(x, axes):
 def broadcast_to(x, shape):
     if x.size != 1 or x.ndim > len(shape):
         return np.broadcast_to(x, shape)
-    view = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))      # in a seventh of the time
+    view = np.ndarray(shape, x.dtype, x, 0, (0,) * len(shape))  # in a seventh of the time
     view.flags.writeable = False
     return view
 
@@ -49,9 +49,9 @@ def pad_edge_grad(g, widths, *, out=None):
     for axis, (before, after) in enumerate(widths):
         if before or after:
             along = np.moveaxis(g, axis, 0)
-            middle = along[before:len(along) - after].copy()
+            middle = along[before : len(along) - after].copy()
             middle[0] += add_up(along[:before], (0,))
-            middle[-1] += add_up(along[len(along) - after:], (0,))
+            middle[-1] += add_up(along[len(along) - after :], (0,))
             g = np.moveaxis(middle, 0, axis)
     if out is None:
         return np.array(g, order="C")
@@ -81,10 +81,10 @@ def add_at_inplace(x, index, g):
     if not any(part.dtype.kind in "iu" for part in parts):
         x[index] += g
     elif x.dtype.kind != "f" or x.dtype.itemsize >= 8 or _most_repeats(parts) <= FEW:
-        np.add.at(x, index, g)   # repeated indices add up
-    else:                        # one by one: in float64, where they round less
+        np.add.at(x, index, g)  # repeated indices add up
+    else:  # one by one: in float64, where they round less
         rows: slice | np.ndarray = slice(None)
-        if isinstance(index, np.ndarray):       # only the rows that are named
+        if isinstance(index, np.ndarray):  # only the rows that are named
             rows, index = np.unique(np.arange(len(x))[index], return_inverse=True)
             index = index.reshape(parts[0].shape)
         total = np.zeros(x[rows].shape)
@@ -95,7 +95,7 @@ def add_at_inplace(x, index, g):
 def _most_repeats(parts):
     """How often the arrays of an index name one place, at most; negative indices count as places of their own."""
     if any(part.dtype.kind == "b" for part in parts) or np.broadcast(*parts).size <= FEW:
-        return 1        # a mask names each place once
+        return 1  # a mask names each place once
     key = 0
     for part in np.broadcast_arrays(*parts):
         key = key * (int(part.max()) - int(part.min()) + 1) + (part - part.min())

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-FEW = 128       # so many values are added as they come, as NumPy does within its pairs
-BLOCK = 64      # of more, so many rows become one
-LINE = 4096     # elements of the lines that rows are seen as
+FEW = 128  # so many values are added as they come, as NumPy does within its pairs
+BLOCK = 64  # of more, so many rows become one
+LINE = 4096  # elements of the lines that rows are seen as
 SQUARES = 1024  # of a vector, added at one time
 
 
@@ -28,10 +28,10 @@ def add_up(x: np.ndarray, axes: tuple, keepdims: Any = False, out: Any = None) -
     if x.dtype.char == "e":
         y = add_up(x.astype(np.float32), axes, keepdims)
     elif count <= FEW or x.dtype.kind != "f" or _adjoin(x, axes):
-        return np.add.reduce(x, axes, x.dtype, out, keepdims=keepdims)     # np.sum takes twice as long to come to this
+        return np.add.reduce(x, axes, x.dtype, out, keepdims=keepdims)  # np.sum takes twice as long to come to this
     else:
         if axes[-1] == len(axes) - 1 and x.flags.c_contiguous:
-            y = _along(x.reshape(count, -1), 0).reshape(shape[len(axes):])
+            y = _along(x.reshape(count, -1), 0).reshape(shape[len(axes) :])
         else:
             y = _in_blocks(x, axes)
         if keepdims:
@@ -57,7 +57,7 @@ def _in_blocks(x: np.ndarray, axes: tuple) -> np.ndarray:
     times = math.prod(x.shape[i] for i in repeated)
     x = x[tuple(slice(0, 1) if i in repeated else slice(None) for i in range(x.ndim))]
     order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
-    runs: list[tuple] = []      # (size, stride, whether it is reduced)
+    runs: list[tuple] = []  # (size, stride, whether it is reduced)
     for i in order:
         n, stride, reduced = x.shape[i], x.strides[i], i in axes
         if runs and runs[-1][1:] == (n * stride, reduced):
@@ -77,7 +77,7 @@ def _along(x: np.ndarray, axis: int) -> np.ndarray:
     n, outer, inner = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
     if n <= FEW or not inner:
         return np.add.reduce(x, axis, x.dtype)
-    rows = min(max(LINE // math.prod(inner), 1), n // BLOCK)     # seen as one line
+    rows = min(max(LINE // math.prod(inner), 1), n // BLOCK)  # seen as one line
     count = n // (BLOCK * rows)
     whole = count * BLOCK * rows
     before = (slice(None),) * axis
@@ -104,7 +104,7 @@ class Sums:
 
     def __init__(self) -> None:
         self.count = 0
-        self.parts: list[np.ndarray] = []       # sums of ever fewer arrays: the powers of two that make up `count`
+        self.parts: list[np.ndarray] = []  # sums of ever fewer arrays: the powers of two that make up `count`
 
     def add(self, x: np.ndarray) -> None:
         self.count += 1

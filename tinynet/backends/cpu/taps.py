@@ -151,8 +151,9 @@ def _with_bias(w: np.ndarray, b: np.ndarray | None, q: int) -> list[np.ndarray]:
     return [matrix[1:] if a else matrix[:-1] for a in range(q) for _ in range(q)]
 
 
-def forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool,
-            pool: bool) -> tuple[np.ndarray, Any]:
+def forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, p: Layout, relu: bool, pool: bool
+) -> tuple[np.ndarray, Any]:
     """y (N, OH, OW, F), pooled or not, and what `backward` needs."""
     n, f = x.shape[0], w.shape[3]
     (oh, ow), members = p.output, p.q * p.q
@@ -254,12 +255,21 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
 
 def _depthwise_taps(w: np.ndarray, size: Pair, at: Geometry) -> list[tuple]:
     """(i, j, where its pixels are in the padded x (N, OH, OW, C), its weights as a line of them (OW, C))."""
-    return [(i, j, window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride),
-             np.tile(w[i, j, 0], (size[1], 1))) for i in range(w.shape[0]) for j in range(w.shape[1])]
+    return [
+        (
+            i,
+            j,
+            window_slice((i * at.dilation[0], j * at.dilation[1]), size, at.stride),
+            np.tile(w[i, j, 0], (size[1], 1)),
+        )
+        for i in range(w.shape[0])
+        for j in range(w.shape[1])
+    ]
 
 
-def depthwise_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool,
-                       size: Pair) -> tuple[np.ndarray, Any]:
+def depthwise_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, relu: bool, size: Pair
+) -> tuple[np.ndarray, Any]:
     """groups = C = F: nothing is summed over channels, so a tap is a multiplication of whole lines."""
     y = empty((x.shape[0], *size, w.shape[3]), x.dtype)
     taps = _depthwise_taps(w, size, at)
@@ -304,8 +314,11 @@ def depthwise_backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         if dx is not None:
             dx[images] = frame[:, top : top + h, left : left + wide]
         dws.add(dw)
-    return (dx, dws.total(np.zeros(w.shape, w.dtype)) if need[1] else None,
-            dbs.total(np.zeros(c, w.dtype)) if has_bias and need[2] else None)
+    return (
+        dx,
+        dws.total(np.zeros(w.shape, w.dtype)) if need[1] else None,
+        dbs.total(np.zeros(c, w.dtype)) if has_bias and need[2] else None,
+    )
 
 
 def _image_groups(y: np.ndarray) -> list[slice]:

@@ -23,7 +23,7 @@ RUNS = 4  # for each thread
 
 _limit: int | None = None
 _executor: Any = None
-_lock = threading.RLock()      # of the executor
+_lock = threading.RLock()  # of the executor
 
 
 def usable_cores() -> int:
@@ -32,10 +32,10 @@ def usable_cores() -> int:
     quotas = []
     with contextlib.suppress(OSError, ValueError):
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        quotas.append(float(limit) / float(period))                  # "max 100000" is no number: no limit
+        quotas.append(float(limit) / float(period))  # "max 100000" is no number: no limit
     with contextlib.suppress(OSError, ValueError):
         limit, period = (Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-        quotas.append(float(limit) / float(period))                  # -1: no limit
+        quotas.append(float(limit) / float(period))  # -1: no limit
     return max(1, min([cores, *(int(q) for q in quotas if q > 0)]))
 
 
@@ -63,7 +63,7 @@ def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
     global _executor
     if len(items) < 2 or count() == 1:
         return [work(item) for item in items]
-    with _lock:      # so that it is not stopped before it has all of them
+    with _lock:  # so that it is not stopped before it has all of them
         if _executor is None:
             from concurrent.futures import ThreadPoolExecutor  # 8 ms that most processes need not wait for
 
@@ -93,7 +93,7 @@ def stop() -> None:
 
 # ---- the threads of BLAS ------------------------------------------------------------------------------------
 
-BLAS_THREADS = (   # (get, set) as the libraries name them that NumPy comes with
+BLAS_THREADS = (  # (get, set) as the libraries name them that NumPy comes with
     ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
     ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
@@ -138,9 +138,9 @@ def single_threaded_blas() -> Callable[[], None]:
 # that call never returns then. So at a fork its variables say that it has none: the threads in use, the most that may
 # be, and whether there are any. Products that begin just then do without.
 OPENBLAS_STATE = ("blas_cpu_number", "blas_num_threads", "blas_server_avail")
-_forking = threading.RLock()      # held from before a fork until after it
-_hidden: list[tuple[Any, int]] = []      # (variable of a library, its value)
-_crowd = False      # other threads are there
+_forking = threading.RLock()  # held from before a fork until after it
+_hidden: list[tuple[Any, int]] = []  # (variable of a library, its value)
+_crowd = False  # other threads are there
 
 
 def _hide_blas_threads() -> None:
@@ -148,7 +148,7 @@ def _hide_blas_threads() -> None:
     _forking.acquire()
     _crowd = threading.active_count() > 1
     for library, _, _ in _blas_libraries():
-        with contextlib.suppress(ValueError):      # MKL has no such variables
+        with contextlib.suppress(ValueError):  # MKL has no such variables
             variables = [ctypes.c_int.in_dll(library, name) for name in OPENBLAS_STATE]
             _hidden.extend((variable, variable.value) for variable in variables)
             for variable, value in zip(variables, (1, 1, 0), strict=True):
@@ -168,7 +168,7 @@ def _start_afresh() -> None:
     global _executor, _lock, _forking
     _executor, _lock = None, threading.RLock()
     for i, (variable, value) in enumerate(_hidden):
-        variable.value = (1 if _crowd else value, value, 0)[i % 3]      # BLAS starts threads when it needs them
+        variable.value = (1 if _crowd else value, value, 0)[i % 3]  # BLAS starts threads when it needs them
     _hidden.clear()
     _forking = threading.RLock()
 

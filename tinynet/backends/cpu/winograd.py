@@ -206,8 +206,8 @@ def _retile(g: np.ndarray, r: int, th: int, tw: int) -> np.ndarray:
     n, h, w, f = g.shape
     planes = _planes((r * r, n * th * tw, f), g.dtype)
     tiles = planes.reshape(r, r, th, n, tw, f)
-    tiles[h - r * (th - 1):, :, -1] = 0
-    tiles[:, w - r * (tw - 1):, :, :, -1] = 0
+    tiles[h - r * (th - 1) :, :, -1] = 0
+    tiles[:, w - r * (tw - 1) :, :, :, -1] = 0
     for place, values in _matched(tiles, g, r):
         np.copyto(place, values)
     return planes
@@ -316,8 +316,9 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 frame = _frame_grad(dx[images], p)
             dv = _planes(v.shape, x.dtype)
             np.matmul(_by_group(dm, p.groups), ut, out=_by_group(dv, p.groups))
-            _image_tiles_grad(dv, tile, frame[:, lines.start * m : lines.stop * m + tile.k - 1], count, tw,
-                              lines.start == 0)
+            _image_tiles_grad(
+                dv, tile, frame[:, lines.start * m : lines.stop * m + tile.k - 1], count, tw, lines.start == 0
+            )
             if lines.stop == th and not np.may_share_memory(frame, dx):
                 (top, left), (_, h, wide, _) = (p.padding[0][0], p.padding[1][0]), x.shape
                 inner = frame[:, top : top + h, left : left + wide]
@@ -350,8 +351,9 @@ def _frame_grad(dx: np.ndarray, p: Plan) -> np.ndarray:
     return empty((n, lines, width, c), dx.dtype)
 
 
-def _products_grad(g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None, tile: Tile, th: int,
-                   tw: int) -> np.ndarray:
+def _products_grad(
+    g: np.ndarray, y: np.ndarray | None, marks: np.ndarray | None, tile: Tile, th: int, tw: int
+) -> np.ndarray:
     """g, through pool and relu, to the gradient dM (t², P, F) of the products."""
     m, t = tile.m, tile.t
     if marks is None:

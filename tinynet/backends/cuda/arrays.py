@@ -59,7 +59,7 @@ class Arrays:
 
     def fill(self, y: Array, value: float) -> None:
         """y[...] = value, for a C-contiguous y."""
-        number: np.ndarray = np.array([value]).astype(y.dtype)      # on the host
+        number: np.ndarray = np.array([value]).astype(y.dtype)  # on the host
         bits = number.view(RAW[y.dtype.itemsize]).item()
         self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
 
@@ -101,8 +101,18 @@ class Arrays:
         if len(y.shape) > 8:
             raise ValueError(f"an array of {len(y.shape)} axes; the CUDA kernels take up to 8")
         (source, start), (target, first) = self._memory(x), self._memory(y)
-        self.launch("strided_copy", self.raw(source), start, strides_of(x, y.shape), self.raw(target), first,
-                    strides_of(y, y.shape), y.shape, len(y.shape), y.size)
+        self.launch(
+            "strided_copy",
+            self.raw(source),
+            start,
+            strides_of(x, y.shape),
+            self.raw(target),
+            first,
+            strides_of(y, y.shape),
+            y.shape,
+            len(y.shape),
+            y.size,
+        )
 
     def raw(self, x: Array) -> Array:
         """x seen as integers of its elements' size: what is only moved needs no kernel of its own type."""

@@ -14,7 +14,7 @@ import numpy as np
 from .arrays import Array, computed_in
 from .matmul import Matmul
 
-MOST_PIXELS = 2**31 - 1    # conv.cu counts pixels and taps in 32 bits
+MOST_PIXELS = 2**31 - 1  # conv.cu counts pixels and taps in 32 bits
 
 
 class Geometry(NamedTuple):
@@ -28,8 +28,10 @@ class Geometry(NamedTuple):
 
 def _output(shape: tuple, kernel: tuple, at: Geometry) -> tuple[int, int, int]:
     """(N, OH, OW)."""
-    oh, ow = ((n + sum(p) - (k - 1) * d - 1) // s + 1 for n, p, k, d, s in zip(
-        shape[1:3], at.padding, kernel, at.dilation, at.stride, strict=True))
+    oh, ow = (
+        (n + sum(p) - (k - 1) * d - 1) // s + 1
+        for n, p, k, d, s in zip(shape[1:3], at.padding, kernel, at.dilation, at.stride, strict=True)
+    )
     return shape[0], oh, ow
 
 
@@ -47,26 +49,47 @@ def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]
     if max(n * h * w, n * oh * ow, math.prod(kernel) * max(c, f)) > MOST_PIXELS:
         raise ValueError(f"conv2d: images {shape} have more than {MOST_PIXELS} pixels; use a smaller batch")
     (top, _), (left, _) = at.padding
-    return [h, w, channels, oh, ow, filters, *kernel, *at.stride, *at.dilation, top, left, c, f,
-            *(_divisor(max(d, 1)) for d in (h, w, oh, ow, kernel[1], *at.stride, c, f))]
+    return [
+        h,
+        w,
+        channels,
+        oh,
+        ow,
+        filters,
+        *kernel,
+        *at.stride,
+        *at.dilation,
+        top,
+        left,
+        c,
+        f,
+        *(_divisor(max(d, 1)) for d in (h, w, oh, ow, kernel[1], *at.stride, c, f)),
+    ]
 
 
 class Conv(Matmul):
     conv_path = os.environ.get("TINYNET_CUDA_CONV", "implicit")
 
     # ---- the teaching path ---------------------------------------------------------------------------
-    def im2col(self, x: Array, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, *,
-               out: Array | None = None) -> Array:
+    def im2col(
+        self, x: Array, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, *, out: Array | None = None
+    ) -> Array:
         at = Geometry(stride, padding, dilation)
         shape = (*_output(x.shape, kernel, at), *kernel, x.shape[3])
-        return self.into(out, shape, x.dtype, lambda cols: self.launch(
-            "im2col", self.contiguous(x), cols, _sizes(x.shape, kernel, 1, at), cols.size))
+        return self.into(
+            out,
+            shape,
+            x.dtype,
+            lambda cols: self.launch("im2col", self.contiguous(x), cols, _sizes(x.shape, kernel, 1, at), cols.size),
+        )
 
-    def col2im(self, cols: Array, shape: tuple, stride: tuple, padding: tuple, dilation: tuple, *,
-               out: Array | None = None) -> Array:
+    def col2im(
+        self, cols: Array, shape: tuple, stride: tuple, padding: tuple, dilation: tuple, *, out: Array | None = None
+    ) -> Array:
         sizes = _sizes(shape, cols.shape[3:5], 1, Geometry(stride, padding, dilation))
-        return self.into(out, shape, cols.dtype, lambda dx: self.launch(
-            "col2im", self.contiguous(cols), dx, sizes, dx.size))
+        return self.into(
+            out, shape, cols.dtype, lambda dx: self.launch("col2im", self.contiguous(cols), dx, sizes, dx.size)
+        )
 
     def _columns(self, x: Array, kernel: tuple, at: Geometry) -> Array:
         """(groups, pixels, taps)."""
@@ -99,26 +122,60 @@ class Conv(Matmul):
     # ---- implicit GEMM -------------------------------------------------------------------------------
     def _implicit_forward(self, x: Array, w: Array, b: Array | None, y: Array, at: Geometry, relu: bool) -> None:
         kh, kw, c, filters = w.shape
-        self.product("conv_forward", x, w, b, y, math.prod(y.shape[:3]), filters // at.groups, kh * kw * c, at.groups,
-                     relu, _sizes(x.shape, (kh, kw), filters, at))
+        self.product(
+            "conv_forward",
+            x,
+            w,
+            b,
+            y,
+            math.prod(y.shape[:3]),
+            filters // at.groups,
+            kh * kw * c,
+            at.groups,
+            relu,
+            _sizes(x.shape, (kh, kw), filters, at),
+        )
 
     def _implicit_input_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dx = self.empty(x.shape, x.dtype)
-        self.product("conv_input_grad", g, w, None, dx, math.prod(x.shape[:3]), c, kh * kw * (filters // at.groups),
-                     at.groups, False, _sizes(x.shape, (kh, kw), filters, at))
+        self.product(
+            "conv_input_grad",
+            g,
+            w,
+            None,
+            dx,
+            math.prod(x.shape[:3]),
+            c,
+            kh * kw * (filters // at.groups),
+            at.groups,
+            False,
+            _sizes(x.shape, (kh, kw), filters, at),
+        )
         return dx
 
     def _implicit_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dw = self.empty(w.shape, w.dtype)
-        self.product("conv_weight_grad", x, g, None, dw, kh * kw * c, filters // at.groups, math.prod(g.shape[:3]),
-                     at.groups, False, _sizes(x.shape, (kh, kw), filters, at))
+        self.product(
+            "conv_weight_grad",
+            x,
+            g,
+            None,
+            dw,
+            kh * kw * c,
+            filters // at.groups,
+            math.prod(g.shape[:3]),
+            at.groups,
+            False,
+            _sizes(x.shape, (kh, kw), filters, at),
+        )
         return dw
 
     # ---- what the contract names ---------------------------------------------------------------------
-    def conv2d(self, x: Array, w: Array, b: Array | None, stride: tuple, padding: tuple, dilation: tuple,
-               groups: int) -> tuple[Array, Any]:
+    def conv2d(
+        self, x: Array, w: Array, b: Array | None, stride: tuple, padding: tuple, dilation: tuple, groups: int
+    ) -> tuple[Array, Any]:
         return self._conv2d(x, w, b, Geometry(stride, padding, dilation, groups), relu=False)
 
     def _conv2d(self, x: Array, w: Array, b: Array | None, at: Geometry, relu: bool) -> tuple[Array, Any]:
@@ -132,12 +189,23 @@ class Conv(Matmul):
     def conv2d_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         x, w, has_bias, at = saved
         g = self.contiguous(self.asarray(g, x.dtype))
-        return (getattr(self, f"_{self.conv_path}_input_grad")(g, x, w, at) if need[0] else None,
-                getattr(self, f"_{self.conv_path}_weight_grad")(g, x, w, at) if need[1] else None,
-                self.sum(g, (0, 1, 2)) if has_bias and need[2] else None)
+        return (
+            getattr(self, f"_{self.conv_path}_input_grad")(g, x, w, at) if need[0] else None,
+            getattr(self, f"_{self.conv_path}_weight_grad")(g, x, w, at) if need[1] else None,
+            self.sum(g, (0, 1, 2)) if has_bias and need[2] else None,
+        )
 
-    def conv_relu_pool(self, x: Array, w: Array, b: Array | None, stride: tuple, padding: tuple, dilation: tuple,
-                       groups: int, pool: bool) -> tuple[Array, Any]:
+    def conv_relu_pool(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        stride: tuple,
+        padding: tuple,
+        dilation: tuple,
+        groups: int,
+        pool: bool,
+    ) -> tuple[Array, Any]:
         y, convolution = self._conv2d(x, w, b, Geometry(stride, padding, dilation, groups), relu=True)
         if not pool:
             return y, (convolution, y, None)
@@ -146,5 +214,5 @@ class Conv(Matmul):
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         convolution, y, winners = saved
-        g = self.relu_grad(g, y)           # a window's winner passed relu where the pooled value did
+        g = self.relu_grad(g, y)  # a window's winner passed relu where the pooled value did
         return self.conv2d_grad(g if winners is None else self.max_pool2d_grad(g, winners), convolution, need)

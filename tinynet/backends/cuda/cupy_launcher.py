@@ -14,9 +14,9 @@ from . import sources
 from .launcher import KernelError, Launcher
 from .table import TABLE, Entry
 
-OLDEST = (14, 2)    # of CuPy: from here on compiled kernels are kept between processes
+OLDEST = (14, 2)  # of CuPy: from here on compiled kernels are kept between processes
 OPTIONS = ("--std=c++17",)
-DEFAULT_SHARED = 48 * 1024    # bytes of shared memory that a kernel gets without asking
+DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
 
 class CupyLauncher(Launcher):
@@ -28,7 +28,7 @@ class CupyLauncher(Launcher):
         super().__init__(table, texts)
         self.cupy = import_cupy()
         self.arraytype = self.cupy.ndarray
-        self._lanes: list[_Lane] = []    # those that no `ahead` uses
+        self._lanes: list[_Lane] = []  # those that no `ahead` uses
 
     # ---- arrays ----------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class CupyLauncher(Launcher):
         cuda = self.cupy.cuda
         try:
             lane = self._lanes.pop()
-        except IndexError:    # the first, or one beside another
+        except IndexError:  # the first, or one beside another
             lane = _Lane(cuda)
         waiting: deque[tuple] = deque()
         try:
@@ -134,7 +134,7 @@ class CupyLauncher(Launcher):
         module = cupy.RawModule(
             code=sources.cuda_text(sources.read(file) if text is None else text, own),
             options=options(name),
-            name_expressions=(name,),    # of a kernel without a template too: C++ mangles its name as well
+            name_expressions=(name,),  # of a kernel without a template too: C++ mangles its name as well
         )
         try:
             function = module.get_function(name)
@@ -229,7 +229,7 @@ def missing_toolkit(cupy: Any) -> str | None:
     """What CuPy would miss at the first compilation (NVRTC, CUDA's headers), found as CuPy finds it; or None."""
     try:
         cupy.cuda.nvrtc.getVersion()
-    except Exception as error:    # of several kinds, by how the library is looked for
+    except Exception as error:  # of several kinds, by how the library is looked for
         return f"the library was not found ({' '.join(str(error).split())[:200]})"
     if cupy.cuda.get_cuda_path() is None:
         from cuda import pathfinder  # comes with CuPy

@@ -10,8 +10,19 @@ from typing import Any
 
 import numpy as np
 
-_VIEWS = {np.shape, np.ndim, np.size, np.transpose, np.moveaxis, np.swapaxes, np.expand_dims, np.squeeze,
-          np.broadcast_to, np.may_share_memory, np.shares_memory}  # fmt: skip
+_VIEWS = {
+    np.shape,
+    np.ndim,
+    np.size,
+    np.transpose,
+    np.moveaxis,
+    np.swapaxes,
+    np.expand_dims,
+    np.squeeze,
+    np.broadcast_to,
+    np.may_share_memory,
+    np.shares_memory,
+}
 
 
 class DeviceArray(np.ndarray):
@@ -55,7 +66,7 @@ def _view_of(x: DeviceArray, view: np.ndarray) -> DeviceArray:
         return view.view(kind)
     root = x.base if isinstance(x.base, kind) else x
     offset = view.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    return np.ndarray.__new__(kind, view.shape, view.dtype, root, offset, view.strides)   # type: ignore[arg-type]
+    return np.ndarray.__new__(kind, view.shape, view.dtype, root, offset, view.strides)  # type: ignore[arg-type]
 
 
 def _tuple(key: Any) -> tuple:

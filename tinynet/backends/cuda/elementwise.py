@@ -11,7 +11,7 @@ from .arrays import Array, Arrays, computed_in, strides_of
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.iinfo(np.int64)
-OF_INTEGERS = ("Negative", "Sign", "Relu", "Abs", "Clip")      # the others need fractions
+OF_INTEGERS = ("Negative", "Sign", "Relu", "Abs", "Clip")  # the others need fractions
 
 
 def _unary(op: str) -> Any:
@@ -67,8 +67,7 @@ class Elementwise(Arrays):
         dtype, (x, y) = self.operands(x, y)
         shape = np.broadcast_shapes(condition.shape, np.shape(x), np.shape(y))
         x, y, condition = (self.spread(z, shape) for z in (x, y, self.asarray(condition, BOOL)))
-        return self.into(out, shape, dtype, lambda z: self.launch(
-            "select", condition, *_pair(x), *_pair(y), z, z.size))
+        return self.into(out, shape, dtype, lambda z: self.launch("select", condition, *_pair(x), *_pair(y), z, z.size))
 
     # ---- the shapes of launch ---------------------------------------------------------------------------
     def unary(self, op: str, x: Array, a: float = 0, b: float = 0, *, out: Array | None = None) -> Array:
@@ -105,14 +104,16 @@ class Elementwise(Arrays):
         if floating and dtype.kind != "f":
             dtype = np.dtype(np.float64)
         dtype = computed_in(dtype)
-        return dtype, [v if not isinstance(v, self.launcher.arraytype) or v.dtype == dtype else self.astype(v, dtype)
-                       for v in values]
+        return dtype, [
+            v if not isinstance(v, self.launcher.arraytype) or v.dtype == dtype else self.astype(v, dtype)
+            for v in values
+        ]
 
     def spread(self, x: Any, shape: tuple) -> Any:
         """x broadcast to `shape` in memory; a number stays one."""
         if not isinstance(x, self.launcher.arraytype):
             return x
-        return self.contiguous(x if x.shape == shape else self.broadcast_to(x, shape))   # type: ignore[attr-defined]
+        return self.contiguous(x if x.shape == shape else self.broadcast_to(x, shape))  # type: ignore[attr-defined]
 
     def _strided(self, x: Any, shape: tuple, dtype: np.dtype) -> tuple[Array, int, list[int]]:
         if not isinstance(x, self.launcher.arraytype):

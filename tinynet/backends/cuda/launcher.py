@@ -26,14 +26,21 @@ from .table import TABLE, Entry
 CTYPES: dict[str, np.dtype] = {
     name: np.dtype(dtype)
     for dtype, names in {
-        np.float32: ("float",), np.float64: ("double",), np.float16: ("half", "__half"), np.bool_: ("bool",),
-        np.int8: ("signed char",), np.uint8: ("u8", "unsigned char"), np.int16: ("short",),
-        np.uint16: ("u16", "unsigned short", "bfloat16"),    # NumPy has no bfloat16: arrays hold its bits
-        np.int32: ("int", "i32"), np.uint32: ("u32", "unsigned", "unsigned int"),
-        np.int64: ("i64", "long long", "long"), np.uint64: ("u64", "unsigned long long", "size_t"),
+        np.float32: ("float",),
+        np.float64: ("double",),
+        np.float16: ("half", "__half"),
+        np.bool_: ("bool",),
+        np.int8: ("signed char",),
+        np.uint8: ("u8", "unsigned char"),
+        np.int16: ("short",),
+        np.uint16: ("u16", "unsigned short", "bfloat16"),  # NumPy has no bfloat16: arrays hold its bits
+        np.int32: ("int", "i32"),
+        np.uint32: ("u32", "unsigned", "unsigned int"),
+        np.int64: ("i64", "long long", "long"),
+        np.uint64: ("u64", "unsigned long long", "size_t"),
     }.items()
     for name in names
-}  # fmt: skip
+}
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in reversed(CTYPES.items())}
 
 # Where a compiler or the simulator points to: `kernel.cu:46:7: error: …`, or NVRTC: `kernel.cu(46): error: …`.
@@ -41,7 +48,7 @@ _PLACE = re.compile(r"^(?:In file included from )?(.+?\.(?:cuh?|h))(?::(\d+)|\((
 _ERROR = re.compile(_PLACE.pattern + r"(?::\d+)?: (?:catastrophic |fatal )?error", re.MULTILINE)
 
 Dim3 = tuple[int, int, int]
-Shape = tuple[Dim3, Dim3, int]    # grid, block, bytes of dynamic shared memory
+Shape = tuple[Dim3, Dim3, int]  # grid, block, bytes of dynamic shared memory
 
 
 class KernelError(RuntimeError):
@@ -58,10 +65,10 @@ class KernelError(RuntimeError):
 class Specialised:
     """A kernel with its template arguments, ready to be given values."""
 
-    name: str                                      # row_sum<float>
+    name: str  # row_sum<float>
     arguments: tuple[sources.Argument, ...]
-    convert: tuple[Callable[[Any], Any], ...]      # a converter for each argument
-    run: Callable[..., None]                       # (grid, block, shared, stream, converted arguments)
+    convert: tuple[Callable[[Any], Any], ...]  # a converter for each argument
+    run: Callable[..., None]  # (grid, block, shared, stream, converted arguments)
 
 
 class Launcher:
@@ -98,8 +105,16 @@ class Launcher:
 
     # ---- launching -------------------------------------------------------------------------------
 
-    def launch(self, name: str, *args: Any, grid: Any = None, block: Any = None, shared: int | None = None,
-               stream: Any = None, **template: Any) -> None:  # fmt: skip
+    def launch(
+        self,
+        name: str,
+        *args: Any,
+        grid: Any = None,
+        block: Any = None,
+        shared: int | None = None,
+        stream: Any = None,
+        **template: Any,
+    ) -> None:
         """Run kernel `name` on the arguments that its source declares, in their order.
 
         Args:
@@ -164,8 +179,9 @@ class Launcher:
         convert = tuple(self._converter(kernel, a, template) for a in kernel.arguments)
         return Specialised(name, kernel.arguments, convert, self.compile(self._files[kernel.name], kernel, name))
 
-    def _converter(self, kernel: sources.Kernel, argument: sources.Argument,
-                   template: dict[str, Any]) -> Callable[[Any], Any]:  # fmt: skip
+    def _converter(
+        self, kernel: sources.Kernel, argument: sources.Argument, template: dict[str, Any]
+    ) -> Callable[[Any], Any]:
         ctype = resolve(argument.ctype, template)
         where = f"{kernel.name}: {argument.name}"
         ints = re.fullmatch(r"Ints\s*<\s*(\d+)\s*>", ctype)
@@ -182,7 +198,7 @@ class Launcher:
             return lambda value: self.scalar(make(float(value)))
         if dtype.kind == "b":
             return lambda value: self.scalar(make(bool(value)))
-        return lambda value: self.scalar(make(operator.index(value)))    # refuses 2.5, and what does not fit
+        return lambda value: self.scalar(make(operator.index(value)))  # refuses 2.5, and what does not fit
 
     def _checked(self, where: str, value: Any, dtype: np.dtype) -> Any:
         if value is None:

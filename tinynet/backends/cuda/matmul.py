@@ -10,9 +10,9 @@ import numpy as np
 from .arrays import Array, computed_in
 from .optim import Optim
 
-TILE = 64                # as in gemm.cuh
-ENOUGH_BLOCKS = 512      # keep the largest device busy
-LEAST_SLICE = 256        # of the depth: below, adding the slices up costs more than it saves
+TILE = 64  # as in gemm.cuh
+ENOUGH_BLOCKS = 512  # keep the largest device busy
+LEAST_SLICE = 256  # of the depth: below, adding the slices up costs more than it saves
 
 
 def slices_of(rows: int, columns: int, depth: int, batches: int) -> tuple[int, int]:
@@ -24,27 +24,63 @@ def slices_of(rows: int, columns: int, depth: int, batches: int) -> tuple[int, i
 
 
 class Matmul(Optim):
-    def matmul(self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False, *,
-               out: Array | None = None) -> Array:
+    def matmul(
+        self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False, *, out: Array | None = None
+    ) -> Array:
         dtype = computed_in(np.result_type(x.dtype, y.dtype))
         x, y = self.asarray(x, dtype), self.asarray(y, dtype)
         rows, depth = x.shape[-2:][::-1] if transpose_x else x.shape[-2:]
         columns = y.shape[-2] if transpose_y else y.shape[-1]
         batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
         (x, x_step), (y, y_step) = self._batched(x, batch), self._batched(y, batch)
-        return self.into(out, (*batch, rows, columns), dtype, lambda z: self.product(
-            "gemm", x, y, None, z, rows, columns, depth, math.prod(batch), False, x_step, y_step,
-            TX=bool(transpose_x), TY=bool(transpose_y)))
+        return self.into(
+            out,
+            (*batch, rows, columns),
+            dtype,
+            lambda z: self.product(
+                "gemm",
+                x,
+                y,
+                None,
+                z,
+                rows,
+                columns,
+                depth,
+                math.prod(batch),
+                False,
+                x_step,
+                y_step,
+                TX=bool(transpose_x),
+                TY=bool(transpose_y),
+            ),
+        )
 
     def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
         dtype = computed_in(np.result_type(x.dtype, w.dtype))
         x, w = self.contiguous(self.asarray(x, dtype)), self.contiguous(self.asarray(w, dtype))
         bias = None if b is None else self.contiguous(self.asarray(b, dtype))
-        return self.into(out, (len(x), w.shape[1]), dtype, lambda z: self.product(
-            "gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False))
+        return self.into(
+            out,
+            (len(x), w.shape[1]),
+            dtype,
+            lambda z: self.product("gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False),
+        )
 
-    def product(self, kernel: str, x: Array, y: Array, bias: Array | None, z: Array, rows: int, columns: int,
-                depth: int, batches: int, relu: bool, *more: Any, **template: bool) -> None:
+    def product(
+        self,
+        kernel: str,
+        x: Array,
+        y: Array,
+        bias: Array | None,
+        z: Array,
+        rows: int,
+        columns: int,
+        depth: int,
+        batches: int,
+        relu: bool,
+        *more: Any,
+        **template: bool,
+    ) -> None:
         """Launch a kernel of the tile loop, and a second pass where several blocks shared each tile."""
         slices, slice = slices_of(rows, columns, depth, batches)
         if slices == 1:

@@ -7,7 +7,7 @@ import numpy as np
 from .arrays import Array
 from .random import Random
 
-MOST_BLOCKS = 1024      # of the passes over the gradient: each of their warps leaves one value, which a block adds up
+MOST_BLOCKS = 1024  # of the passes over the gradient: each of their warps leaves one value, which a block adds up
 
 
 class Optim(Random):
@@ -36,22 +36,63 @@ class Optim(Random):
         self.launch("advance", lr_step, loss, grid=1, block=1, T=T)
         return loss
 
-    def sgd_step(self, w: Array, g: Array, velocity: Array | None, lr_step: Array, loss: Array | None, momentum: float,
-                 nesterov: bool, weight_decay: float) -> None:
+    def sgd_step(
+        self,
+        w: Array,
+        g: Array,
+        velocity: Array | None,
+        lr_step: Array,
+        loss: Array | None,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
         loss = self._advance(lr_step, loss, w)
         self.launch("sgd", w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay, w.size)
 
-    def adam_step(self, w: Array, g: Array, m: Array, v: Array, lr_step: Array, loss: Array | None, beta1: float,
-                  beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
+    def adam_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        lr_step: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
         loss = self._advance(lr_step, loss, w)
         self.launch("adam", w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
 
-    def rmsprop_step(self, w: Array, g: Array, v: Array, velocity: Array | None, lr_step: Array, loss: Array | None,
-                     alpha: float, eps: float, momentum: float, weight_decay: float) -> None:
+    def rmsprop_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        velocity: Array | None,
+        lr_step: Array,
+        loss: Array | None,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
         loss = self._advance(lr_step, loss, w)
         self.launch("rmsprop", w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_decay, w.size)
 
-    def adagrad_step(self, w: Array, g: Array, v: Array, lr_step: Array, loss: Array | None, eps: float,
-                     lr_decay: float, weight_decay: float) -> None:
+    def adagrad_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        lr_step: Array,
+        loss: Array | None,
+        eps: float,
+        lr_decay: float,
+        weight_decay: float,
+    ) -> None:
         loss = self._advance(lr_step, loss, w)
         self.launch("adagrad", w, g, v, lr_step, loss, eps, lr_decay, weight_decay, w.size)

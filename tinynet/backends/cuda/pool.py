@@ -28,17 +28,43 @@ class Pool(Shape):
 
     def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         winner, shape, sizes = saved
-        return self.into(out, shape, g.dtype, lambda dx: self.launch(
-            "max_pool_grad", self.contiguous(g), winner, dx, sizes, dx.size))
+        return self.into(
+            out, shape, g.dtype, lambda dx: self.launch("max_pool_grad", self.contiguous(g), winner, dx, sizes, dx.size)
+        )
 
-    def avg_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple, count_include_pad: bool, *,
-                   out: Array | None = None) -> Array:
+    def avg_pool2d(
+        self,
+        x: Array,
+        kernel: tuple,
+        stride: tuple,
+        padding: tuple,
+        count_include_pad: bool,
+        *,
+        out: Array | None = None,
+    ) -> Array:
         shape, sizes = _sizes(x.shape, kernel, stride, padding)
-        return self.into(out, shape, x.dtype, lambda y: self.launch(
-            "avg_pool", self.contiguous(x), y, sizes, count_include_pad, y.size))
+        return self.into(
+            out,
+            shape,
+            x.dtype,
+            lambda y: self.launch("avg_pool", self.contiguous(x), y, sizes, count_include_pad, y.size),
+        )
 
-    def avg_pool2d_grad(self, g: Array, shape: tuple, kernel: tuple, stride: tuple, padding: tuple,
-                        count_include_pad: bool, *, out: Array | None = None) -> Array:
+    def avg_pool2d_grad(
+        self,
+        g: Array,
+        shape: tuple,
+        kernel: tuple,
+        stride: tuple,
+        padding: tuple,
+        count_include_pad: bool,
+        *,
+        out: Array | None = None,
+    ) -> Array:
         _, sizes = _sizes(shape, kernel, stride, padding)
-        return self.into(out, shape, g.dtype, lambda dx: self.launch(
-            "avg_pool_grad", self.contiguous(g), dx, sizes, count_include_pad, dx.size))
+        return self.into(
+            out,
+            shape,
+            g.dtype,
+            lambda dx: self.launch("avg_pool_grad", self.contiguous(g), dx, sizes, count_include_pad, dx.size),
+        )

@@ -14,12 +14,19 @@ _WORD = (1 << 64) - 1
 
 
 class Random(Loss):
-    def random_bits(self, shape: tuple, seed: int, stream: int, step: int, first: int, *,
-                    out: Array | None = None) -> Array:
+    def random_bits(
+        self, shape: tuple, seed: int, stream: int, step: int, first: int, *, out: Array | None = None
+    ) -> Array:
         size = math.prod(shape[1:])
         blocks = -(-size // 16)
-        return self.into(out, shape, np.dtype(np.uint16), lambda bits: self.launch(
-            "random_bits", bits, seed & _WORD, stream & _WORD, step, first, size, blocks, shape[0] * blocks))
+        return self.into(
+            out,
+            shape,
+            np.dtype(np.uint16),
+            lambda bits: self.launch(
+                "random_bits", bits, seed & _WORD, stream & _WORD, step, first, size, blocks, shape[0] * blocks
+            ),
+        )
 
     def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int) -> tuple[Array, Any]:
         saved = (round(rate * 65536), 1 / (1 - rate) if rate < 1 else 0.0, seed & _WORD, stream & _WORD, step, first)
@@ -28,5 +35,9 @@ class Random(Loss):
     def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         size = math.prod(g.shape[1:])
         blocks = -(-size // 16)
-        return self.into(out, g.shape, g.dtype, lambda dx: self.launch(
-            "dropout", self.contiguous(g), dx, *saved, size, blocks, g.shape[0] * blocks))
+        return self.into(
+            out,
+            g.shape,
+            g.dtype,
+            lambda dx: self.launch("dropout", self.contiguous(g), dx, *saved, size, blocks, g.shape[0] * blocks),
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import Array
 from .elementwise import Elementwise
 
-SHORT = 256      # columns: a warp is enough for such a row
+SHORT = 256  # columns: a warp is enough for such a row
 
 
 class Reduce(Elementwise):
@@ -25,7 +25,7 @@ class Reduce(Elementwise):
             if not columns:
                 self.fill(y, 0)
             elif axes == tuple(range(len(axes))) and shape and x.flags.c_contiguous:
-                self._column_sum(x, y, columns, rows)       # leading axes, as a bias gradient's
+                self._column_sum(x, y, columns, rows)  # leading axes, as a bias gradient's
             else:
                 kernel = "row_sum" if columns > SHORT else "row_sum_warp"
                 self.launch(kernel, self._matrix(x, axes), y, rows, columns)
@@ -36,8 +36,9 @@ class Reduce(Elementwise):
         """y = the sums down the columns of x (rows, columns), in two launches where one would not fill the device."""
         slices = max(1, min(rows // 256, 256 // max(1, -(-columns // 32))))
         partial = y if slices == 1 else self.empty((slices, columns), y.dtype)
-        self.launch("column_sum", x, partial, rows, columns, -(-rows // slices), grid=(-(-columns // 32), slices),
-                    block=(32, 8))
+        self.launch(
+            "column_sum", x, partial, rows, columns, -(-rows // slices), grid=(-(-columns // 32), slices), block=(32, 8)
+        )
         if slices > 1:
             self._column_sum(partial, y, slices, columns)
 
@@ -71,8 +72,14 @@ class Reduce(Elementwise):
     def logsumexp(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
         shape = tuple((1,) if i in axes else (n,) for i, n in enumerate(x.shape))
         kept = sum((s for i, s in enumerate(shape) if keepdims or i not in axes), ())
-        return self.into(out, kept, x.dtype, lambda y: self.launch(
-            "row_logsumexp", self._matrix(x, axes), y, y.size, math.prod(x.shape[i] for i in axes)))
+        return self.into(
+            out,
+            kept,
+            x.dtype,
+            lambda y: self.launch(
+                "row_logsumexp", self._matrix(x, axes), y, y.size, math.prod(x.shape[i] for i in axes)
+            ),
+        )
 
     def softmax(self, x: Array, axes: tuple, *, out: Array | None = None) -> Array:
         return self._rowwise("row_softmax", axes, out, x)

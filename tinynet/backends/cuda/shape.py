@@ -37,8 +37,16 @@ class Shape(Reduce):
 
         def run(y: Array) -> None:
             if mode == "edge":
-                self.launch("pad_edge", self.raw(self.contiguous(x)), self.raw(y), x.shape, [b for b, _ in widths],
-                            shape, len(shape), y.size)
+                self.launch(
+                    "pad_edge",
+                    self.raw(self.contiguous(x)),
+                    self.raw(y),
+                    x.shape,
+                    [b for b, _ in widths],
+                    shape,
+                    len(shape),
+                    y.size,
+                )
                 return
             self.fill(y, value)
             inside = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, widths, strict=True))
@@ -50,9 +58,9 @@ class Shape(Reduce):
         g = self.contiguous(g)
         for axis, (before, after) in enumerate(widths):
             if before or after:
-                shape = (*g.shape[:axis], g.shape[axis] - before - after, *g.shape[axis + 1:])
+                shape = (*g.shape[:axis], g.shape[axis] - before - after, *g.shape[axis + 1 :])
                 dx = self.empty(shape, g.dtype)
-                self.launch("fold_edges", g, dx, shape[axis], before, after, math.prod(shape[axis + 1:]), dx.size)
+                self.launch("fold_edges", g, dx, shape[axis], before, after, math.prod(shape[axis + 1 :]), dx.size)
                 g = dx
         return self.copy(g, out=out)
 
@@ -74,7 +82,7 @@ class Shape(Reduce):
                 self.copyto(dx[parts], g)
                 return
             places = np.arange(math.prod(shape)).reshape(shape)[parts].reshape(-1)
-            order = np.argsort(places, kind="stable")       # places that repeat stand together, in g's order
+            order = np.argsort(places, kind="stable")  # places that repeat stand together, in g's order
             target, starts = np.unique(places[order], return_index=True)
             starts = np.append(starts, len(order))
             self.launch("scatter_add", self.contiguous(g), *map(self.asarray, (order, starts, target)), dx, len(target))
@@ -87,8 +95,10 @@ class Shape(Reduce):
     def setitem_inplace(self, x: Array, index: Any, value: Any) -> None:
         parts = self._host_index(index)
         if not _basic(parts):
-            raise IndexError(f"x[…] = on the {self.name} backend takes ints and slices, no integer or bool arrays; "
-                             "use where, or assign on the host and move the tensor")
+            raise IndexError(
+                f"x[…] = on the {self.name} backend takes ints and slices, no integer or bool arrays; "
+                "use where, or assign on the host and move the tensor"
+            )
         self.copyto(x[parts], value)
 
     def _host_index(self, index: Any) -> tuple:

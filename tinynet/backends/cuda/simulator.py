@@ -36,9 +36,9 @@ from .devicearray import DeviceArray
 from .launcher import KernelError, Launcher
 from .table import FLOATS, TABLE, Entry
 
-ORDERS = 4    # of the threads, in checking mode: ascending, descending, two random
+ORDERS = 4  # of the threads, in checking mode: ascending, descending, two random
 
-_lock = threading.Lock()    # one launch at a time: the simulated device is static memory
+_lock = threading.Lock()  # one launch at a time: the simulated device is static memory
 
 
 class SimulatorLauncher(Launcher):
@@ -54,13 +54,14 @@ class SimulatorLauncher(Launcher):
     name = "simulator"
     arraytype: Any = DeviceArray
 
-    def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None,
-                 check: bool | None = None):  # fmt: skip
+    def __init__(
+        self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None, check: bool | None = None
+    ):
         super().__init__(table, texts)
         self.check = os.environ.get("TINYNET_SIMULATOR_CHECK") == "1" if check is None else check
         self._table = table
         self._libraries: dict[tuple[str, tuple[str, ...]], ctypes.CDLL] = {}
-        compiler()    # say now if there is none
+        compiler()  # say now if there is none
 
     # ---- arrays ----------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class SimulatorLauncher(Launcher):
         return "\n".join(lines) + "\n"
 
 
-MOST_SHARED = 227 * 1024    # bytes a block may ask for on the largest devices
+MOST_SHARED = 227 * 1024  # bytes a block may ask for on the largest devices
 
 # ---- Compiling -----------------------------------------------------------------------------------
 
@@ -192,8 +193,8 @@ def compiler() -> str:
     )
 
 
-PATIENCE = 600    # seconds that a compiler may take; the largest file takes some ten
-DIGITS = 32       # of a SHA-256 sum, in the name of a library
+PATIENCE = 600  # seconds that a compiler may take; the largest file takes some ten
+DIGITS = 32  # of a SHA-256 sum, in the name of a library
 
 
 def build(text: str, *, check: bool) -> ctypes.CDLL:
@@ -202,11 +203,20 @@ def build(text: str, *, check: bool) -> ctypes.CDLL:
     Raises KernelError where the text does not compile, BackendError where the compiler or every folder fails.
     """
     cxx = compiler()
-    flags = ["-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-U_FORTIFY_SOURCE", "-fno-stack-protector",
-             "-fstack-clash-protection",    # a large local array touches each page, and so the closed one of its stack
-             "-O1" if check else "-O2", f"-DTINYNET_CHECK={int(check)}"]  # fmt: skip
+    flags = [
+        "-std=c++17",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-w",
+        "-U_FORTIFY_SOURCE",
+        "-fno-stack-protector",
+        "-fstack-clash-protection",  # a large local array touches each page, and so the closed one of its stack
+        "-O1" if check else "-O2",
+        f"-DTINYNET_CHECK={int(check)}",
+    ]
     if platform.machine() in ("x86_64", "AMD64"):
-        flags.append("-fcf-protection=none")    # fibers switch stacks
+        flags.append("-fcf-protection=none")  # fibers switch stacks
     status = os.stat(cxx)
     key = repr((text, flags, cxx, status.st_size, status.st_mtime_ns, platform.machine(), platform.system()))
     key = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
@@ -215,7 +225,7 @@ def build(text: str, *, check: bool) -> ctypes.CDLL:
         try:
             folder = find()
             return _from_cache(folder, key) or ctypes.CDLL(str(_make([cxx, *flags], text, folder, key)))
-        except OSError as error:    # it cannot be written, is full, or is mounted noexec
+        except OSError as error:  # it cannot be written, is full, or is mounted noexec
             failures.append(str(error))
             if find is _own_cache:
                 _note(f"compiled kernels are not kept: {error}")
@@ -241,7 +251,7 @@ def _own_cache() -> Path:
 
 @functools.cache
 def _temporary_of(process: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="tinynet-"))    # closed to others
+    folder = Path(tempfile.mkdtemp(prefix="tinynet-"))  # closed to others
 
     def remove() -> None:
         if os.getpid() == process:
@@ -254,7 +264,7 @@ def _temporary_of(process: int) -> Path:
 def _temporary() -> Path:
     """A private folder that lasts as long as this process."""
     folder = _temporary_of(os.getpid())
-    folder.mkdir(mode=0o700, exist_ok=True)    # a cleaner of temporary files may have been here
+    folder.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have been here
     return folder
 
 
@@ -273,7 +283,7 @@ def _from_cache(folder: Path, key: str) -> ctypes.CDLL | None:
         try:
             if path.name == f"{key}-{_digest(path.read_bytes())}.so":
                 return ctypes.CDLL(str(path))
-        except OSError:    # another process removed it, or it was made for another system: it is made anew
+        except OSError:  # another process removed it, or it was made for another system: it is made anew
             pass
         with contextlib.suppress(OSError):
             path.unlink()
@@ -297,14 +307,20 @@ def _compile(command: list[str], text: str, scratch: str) -> None:
     """Run the compiler; it speaks English, reads UTF-8 and keeps its own files in `scratch`."""
     environment = os.environ | {"LC_ALL": "C", "TMPDIR": scratch}
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                   env=environment, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
     except OSError as error:
         raise BackendError(f"the C++ compiler {command[0]} does not run: {error.strerror or error}") from error
     with process:
         try:
             _, answer = process.communicate(text.encode("utf-8", "surrogateescape"), timeout=PATIENCE)
-        except BaseException as error:    # Ctrl-C among them: the compiler's children hold its pipes
+        except BaseException as error:  # Ctrl-C among them: the compiler's children hold its pipes
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):

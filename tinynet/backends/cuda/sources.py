@@ -18,9 +18,12 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _BOUNDS = r"(?:__launch_bounds__\s*\((?P<{}>[^)]*)\)\s*)?"
 _KERNEL = re.compile(
     r"(?:\btemplate\s*<(?P<template>[^{};]*?)>\s*)?"
-    r'(?:extern\s*"C"\s*)?\b__global__\s+' + _BOUNDS.format("b1") + r"void\s+" + _BOUNDS.format("b2")
+    r'(?:extern\s*"C"\s*)?\b__global__\s+'
+    + _BOUNDS.format("b1")
+    + r"void\s+"
+    + _BOUNDS.format("b2")
     + r"(?P<name>\w+)\s*\((?P<arguments>[^{};]*?)\)\s*\{"
-)  # fmt: skip
+)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _ARRAY = re.compile(r"(InOut|In|Out)\s*<\s*(.+?)\s*>$")
 
@@ -45,8 +48,10 @@ class Kernel:
 
     def specialised(self, template: dict[str, Any]) -> str:
         """Its name with template arguments, as C++ and CuPy write it: `scale<float>`."""
-        values = (str(template[name]).lower() if isinstance(template[name], bool) else str(template[name])
-                  for name in self.template)  # fmt: skip
+        values = (
+            str(template[name]).lower() if isinstance(template[name], bool) else str(template[name])
+            for name in self.template
+        )
         return f"{self.name}<{', '.join(values)}>" if self.template else self.name
 
 
@@ -57,7 +62,7 @@ def folder() -> Any:
         found = resources.files("tinynet.kernels")
         if (found / "tinynet.cuh").is_file():
             return found
-    except ModuleNotFoundError:    # a clone that shadows the installed package
+    except ModuleNotFoundError:  # a clone that shadows the installed package
         pass
     return Path(__file__).parents[3] / "kernels"
 
@@ -114,7 +119,7 @@ def kernels(text: str) -> dict[str, Kernel]:
         template = tuple(_split_name(p)[1] for p in _split(match["template"] or ""))
         arguments = tuple(_argument(a) for a in _split(match["arguments"]))
         bound = (match["b1"] or match["b2"] or "").partition(",")[0].strip()
-        most = int(bound) if bound.isdigit() else 1024    # a bound that templates compute is the compiler's to keep
+        most = int(bound) if bound.isdigit() else 1024  # a bound that templates compute is the compiler's to keep
         found[match["name"]] = Kernel(match["name"], template, arguments, most)
     return found
 
@@ -143,7 +148,7 @@ def _argument(declaration: str) -> Argument:
     array = _ARRAY.match(ctype)
     if array:
         return Argument(name, array[2], array[1])
-    if "*" in ctype:    # raw CUDA: a pointer, which the simulator cannot check
+    if "*" in ctype:  # raw CUDA: a pointer, which the simulator cannot check
         element = re.sub(r"\bconst\b|__restrict__|\*", "", ctype).strip()
         return Argument(name, element, "In" if "const" in ctype else "InOut")
     return Argument(name, re.sub(r"\bconst\b", "", ctype).strip())

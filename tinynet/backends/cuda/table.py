@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Values = dict[str, Any]
-LaunchShape = Callable[[Values], tuple[Any, Any, int]]    # -> grid, block, bytes of dynamic shared memory
+LaunchShape = Callable[[Values], tuple[Any, Any, int]]  # -> grid, block, bytes of dynamic shared memory
 
-MOST_BLOCKS = 4096    # of a grid-stride kernel: fills the largest device several times over
+MOST_BLOCKS = 4096  # of a grid-stride kernel: fills the largest device several times over
 
 FLOATS = ("float", "double")
 
@@ -58,13 +58,42 @@ def products(v: Values) -> tuple[Any, Any, int]:
     return (tiles * v["batches"], max(1, -(-v["depth"] // v["slice"]))), 128, 0
 
 
-UNARY = ("Negative", "Exp", "Log", "Sqrt", "Abs", "Sign", "Tanh", "Sigmoid", "Relu", "LeakyRelu", "Gelu", "Softplus",
-         "Clip")
-BINARY = ("Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum", "SqrtGrad", "TanhGrad", "SigmoidGrad",
-          "ReluGrad", "LeakyReluGrad", "GeluGrad", "SoftplusGrad", "PowerSlope", "PowerLog")
+UNARY = (
+    "Negative",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Abs",
+    "Sign",
+    "Tanh",
+    "Sigmoid",
+    "Relu",
+    "LeakyRelu",
+    "Gelu",
+    "Softplus",
+    "Clip",
+)
+BINARY = (
+    "Add",
+    "Subtract",
+    "Multiply",
+    "Divide",
+    "Power",
+    "Maximum",
+    "Minimum",
+    "SqrtGrad",
+    "TanhGrad",
+    "SigmoidGrad",
+    "ReluGrad",
+    "LeakyReluGrad",
+    "GeluGrad",
+    "SoftplusGrad",
+    "PowerSlope",
+    "PowerLog",
+)
 COMPARE = ("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual")
 STORED = (*FLOATS, "i64", "int", "bool")
-RAW = ("u8", "short", "int", "i64")      # elements that are moved, not computed with, by their size
+RAW = ("u8", "short", "int", "i64")  # elements that are moved, not computed with, by their size
 
 each, row = per_element("n"), warps("rows")
 
@@ -104,12 +133,28 @@ TABLE: dict[str, dict[str, Entry]] = {
         "gemm": Entry(products, {"TX": ("false", "true"), "TY": ("false", "true")}),
         "add_slices": Entry(each),
     },
-    "conv.cu": {"im2col": Entry(each), "col2im": Entry(each), "conv_forward": Entry(products),
-                "conv_input_grad": Entry(products), "conv_weight_grad": Entry(products)},
-    "pool.cu": {"max_pool": Entry(each), "max_pool_grad": Entry(each), "avg_pool": Entry(each),
-                "avg_pool_grad": Entry(each)},
+    "conv.cu": {
+        "im2col": Entry(each),
+        "col2im": Entry(each),
+        "conv_forward": Entry(products),
+        "conv_input_grad": Entry(products),
+        "conv_weight_grad": Entry(products),
+    },
+    "pool.cu": {
+        "max_pool": Entry(each),
+        "max_pool_grad": Entry(each),
+        "avg_pool": Entry(each),
+        "avg_pool_grad": Entry(each),
+    },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
-    "optim.cu": {"guard": Entry(None), "squares": Entry(None), "advance": Entry(None), "sgd": Entry(each),
-                 "adam": Entry(each), "rmsprop": Entry(each), "adagrad": Entry(each)},
+    "optim.cu": {
+        "guard": Entry(None),
+        "squares": Entry(None),
+        "advance": Entry(None),
+        "sgd": Entry(each),
+        "adam": Entry(each),
+        "rmsprop": Entry(each),
+        "adagrad": Entry(each),
+    },
 }
