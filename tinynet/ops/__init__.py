@@ -33,6 +33,7 @@ from .elementwise import (
 )
 from .loss import binary_cross_entropy_with_logits, mse, nll_loss, softmax_cross_entropy
 from .matmul import dense, matmul
+from .norm import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from .pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from .random import dropout
 from .reduce import log_softmax, logsumexp, max, mean, min, softmax, sum, var
@@ -55,6 +56,7 @@ __all__ = [
     "add",
     "astype",
     "avg_pool2d",
+    "batch_norm",
     "binary_cross_entropy_with_logits",
     "broadcast_to",
     "clip",
@@ -73,6 +75,8 @@ __all__ = [
     "global_avg_pool2d",
     "greater",
     "greater_equal",
+    "group_norm",
+    "layer_norm",
     "leaky_relu",
     "less",
     "less_equal",
@@ -90,11 +94,13 @@ __all__ = [
     "multiply",
     "negative",
     "nll_loss",
+    "normalize",
     "not_equal",
     "pad",
     "power",
     "relu",
     "reshape",
+    "rms_norm",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
