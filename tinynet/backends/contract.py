@@ -270,7 +270,7 @@ class Backend(Protocol):
     ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
-    # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) --------
+    # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) ------
     def moments(self, x: Array, centered: bool = True) -> tuple:
         """(mean, biased variance), in one pass that no large mean disturbs; if not centered (None, mean square)."""
 

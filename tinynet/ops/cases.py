@@ -246,10 +246,10 @@ for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
 case("avg_pool2d", ops.avg_pool2d, normal(1, 5, 4, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False)
 case("global_avg_pool2d", ops.global_avg_pool2d, normal(2, 3, 4, 2))
 
-for _shape in (4, 3), (2, 3, 2, 3), (3, 2, 1):
-    case("batch_norm", ops.batch_norm, normal(*_shape), normal(_shape[-1]), normal(_shape[-1]))
-    case("rms_norm", ops.rms_norm, normal(*_shape), normal(_shape[-1]))
-    case("normalize", ops.normalize, normal(*_shape), normal(_shape[-1]), positive(_shape[-1]))
+for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):
+    case("batch_norm", ops.batch_norm, normal(*_batch), normal(_batch[-1]), normal(_batch[-1]))
+    case("rms_norm", ops.rms_norm, normal(*_batch), normal(_batch[-1]))
+    case("normalize", ops.normalize, normal(*_batch), normal(_batch[-1]), positive(_batch[-1]))
 case("batch_norm", lambda x: ops.batch_norm(x, None, None, eps=0.1)[0], normal(5, 2), label="no scale")
 case("batch_norm", lambda x: ops.batch_norm(x, x[0], x[1])[2], normal(5, 2), label="the variance alone")
 case("normalize", ops.normalize, normal(0, 2), normal(2), positive(2), normal(2), normal(2), eps=0.1)

@@ -1,8 +1,8 @@
 """Normalisation: x̂ = (x - mean) / √(variance + eps), then gamma · x̂ + beta. What differs is whose mean that is.
 
 batch_norm: a channel's, over the whole batch (Ioffe & Szegedy 2015). layer_norm: a sample's, over its features (Ba,
-Kiros & Hinton 2016). group_norm: a sample's, over a group of channels (Wu & He 2018). rms_norm: like layer_norm, without
-a mean (Zhang & Sennrich 2019).
+Kiros & Hinton 2016). group_norm: a sample's, over a group of channels (Wu & He 2018). rms_norm: like layer_norm, but
+without a mean (Zhang & Sennrich 2019).
 
 The kernels see x as (N, L, G, K), with one statistic for each (n, g). The gradient of all four is
 
@@ -31,10 +31,16 @@ class Shares:
     Attributes:
         gather: takes a float64 vector and returns those of all processes as rows, or None where there is one process.
         leads: whether this process keeps the state that follows the batch (running statistics).
+        samples: how many samples (this process, the whole batch) has.
     """
 
     gather: Callable[[np.ndarray], np.ndarray] | None = None
     leads = True
+    samples = (1, 1)
+
+    def whole(self, count: int) -> int:
+        """How many values the whole batch has where this process's samples have `count`."""
+        return count * self.samples[1] // self.samples[0]
 
 
 shares = Shares()
@@ -63,7 +69,9 @@ def _batch_norm(be, x, gamma, beta, eps, sync):
         a, b = (be.reshape(v, (1, channels)) for v in sums[:2])
         if gamma is not None:
             a, b = (be.multiply(v, be.reshape(gamma, (1, channels))) for v in (a, b))
-        if len(sums) > 2:  # mean and variance are outputs, too: their slopes in x are 1 / total and 2 (x - mean) / total
+        if (
+            len(sums) > 2
+        ):  # mean and variance are outputs, too: their slopes in x are 1 / total and 2 (x - mean) / total
             root = be.sqrt(be.add(var, eps))
             if g_mean is not None:
                 a = be.subtract(a, be.multiply(be.reshape(sums[2], (1, channels)), root))
