@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ops
+from ..backends.geometry import Pair
 from ..integers import count
-from ..ops.conv import Pair, pair, windows
+from ..ops.conv import pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
