@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..integers import count
 from ..ops.conv import Pair, pair, windows
@@ -29,6 +31,7 @@ class Conv2d(Module):
     Parameters: weight (KH, KW, C // groups, out_channels), bias (out_channels,).
     """
 
+    input_dtype = np.float32
     weight: Parameter
     bias: Parameter | None = None
 
