@@ -28,6 +28,7 @@ from ..nn.module import Parameter
 from ..ops import random
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
+from . import following
 from .snapshot import Snapshot
 from .team import LINE, ReplicaError, Team, shared_array
 from .trainer import Loss, Trainer, correct_of, kept, measured
@@ -58,9 +59,10 @@ class Replicas(Trainer):
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
         self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=5 + len(self.params))
+        self.gathering = following.Gathering(self.team)
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
-        self._fixed: list[tuple[Parameter, np.ndarray]] = []  # not the optimiser's, and the data that they share
+        self._fixed: list[tuple[Tensor, np.ndarray]] = []  # not the optimiser's, and the data that they share
         self._redone = False  # the last step was undone and made again
         try:
             memory.trim()  # what steps without replicas left
@@ -79,9 +81,9 @@ class Replicas(Trainer):
         self._flats = [group.w for group in self.groups]
 
     def _share_fixed(self) -> None:
-        """The same for the parameters that the optimiser does not know, new ones too."""
+        """The same for parameters that the optimiser does not know, new ones too, and for what follows the batch."""
         known = {id(p): data for p, data in self._fixed} | {id(p): p.data for p in self.params}
-        for _, p in self.model._tensors(Parameter):
+        for p in (*(p for _, p in self.model._tensors(Parameter)), *following.tensors(self.model)):
             if known.get(id(p)) is not p.data:
                 self._fixed.append((p, _shared(p.data)))
                 p.data = self._fixed[-1][1]
@@ -111,6 +113,8 @@ class Replicas(Trainer):
         if self._held.strangers:
             raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
         self._proved: set[str] = set()  # the kinds of work of which a batch gave the loss that one process gets
+        if following.of_shares(self.model):
+            self._proved.add("_step")  # which need not be
         self.team.start(self._replica)
 
     def _up_to_date(self) -> None:
@@ -151,7 +155,7 @@ class Replicas(Trainer):
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
             return alone(x, y)
-        steps = dict(random.state.steps)
+        steps, state = dict(random.state.steps), following.Kept(self.model)
         try:
             self._up_to_date()
             bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
@@ -183,8 +187,10 @@ class Replicas(Trainer):
             self._redone = False
             return result
         if work in self._proved and not isinstance(failure, _Alone):
+            state.restore()
             raise failure
         random.state.steps = steps
+        state.restore()
         self.team.dismiss()
         try:
             result = alone(x, y)  # most often something was made at first use, and the next step is like others
@@ -199,7 +205,7 @@ class Replicas(Trainer):
 
     def _whole(self, work: str, x: Any, y: Any) -> float:
         """The loss of a batch as one process computes it, NaN where it fails."""
-        steps = dict(random.state.steps)
+        steps, state = dict(random.state.steps), following.Kept(self.model)
         try:
             with no_grad():
                 return float(
@@ -209,6 +215,7 @@ class Replicas(Trainer):
             return math.nan
         finally:
             random.state.steps = steps
+            state.restore()
             self._held.restore()
 
     def _replica(self) -> None:
@@ -256,15 +263,16 @@ class Replicas(Trainer):
         try:
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
-                out, loss = self._forward(x, y)
-                homes = self._offer()
-                loss.backward(np.full((), weight, loss.dtype))  # the gradients come out weighted
+                with self.gathering.step(members, sizes):
+                    out, loss = self._forward(x, y)
+                    homes = self._offer()
+                    loss.backward(np.full((), weight, loss.dtype))  # the gradients come out weighted
                 value, have = weight * loss.item(), self._gather(homes)
                 guard = self._guard(loss.data, len(members))
             self._check_unchanged()
         except Exception as error:
-            failure = error
-            team.report(error)
+            failure = _Alone(str(error)) if isinstance(error, following.Parted) else error
+            team.report(failure)
         finally:
             self.optimizer.zero_grad()
             for node in self._nodes:
@@ -273,6 +281,9 @@ class Replicas(Trainer):
         team.put(_code(failure), value, guard, self._expected, *have)
         correct = (correct_of(out, y) or 0) if rank else 0  # others may still be busy; replica 0 counts when asked
         rows = team.get(4 + len(self.params))
+        while self.gathering.goes_on(rows, members):
+            team.put(_code(failure), value, guard, self._expected, *have)
+            rows = team.get(4 + len(self.params))
         failed = [row[0] for row in rows]
         if any(failed):
             return None, self._failure(failure, failed, bounds)

@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
+from .images import bands
 from .memory import empty
-from .pool import bands
 from .summation import add_up
 
 LINE = 4096  # elements of the lines that rows are seen as

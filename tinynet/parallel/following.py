@@ -1,0 +1,88 @@
+"""What follows the batch in a model: sums over the whole of it, which replicas need in the midst of a step, and state
+that layers average over batches (`follows_batch`: the running statistics of batch normalisation).
+
+In a step each replica has a share of the batch. Where an operation needs a statistic of all, it gathers the shares'
+sums: each writes its own where all see it, tells the others so, and reads theirs, in one order, so that all compute the
+same bits. Who ends its step, or fails, while others gather is seen by them: they end theirs, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..backends.switches import scope
+from ..nn import Module
+from ..ops.norm import shares
+from ..tensor import Tensor
+from .team import Team, shared_array
+
+MOST = 1 << 16  # numbers that are gathered at a time; memory that nobody touches costs nothing
+SUMS = -1  # what a replica tells the others while it gathers, in the place of a step's outcome
+
+
+class Parted(Exception):
+    """Another replica does not gather what this one does."""
+
+
+def tensors(model: Module) -> list[Tensor]:
+    """The state that follows the batch: of each step one replica keeps it, and a step that does not count leaves it."""
+    names = ((vars(m), name) for m in model.modules() for name in getattr(m, "follows_batch", ()))
+    return [attributes[name] for attributes, name in names if isinstance(attributes.get(name), Tensor)]
+
+
+def of_shares(model: Module) -> bool:
+    """Whether layers normalise each share by itself, so that a loss is not that of the whole batch."""
+    return any(getattr(m, "sync", None) is False for m in model.modules())
+
+
+class Kept:
+    """State as it is now, to be put back."""
+
+    def __init__(self, model: Module):
+        self.then = [(t, t.data.copy()) for t in tensors(model)]
+
+    def restore(self) -> None:
+        for t, then in self.then:
+            np.copyto(t.data, then)
+
+
+class Gathering:
+    """How replicas share sums within a step."""
+
+    def __init__(self, team: Team):
+        self.team = team
+        self._rows = shared_array((2, team.size, MOST), np.float64)  # by turns: who is ahead writes where nobody reads
+        self._turn = 0
+
+    @scope
+    def step(self, members: list[int], sizes: list[int]) -> Iterator[None]:
+        """Within this context batch statistics are those of all samples of the members, `sizes[r]` of each."""
+        self._turn = 0
+        shares.gather = functools.partial(self._gather, members) if len(members) > 1 else None
+        shares.samples, shares.leads = (max(sizes[self.team.rank], 1), sum(sizes)), self.team.rank == 0
+        try:
+            yield
+        finally:
+            shares.gather, shares.samples, shares.leads = None, (1, 1), True
+
+    def goes_on(self, rows: list[list[float]], members: list[int]) -> bool:
+        """Whether a member gathers, as its row says, so that the step's end must be told again."""
+        return any(rows[r][0] == SUMS for r in members)
+
+    def _gather(self, members: list[int], own: np.ndarray) -> np.ndarray:
+        """The vectors of all members, as rows."""
+        found: list[Any] = []
+        for first in range(0, own.size, MOST):
+            part, rows = own[first : first + MOST], self._rows[self._turn]
+            rows[self.team.rank, : part.size] = part
+            self.team.put(SUMS, part.size)
+            told = self.team.get(2)
+            if any(told[r] != [SUMS, part.size] for r in members):
+                raise Parted("replicas do not share the same batch statistics")
+            found.append(rows[members, : part.size])
+            self._turn ^= 1
+        return found[0] if len(found) == 1 else np.concatenate(found, 1)
