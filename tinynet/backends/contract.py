@@ -245,6 +245,18 @@ class Backend(Protocol):
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         """(dx, dw, db), None where need[i] is false."""
 
+    def conv2d_input_grad(
+        self, g: Array, w: Array, shape: tuple, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Array:
+        """The dx of conv2d for images of `shape`, without a forward: what a transposed convolution is."""
+
+    # ---- embedding: `index`, int64 (K,), holds numbers of rows; one that is no row gives NaN, and no gradient ----
+    def take_rows(self, x: Array, index: Array, *, out: Array | None = None) -> Array:
+        """x (A, R, B), floating → (A, K, B): its rows index[k]."""
+
+    def take_rows_grad(self, g: Array, index: Array, count: int, *, out: Array | None = None) -> Array:
+        """The transpose, g (A, K, B) → (A, count, B): rows that were taken repeatedly add up, in the order of k."""
+
     # ---- pool ----------------------------------------------------------------------------------------
     def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads) -> tuple[Array, Any]:
         """(y (N, OH, OW, C), saved); padding never wins, the first maximum of a window wins a tie."""

@@ -6,7 +6,7 @@ import numpy as _np
 from numpy.lib.array_utils import byte_bounds as _byte_bounds
 
 from .columns import col2im, im2col
-from .conv import conv2d, conv2d_grad, conv_relu_pool, conv_relu_pool_grad
+from .conv import conv2d, conv2d_grad, conv2d_input_grad, conv_relu_pool, conv_relu_pool_grad
 from .elementwise import (
     abs,
     add,
@@ -45,6 +45,7 @@ from .elementwise import (
     tanh_grad,
     where,
 )
+from .embedding import take_rows, take_rows_grad
 from .loss import softmax_cross_entropy, softmax_cross_entropy_grad
 from .matmul import dense, matmul
 from .memory import empty

@@ -207,6 +207,12 @@ def conv_relu_pool(
 conv_relu_pool_grad = conv2d_grad
 
 
+def conv2d_input_grad(g, w, shape, stride, padding, dilation, groups):
+    at = Geometry(stride, padding, dilation, groups)
+    x = np.broadcast_to(g.dtype.type(0), shape)  # of which only the shape is looked at
+    return columns.backward(g, (x, w, False, at, False, None, None, []), (True, False, False))[0]
+
+
 def reference_conv_relu_pool(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, pool: bool
 ) -> tuple[np.ndarray, Any]:
