@@ -13,6 +13,7 @@ import numpy as np
 from .. import backends
 from ..autograd import changed, mode, no_grad, requires_grad_
 from ..backends.contract import Backend
+from ..backends.switches import scope
 from ..hints import missing
 from ..ops import random
 from ..tensor import Tensor, tensor
@@ -97,14 +98,14 @@ class Module:
     def _all_or_nothing(self) -> Iterator[None]:
         """When this context is left by an exception, the attributes of all modules, and the random state, are what they
         were."""
-        before, steps = [(vars(m), dict(vars(m))) for m in self.modules()], dict(random.state.steps)
+        before, draws = [(vars(m), dict(vars(m))) for m in self.modules()], random.state.snapshot()
         try:
             yield
         except BaseException:
             for attributes, then in before:
                 attributes.clear()
                 attributes.update(then)
-            random.state.steps = steps
+            random.state.restore(draws)
             raise
 
     def build(self, shape: int | tuple) -> Module:
@@ -126,14 +127,9 @@ class Module:
                 return self
             for module in self.modules():  # a layer was put in since
                 module.output_shape = None
-        be, modes = backends.current(), {m: m.training for m in self.modules()}
-        try:
-            self.eval()
-            with no_grad():
-                self(Tensor(be.full((1, *shape), 0, np.float32), be))
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        be = backends.current()
+        with evaluating(self):
+            self(Tensor(be.full((1, *shape), 0, np.float32), be))
         return self
 
     def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
@@ -346,3 +342,22 @@ def _input(x: Any, module: Module) -> Tensor:
     if be.name == "numpy" and mode.recording:
         return Tensor(be.astype(array, dtype), be)  # a copy, as for the operands of operations
     return Tensor(be.asarray(array.astype(dtype, copy=False)), be)
+
+
+@contextmanager
+def restoring_modes(model: Module) -> Iterator[None]:
+    """Behind this context each module of `model` is in the mode, train or eval, that it was in."""
+    modes = {m: m.training for m in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@scope
+def evaluating(model: Module) -> Iterator[None]:
+    """Within this context the model is in eval mode and nothing is recorded; the modes are then what they were."""
+    with restoring_modes(model), no_grad():
+        model.eval()
+        yield
