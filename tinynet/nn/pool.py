@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import ops
 from ..backends.geometry import Pair
 from ..ops.conv import pair
@@ -35,6 +37,8 @@ class AvgPool2d(_Pool2d):
     count_include_pad: whether padded zeros count in the divisor.
     """
 
+    input_dtype = np.float32
+
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -54,6 +58,8 @@ class AvgPool2d(_Pool2d):
 
 class GlobalAvgPool2d(Module):
     """(N, H, W, C) → (N, C): the mean of each image's channel."""
+
+    input_dtype = np.float32
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.global_avg_pool2d(x)
