@@ -217,6 +217,7 @@ def lamb_step(w, g, m, v, sizes, lr_count, loss, beta1, beta2, eps, weight_decay
 def muon_momentum_step(g, velocity, update, loss, momentum, nesterov, maximize):
     if loss is not None and not np.isfinite(loss):
         return
+    _flush(0, velocity)
     for v, d, u in _chunks(velocity, g, update, maximize=maximize):
         v += (1 - momentum) * (d - v)
         u[...] = d + momentum * (v - d) if nesterov else v
