@@ -13,6 +13,8 @@ from ..autograd import op
 from ..integers import count, counts
 from ..tensor import Tensor
 
+__all__ = ["conv2d", "conv_relu_pool"]
+
 Pair = tuple[int, int]
 
 

@@ -11,6 +11,36 @@ from ..autograd import op
 from ..integers import computed, operand
 from ..tensor import Tensor
 
+__all__ = [
+    "abs",
+    "add",
+    "astype",
+    "clip",
+    "divide",
+    "equal",
+    "exp",
+    "gelu",
+    "greater",
+    "greater_equal",
+    "leaky_relu",
+    "less",
+    "less_equal",
+    "log",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "power",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "sqrt",
+    "subtract",
+    "tanh",
+    "where",
+]
+
 # ---- arithmetic -----------------------------------------------------------------------------------------
 
 
