@@ -44,6 +44,7 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("leaky_relu", "x slope", "x where x > 0, else slope·x"),
     ("gelu", "x", "x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016)"),
     ("softplus", "x", "log(1 + exp(x)), without overflow"),
+    ("mish", "x", "x·tanh(log(1 + exp(x))), without overflow (Misra 2019)"),
     ("clip", "x low high", "x limited to [low, high], ints where x holds integers; None: open; NaN stays NaN"),
     # derivatives times g: of the output y where that is the shorter rule, else of x
     ("sqrt_grad", "g y", "g / (2 y)"),
@@ -53,6 +54,7 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("leaky_relu_grad", "g x slope", "g where x > 0, else slope·g"),
     ("gelu_grad", "g x", "g (Φ(x) + x φ(x))"),
     ("softplus_grad", "g x", "g · sigmoid(x)"),
+    ("mish_grad", "g x", "g times the derivative of mish"),
     # of two and three
     ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
     ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),

@@ -107,6 +107,7 @@ UNARY: dict[str, tuple] = {
     "relu": (away, lambda x: np.maximum(x, 0)),
     "leaky_relu": (away, lambda x, slope=0.01: np.where(x > 0, x, slope * x)),
     "gelu": (normal, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2),
+    "mish": (normal, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
     "softplus": (normal, lambda x: np.log(1 + np.exp(x))),
 }
 BINARY: dict[str, tuple] = {

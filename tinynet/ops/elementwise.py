@@ -28,6 +28,7 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "mish",
     "multiply",
     "negative",
     "not_equal",
@@ -227,6 +228,12 @@ def gelu(be, x):
 def softplus(be, x):
     """log(1 + eˣ), without overflow."""
     return be.softplus(x), lambda g, need: (be.softplus_grad(g, x),)
+
+
+@op(integers="float64")
+def mish(be, x):
+    """x·tanh(log(1 + eˣ)) (Misra 2019)."""
+    return be.mish(x), lambda g, need: (be.mish_grad(g, x),)
 
 
 @op(integers="kept")
