@@ -15,7 +15,8 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
-from tests.references import KINKS, REFERENCES, two
+from tests.references import KINKS, two
+from tests.references import reference as known
 from tinynet.backends.cpu import columns, conv, memory, taps, threads, winograd
 from tinynet.changes import overlap
 from tinynet.ops.cases import CASES, Case, normal
@@ -316,7 +317,7 @@ def values(case: Case) -> None:
     if case.name.startswith("conv") and not len(case.draws[0](np.random.default_rng(0))):
         return
     arrays = case.arrays()
-    expected = REFERENCES[case.name](*arrays, **case.options)
+    expected = known(case.name)(*arrays, **case.options)
     found = outputs_of(case, as_leaves(arrays))
     for y, e in zip(found, expected if isinstance(expected, list) else [expected], strict=True):
         assert y.shape == np.shape(e), f"shape {y.shape}, the reference says {np.shape(e)}"
@@ -376,7 +377,7 @@ def small_tiles() -> Iterator[None]:
         for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
-        stack.enter_context(threads.limited(2))
+        stack.enter_context(threads.set_threads(2))
         yield
 
 

@@ -38,18 +38,10 @@ KEPT = {
 FLOATS = {
     "avg_pool2d",
     "binary_cross_entropy_with_logits",
-    "divide",
-    "exp",
-    "gelu",
     "global_avg_pool2d",
-    "leaky_relu",
-    "log",
     "mean",
-    "sigmoid",
-    "softplus",
-    "sqrt",
-    "tanh",
     "var",
+    *(name for name, operation in autograd.OPS.items() if operation.integers == "float64"),
 }
 REFUSED = {
     "batch_norm",

@@ -150,6 +150,7 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
         return Tensor(y, be, Node(name, be, y, tuple(parents), vjp) if recorded else None)
 
     apply.__signature__ = signature.replace(parameters=parameters, return_annotation=Tensor)  # type: ignore[attr-defined]
+    apply.integers = integers  # type: ignore[attr-defined]
     OPS[function.__name__] = apply
     return apply
 

@@ -13,6 +13,8 @@ from . import reduce
 from .elementwise import softplus
 from .shape import getitem
 
+__all__ = ["binary_cross_entropy_with_logits", "mse", "nll_loss", "softmax_cross_entropy"]
+
 Labels = Any  # integers (N,): a Tensor, an array, a list
 
 

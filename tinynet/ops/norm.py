@@ -25,6 +25,9 @@ from ..tensor import Tensor
 from .reduce import axes_of, floating
 
 
+__all__ = ["batch_norm", "group_norm", "layer_norm", "normalize", "rms_norm"]
+
+
 class Shares:
     """How this process's samples and those of others make up one batch; set by replicas.
 
