@@ -29,9 +29,9 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .geometry import Pads, Pair
+
 Array = Any
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
 
 # The elementwise kernels: names, arguments, meaning. All arguments but the last ones of a name of its own (slope, low,
 # high) are arrays that broadcast as in NumPy; where there are two or more, x and y may be numbers. Each kernel takes
