@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from tests import strategies
 from tinynet.backends import cpu
 from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.backends.geometry import output_size
 from tinynet.ops import cases
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -381,6 +382,16 @@ def _need(d: Dice) -> tuple:
 
 
 calls("conv2d")(lambda d: d.call(*_conv(d)))
+
+
+@calls("conv2d_input_grad")
+def _(d: Dice) -> Call:
+    x, w, _, stride, padding, dilation, groups = _conv(d)
+    size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
+    g = d.normal(len(x), *size, w.shape[3])
+    return d.call(g, w, x.shape, stride, padding, dilation, groups)
+
+
 calls("conv2d_grad")(lambda d: d.call(*_conv(d), forward="conv2d", rest=(_need(d),)))
 calls("conv_relu_pool")(lambda d: d.call(*_pooled(d)))
 calls("conv_relu_pool_grad")(lambda d: d.call(*_pooled(d), forward="conv_relu_pool", rest=(_need(d),)))
@@ -405,6 +416,23 @@ calls("max_pool2d")(lambda d: d.call(*_pool(d, d.pick(d.ties, d.normal))))
 calls("max_pool2d_grad")(lambda d: d.call(*_pool(d, d.ties), forward="max_pool2d"))
 calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
+
+
+def _rows(d: Dice) -> tuple:
+    """x (A, R, B), and numbers of its rows, some of them repeated or none of its."""
+    a, rows, width, count = d.pick((1, 5, 3, 7), (2, 3, 40, 70), (3, 1, 1, 2), (1, 4, 33, 0), (0, 2, 2, 3))
+    return d.normal(a, rows, width), d.whole(rows + 2, count) - 1
+
+
+@calls("take_rows")
+def _(d: Dice) -> Call:
+    return d.call(*_rows(d))
+
+
+@calls("take_rows_grad")
+def _(d: Dice) -> Call:
+    x, index = _rows(d)
+    return d.call(d.normal(len(x), len(index), x.shape[2]), index, x.shape[1])
 
 
 def _norm(d: Dice) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -64,7 +65,7 @@ def borders(size: tuple, extent: tuple, stride: tuple, padding: Any) -> list[tup
     if padding == "same":
         missing = [max((math.ceil(n / s) - 1) * s + e - n, 0) for n, s, e in zip(size, stride, extent, strict=True)]
         return [(m // 2, m - m // 2) for m in missing]
-    return [(p, p) for p in two(padding)]
+    return [two(p) for p in two(padding)]
 
 
 def geometry(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple:
@@ -83,6 +84,36 @@ def conv2d(
 def conv_relu_pool(x: np.ndarray, w: np.ndarray, b: Any = None, pool: bool = True, **options: Any) -> np.ndarray:
     y = np.maximum(conv2d(x, w, b, **options), 0)
     return max_pool2d(y, 2) if pool else y
+
+
+def conv1d(
+    x: np.ndarray, w: np.ndarray, b: Any = None, padding: Any = 0, stride: int = 1, **options: Any
+) -> np.ndarray:
+    padding = padding if isinstance(padding, str) else ((0, 0), padding)
+    options = {name: (1, v) if name == "dilation" else v for name, v in options.items()}
+    return conv2d(x[:, None], w[None], b, stride=(1, stride), padding=padding, **options)[:, 0]
+
+
+def conv_transpose2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Each input pixel, times the kernel, is added to the output; then the borders are cut off."""
+    (sh, sw), (dh, dw), (eh, ew) = two(stride), two(dilation), two(output_padding)
+    (top, bottom), (left, right) = [two(p) for p in two(padding)]
+    (n, h, v, c), (kh, kw, f, _) = x.shape, w.shape
+    y = np.zeros((n, (h - 1) * sh + (kh - 1) * dh + 1 + eh, (v - 1) * sw + (kw - 1) * dw + 1 + ew, f * groups))
+    for i, j, u, q, k, o in itertools.product(*map(range, (h, v, kh, kw, c, f))):
+        group = k // (c // groups)
+        y[:, i * sh + u * dh, j * sw + q * dw, group * f + o] += x[:, i, j, k] * w[u, q, o, k]
+    y = y[:, top : y.shape[1] - bottom, left : y.shape[2] - right]
+    return y if b is None else y + b
 
 
 def max_pool2d(x: np.ndarray, kernel_size: Any, stride: Any = None, padding: Any = 0) -> np.ndarray:
@@ -136,6 +167,9 @@ REFERENCES: dict[str, Any] = {
     "dense": dense,
     "conv2d": conv2d,
     "conv_relu_pool": conv_relu_pool,
+    "conv1d": conv1d,
+    "conv_transpose2d": conv_transpose2d,
+    "embedding": lambda ids, w: w[ids],
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool2d": lambda x: x.mean((1, 2)),

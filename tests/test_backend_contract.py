@@ -81,6 +81,8 @@ CALLS: dict[str, tuple] = {
     "col2im": (np.ones((2, 3, 3, 2, 2, 2)), (2, 4, 4, 2), (1, 1), PADS, (1, 1)),
     "avg_pool2d": (IMAGE, (2, 2), (2, 2), PADS, True),
     "avg_pool2d_grad": (IMAGE, (2, 8, 8, 2), (2, 2), (2, 2), PADS, True),
+    "take_rows": (IMAGE[0], np.array([2, 0, 2])),
+    "take_rows_grad": (IMAGE[0], np.array([2, 0, 2, 1]), 3),
     "random_bits": ((2, 3), 1, 2, 3, 4),
     "normalize": (IMAGE, SAMPLES, SAMPLES**2, CHANNELS, CHANNELS, 0.1),
     "normalize_grad": (IMAGE[::-1], IMAGE, SAMPLES, SAMPLES**2, CHANNELS, 0.1, None, None),

@@ -236,7 +236,15 @@ def test_the_ladder_of_moments(be, shape, centered):
         np.testing.assert_allclose(be.numpy(mean), be.numpy(expected[0]), rtol=1e-13)
 
 
-LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled", "moments_naive"}
+def test_the_ladder_of_an_embeddings_gradient(be):
+    rng = np.random.default_rng(0)
+    g, index = be.asarray(rng.standard_normal((2, 40, 35))), be.asarray(rng.integers(0, 5, 40))
+    dx = be.empty((2, 5, 35), np.float64)
+    be.launch("take_rows_grad_naive", g, index, dx, 5, 40, 35, 2 * 5 * 35)
+    np.testing.assert_array_equal(be.numpy(dx), be.numpy(be.take_rows_grad(g, index, 5)))
+
+
+LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled", "moments_naive", "take_rows_grad_naive"}
 
 
 def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):

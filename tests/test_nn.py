@@ -280,7 +280,9 @@ def test_initial_variance(name):
     assert w.shape == shape
     assert w.dtype == np.float32
     fan_in, fan_out = 9 * 40, 9 * 60
-    want = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in, "zeros": 0}[name.split("_")[0]]
+    want = {"glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in, "normal": 1, "zeros": 0}[
+        name.split("_")[0]
+    ]
     assert w.var() == pytest.approx(want, rel=0.03)
     assert abs(w.mean()) <= 0.01 * np.sqrt(want)
     if name.endswith("uniform"):

@@ -90,6 +90,23 @@ TABLE = {
         lambda x, w: conv(x, w, groups=3, padding=1),
         [(2, 5, 5, 3), (3, 3, 1, 3)],
     ),
+    "conv1d": (
+        lambda x, w, b: ops.conv1d(x, w, b, stride=2, padding=1, dilation=2),
+        lambda x, w, b: F.conv1d(x.permute(0, 2, 1), w.permute(2, 1, 0), b, 2, 1, 2).permute(0, 2, 1),
+        [(2, 9, 3), (3, 3, 4), (4,)],
+    ),
+    "conv_transpose2d": (
+        lambda x, w, b: ops.conv_transpose2d(
+            x, w, b, stride=(3, 2), padding=1, output_padding=(2, 1), dilation=2, groups=2
+        ),
+        lambda x, w, b: last(F.conv_transpose2d(first(x), w.permute(3, 2, 0, 1), b, (3, 2), 1, (2, 1), 2, 2)),
+        [(2, 4, 3, 4), (3, 2, 3, 4), (6,)],
+    ),
+    "embedding": (
+        lambda w: ops.embedding(ROWS % 3, w),
+        lambda w: F.embedding(torch.tensor(ROWS % 3), w),
+        [(3, 4)],
+    ),
     "conv_relu_pool": (
         lambda x, w, b: ops.conv_relu_pool(x, w, b),
         lambda x, w, b: last(F.max_pool2d(F.relu(first(conv(x, w, b))), 2)),

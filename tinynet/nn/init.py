@@ -56,6 +56,11 @@ lecun_uniform = _scaled(_lecun, True, "lecun_uniform", "U(-a, a), variance 1 / f
 lecun_normal = _scaled(_lecun, False, "lecun_normal", "N(0, 1 / fan_in).")
 
 
+def normal(shape: tuple, rng: np.random.Generator) -> np.ndarray:
+    """N(0, 1), for embeddings."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
 def zeros(shape: tuple, rng: np.random.Generator) -> np.ndarray:
     """All zero."""
     return np.zeros(shape, np.float32)
@@ -68,7 +73,7 @@ def ones(shape: tuple, rng: np.random.Generator) -> np.ndarray:
 
 INITIALISERS = {
     f.__name__: f
-    for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, zeros, ones)
+    for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, normal, zeros, ones)
 }
 
 

@@ -246,6 +246,20 @@ for _name in ("conv2d", "conv_relu_pool"):
     case(_name, _conv, normal(1, 8, 16, 2), normal(3, 3, 2, 3), normal(3), label="wide")
     case(_name, _conv, normal(0, 4, 4, 2), normal(3, 3, 2, 2), normal(2))
 case("conv_relu_pool", ops.conv_relu_pool, normal(2, 5, 5, 2), normal(3, 3, 2, 3), normal(3), pool=False)
+case("conv2d", ops.conv2d, normal(1, 4, 5, 2), normal(3, 2, 2, 2), padding=((2, 0), (0, 1)))
+for _options in {}, {"stride": 2}, {"padding": (1, 2)}, {"padding": "same", "dilation": 2, "stride": 2}:
+    case("conv1d", ops.conv1d, normal(2, 7, 2), normal(3, 2, 4), normal(4), **_options)
+case("conv1d", ops.conv1d, normal(1, 5, 4), normal(2, 2, 2), groups=2)
+for _options in {}, {"stride": (2, 1), "output_padding": (1, 0)}, {"padding": 1, "dilation": 2, "stride": 3}:
+    case("conv_transpose2d", ops.conv_transpose2d, normal(2, 3, 4, 3), normal(2, 3, 2, 3), normal(2), **_options)
+case(
+    "conv_transpose2d", ops.conv_transpose2d, normal(1, 3, 3, 4), normal(3, 3, 3, 4), padding=((0, 1), (1, 0)), groups=2
+)
+case("conv_transpose2d", ops.conv_transpose2d, normal(0, 2, 2, 1), normal(2, 2, 1, 1))
+case("embedding", ops.embedding, integers(4, 2, 3), normal(4, 3))
+case("embedding", ops.embedding, integers(3, 5), normal(5, 2))
+case("embedding", ops.embedding, integers(2, 0), normal(2, 3))
+case("embedding", lambda w: ops.embedding(np.array([1, 1, 0]), w), normal(3, 2), label="an array of ids")
 for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
     _pool = getattr(ops, _name)
     case(_name, _pool, _draw(2, 4, 6, 3), kernel_size=2)

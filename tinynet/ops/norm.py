@@ -24,7 +24,6 @@ from ..integers import count
 from ..tensor import Tensor
 from .reduce import axes_of, floating
 
-
 __all__ = ["batch_norm", "group_norm", "layer_norm", "normalize", "rms_norm"]
 
 

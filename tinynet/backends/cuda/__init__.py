@@ -11,6 +11,7 @@ from typing import Any
 
 from .conv import Conv
 from .elementwise import Elementwise
+from .embedding import Embedding
 from .loss import Loss
 from .matmul import Matmul
 from .norm import Norm
@@ -21,7 +22,7 @@ from .reduce import Reduce
 from .shape import Shape
 
 
-class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Loss, Random, Optim):
+class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Embedding, Loss, Random, Optim):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

@@ -181,6 +181,15 @@ class Conv(Arrays):
             self.sum(g, (0, 1, 2)) if has_bias and need[2] else None,
         )
 
+    def conv2d_input_grad(
+        self, g: Array, w: Array, shape: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int
+    ) -> Array:
+        dtype = computed_in(np.result_type(g.dtype, w.dtype))
+        g, w = (self.contiguous(self.asarray(z, dtype)) for z in (g, w))
+        x = self.empty(shape, dtype)  # of which only the shape is looked at
+        at = Geometry(stride, padding, dilation, groups)
+        return getattr(self, f"_{self.conv_path}_input_grad")(g, x, w, at)
+
     def conv_relu_pool(
         self,
         x: Array,

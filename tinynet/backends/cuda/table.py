@@ -141,6 +141,11 @@ TABLE: dict[str, dict[str, Entry]] = {
         "normalize_grad": Entry(each),
         "normalize_scale_grad": Entry(None),
     },
+    "embedding.cu": {
+        "take_rows": Entry(each),
+        "take_rows_grad_naive": Entry(each),
+        "take_rows_grad": Entry(warps("segments")),
+    },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
