@@ -32,7 +32,8 @@ def embedding(ids: Any, w: Tensor) -> Tensor:
     Raises: TypeError where ids are no integers, IndexError where one is no row. On a device nobody looks at them: one
     that is no row gives NaN there.
     """
-    ids = ids if isinstance(ids, Tensor) else tensor(np.asarray(ids), backend=w.backend)
+    if not isinstance(ids, Tensor):
+        ids = tensor(np.asarray(ids), backend=w.backend if isinstance(w, Tensor) else None)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids have dtype {ids.dtype}; they must be integers")
     if w.ndim != 2:
