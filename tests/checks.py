@@ -41,7 +41,7 @@ def share(be: Any, x: Any, y: Any) -> bool:
 
 def outputs_of(case: Case, tensors: list[Tensor]) -> list[Tensor]:
     result = case(*tensors)
-    return result if isinstance(result, list) else [result]
+    return list(result) if isinstance(result, list | tuple) else [result]
 
 
 def cotangent(y: Tensor, seed: int = 3) -> np.ndarray:
@@ -247,7 +247,7 @@ def changed_inputs(case: Case) -> None:
         if len(outputs_of(case, as_leaves(case.arrays()))) > 1:
             continue
         leaves = as_leaves(case.arrays())
-        y = case(*leaves)
+        y = outputs_of(case, leaves)[0]
         with tn.no_grad():
             leaves[i][...] = 0
         try:

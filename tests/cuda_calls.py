@@ -407,6 +407,51 @@ calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
 
 
+def _norm(d: Dice) -> tuple:
+    """x (N, L, G, K) of a batch, of samples and of groups; mean, var, gamma, beta."""
+    shapes = [
+        (1, 300, 3, 1),
+        (1, 7, 41, 1),
+        (1, 1, 2, 1),
+        (4, 1, 1, 70),
+        (3, 1, 1, 5),
+        (2, 5, 3, 4),
+        (2, 2, 1, 33),
+        (0, 2, 2, 1),
+    ]
+    shape = d.pick(*shapes)
+    n, _, g, k = shape
+    x = d.normal(*shape) + d.pick(0, 100)
+    return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
+
+
+@calls("moments")
+def _(d: Dice) -> Call:
+    return d.call(_norm(d)[0], d.pick(True, True, False))
+
+
+@calls("normalize")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, beta = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+
+
+@calls("normalize_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, _ = _norm(d)
+    means = d.pick((None, None), (d.normal(*var.shape), d.normal(*var.shape)))
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(1e-5, 0.1), *means)
+
+
+@calls("normalize_scale_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, _, _ = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(1e-5, 0.1))
+
+
 def _logits(d: Dice) -> tuple:
     n, k = d.draw(st.one_of(st.tuples(st.integers(0, 4), st.integers(1, 12)), st.sampled_from([(70, 10), (3, 100)])))
     return d.normal(n, k), d.whole(k, n)

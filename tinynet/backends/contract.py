@@ -230,6 +230,42 @@ class Backend(Protocol):
     ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
+    # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) ------
+    def moments(self, x: Array, centered: bool = True) -> tuple:
+        """(mean, biased variance), in one pass that no large mean disturbs; if not centered (None, mean square)."""
+
+    def normalize(
+        self,
+        x: Array,
+        mean: Array | None,
+        var: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        eps: float,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out."""
+
+    def normalize_grad(
+        self,
+        g: Array,
+        x: Array,
+        mean: Array | None,
+        var: Array,
+        gamma: Array | None,
+        eps: float,
+        g_mean: Array | None,
+        gx_mean: Array | None,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """(g gamma - g_mean - x̂ gx_mean) / sqrt(var + eps), with the means (N, G) of g gamma and of g gamma x̂ over each
+        statistic's values, computed here where they are None; no g_mean where mean is None."""
+
+    def normalize_scale_grad(self, g: Array, x: Array, mean: Array | None, var: Array, eps: float) -> tuple:
+        """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""
+
     # ---- loss ----------------------------------------------------------------------------------------
     def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
         """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,)."""

@@ -131,6 +131,16 @@ TABLE: dict[str, dict[str, Entry]] = {
         "avg_pool": Entry(each),
         "avg_pool_grad": Entry(each),
     },
+    "norm.cu": {
+        "moments_naive": Entry(per_element("rows")),
+        "moments": Entry(row),
+        "column_moments": Entry(None),
+        "merge_moments": Entry(each),
+        "normalize": Entry(each),
+        "normalize_means": Entry(row),
+        "normalize_grad": Entry(each),
+        "normalize_scale_grad": Entry(None),
+    },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
