@@ -90,6 +90,14 @@ def test_numbers_never_promote(name, number):
         assert getattr(ops, name)(number, x).dtype == np.float32
 
 
+@pytest.mark.parametrize("name", BINARY)
+def test_lists_of_whole_numbers_never_promote(name):
+    for dtype in (np.float32, np.float64):
+        x = tn.tensor(np.array([1.0, 2.0]), dtype=dtype)
+        assert getattr(ops, name)(x, [1, 2]).dtype == dtype and getattr(ops, name)((1, 2), x).dtype == dtype
+    assert (tn.tensor([1, 2]) * [3, 4]).dtype == np.int64 and (tn.tensor([1.0, 2.0]) * np.array([1, 2])).dtype == float
+
+
 def test_operators_are_the_operations():
     x, y = tn.tensor([1.0, -2.0]), tn.tensor([3.0, 4.0])
     a, b = x.numpy(), y.numpy()
