@@ -7,16 +7,17 @@
 // Launch: a thread an element of the result, grid-stride.
 #include "tinynet.cuh"
 
-// Sizes of one pooling, passed by value: image (H, W), channels, output, kernel, stride, top and left padding.
-struct Pool { i64 H, W, C, OH, OW, KH, KW, SH, SW, top, left; };
-__device__ __forceinline__ Pool pool_of(const Ints<11>& s) {
-    return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10]};
+// Sizes of one pooling, passed by value: image (H, W), channels, output, kernel, stride, top and left padding,
+// dilation (of the maximum only).
+struct Pool { i64 H, W, C, OH, OW, KH, KW, SH, SW, top, left, DH, DW; };
+__device__ __forceinline__ Pool pool_of(const Ints<13>& s) {
+    return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12]};
 }
 
 // y = the window's maximum, winner = its place in the window, u · KW + v. Pixels of the padding take no part;
 // the first of equals wins; a NaN wins over all, the first of them.
 template <typename T>
-__global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<11> sizes, i64 n) {
+__global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<13> sizes, i64 n) {
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, ow = i / p.C % p.OW, oh = i / p.C / p.OW % p.OH, image = i / p.C / p.OW / p.OH;
@@ -24,7 +25,7 @@ __global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<11> sizes, i64
         i32 where = -1;
         for (i64 u = 0; u < p.KH; u++)
             for (i64 v = 0; v < p.KW; v++) {
-                i64 h = oh * p.SH + u - p.top, w = ow * p.SW + v - p.left;
+                i64 h = oh * p.SH + u * p.DH - p.top, w = ow * p.SW + v * p.DW - p.left;
                 if (h < 0 || h >= p.H || w < 0 || w >= p.W) continue;
                 T value = x[((image * p.H + h) * p.W + w) * p.C + c];
                 if (where < 0 || value > best || (value != value && best == best)) best = value, where = i32(u * p.KW + v);
@@ -41,15 +42,17 @@ __device__ __forceinline__ i64 first_window(i64 h, i64 top, i64 K, i64 S) {
 }
 
 template <typename T>
-__global__ void max_pool_grad(In<T> g, In<i32> winner, Out<T> dx, Ints<11> sizes, i64 n) {
+__global__ void max_pool_grad(In<T> g, In<i32> winner, Out<T> dx, Ints<13> sizes, i64 n) {
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, w = i / p.C % p.W, h = i / p.C / p.W % p.H, image = i / p.C / p.W / p.H;
         Sum<T> sum = 0;
-        for (i64 oh = first_window(h, p.top, p.KH, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
-            for (i64 ow = first_window(w, p.left, p.KW, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++) {
+        for (i64 oh = first_window(h, p.top, (p.KH - 1) * p.DH + 1, p.SH); oh < p.OH && oh * p.SH <= h + p.top; oh++)
+            for (i64 ow = first_window(w, p.left, (p.KW - 1) * p.DW + 1, p.SW); ow < p.OW && ow * p.SW <= w + p.left; ow++) {
                 i64 o = ((image * p.OH + oh) * p.OW + ow) * p.C + c;
-                if (winner[o] == (h + p.top - oh * p.SH) * p.KW + (w + p.left - ow * p.SW)) sum += Acc<T>(g[o]);
+                i64 down = h + p.top - oh * p.SH, across = w + p.left - ow * p.SW;
+                if (down % p.DH || across % p.DW) continue;    // between two places of the window
+                if (winner[o] == down / p.DH * p.KW + across / p.DW) sum += Acc<T>(g[o]);
             }
         dx[i] = T(sum);
     }
@@ -64,7 +67,7 @@ __device__ __forceinline__ i64 divisor(const Pool& p, i64 oh, i64 ow, bool count
 }
 
 template <typename T>
-__global__ void avg_pool(In<T> x, Out<T> y, Ints<11> sizes, bool count_padding, i64 n) {
+__global__ void avg_pool(In<T> x, Out<T> y, Ints<13> sizes, bool count_padding, i64 n) {
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, ow = i / p.C % p.OW, oh = i / p.C / p.OW % p.OH, image = i / p.C / p.OW / p.OH;
@@ -80,7 +83,7 @@ __global__ void avg_pool(In<T> x, Out<T> y, Ints<11> sizes, bool count_padding, 
 }
 
 template <typename T>
-__global__ void avg_pool_grad(In<T> g, Out<T> dx, Ints<11> sizes, bool count_padding, i64 n) {
+__global__ void avg_pool_grad(In<T> g, Out<T> dx, Ints<13> sizes, bool count_padding, i64 n) {
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, w = i / p.C % p.W, h = i / p.C / p.W % p.H, image = i / p.C / p.W / p.H;

@@ -412,8 +412,21 @@ def _pool_grad(d: Dice) -> Call:
     return d.call(d.normal(len(x), *output, x.shape[3]), x.shape, kernel, stride, padding, d.pick(True, False))
 
 
-calls("max_pool2d")(lambda d: d.call(*_pool(d, d.pick(d.ties, d.normal))))
-calls("max_pool2d_grad")(lambda d: d.call(*_pool(d, d.ties), forward="max_pool2d"))
+def _max_pool(d: Dice, draw: Callable) -> tuple:
+    x, kernel, stride, padding = _pool(d, draw)
+    dilation = d.pick((1, 1), d.pair(1, 3))
+    grown = [(k - 1) * (r - 1) for k, r in zip(kernel, dilation, strict=True)]
+    return (
+        draw(len(x), *(n + g for n, g in zip(x.shape[1:3], grown, strict=True)), x.shape[3]),
+        kernel,
+        stride,
+        padding,
+        dilation,
+    )
+
+
+calls("max_pool2d")(lambda d: d.call(*_max_pool(d, d.pick(d.ties, d.normal))))
+calls("max_pool2d_grad")(lambda d: d.call(*_max_pool(d, d.ties), forward="max_pool2d"))
 calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
 

@@ -154,6 +154,62 @@ def group_norm(x: np.ndarray, groups: int, gamma: Any = None, beta: Any = None, 
     return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
 
 
+def max_pool1d(x: np.ndarray, kernel_size: int, stride: Any = None, padding: Any = 0) -> np.ndarray:
+    return max_pool2d(x[:, None], (1, kernel_size), (1, stride or kernel_size), ((0, 0), padding))[:, 0]
+
+
+def avg_pool1d(x: np.ndarray, kernel_size: int, stride: Any = None, padding: Any = 0) -> np.ndarray:
+    return avg_pool2d(x[:, None], (1, kernel_size), (1, stride or kernel_size), ((0, 0), padding))[:, 0]
+
+
+def adaptive(reduce: Any) -> Any:
+    """Pooling over windows that begin at ⌊i n / m⌋ and end before ⌈(i + 1) n / m⌉."""
+
+    def pooled(x: np.ndarray, output_size: Any) -> np.ndarray:
+        (h, w), y = two(output_size), None
+        y = np.zeros((len(x), h, w, x.shape[3]))
+        for i, j in itertools.product(range(h), range(w)):
+            top, left = i * x.shape[1] // h, j * x.shape[2] // w
+            bottom, right = math.ceil((i + 1) * x.shape[1] / h), math.ceil((j + 1) * x.shape[2] / w)
+            y[:, i, j] = reduce(x[:, top:bottom, left:right], (1, 2))
+        return y
+
+    return pooled
+
+
+def resize2d(
+    x: np.ndarray, size: Any, mode: str = "nearest", align_corners: bool = False, steps: Any = None
+) -> np.ndarray:
+    """Pixel by pixel, from the four around it."""
+    size = two(size)
+    steps = steps or [n / m for n, m in zip(x.shape[1:3], size, strict=True)]
+    y = np.zeros((len(x), *size, x.shape[3]))
+
+    def place(i: int, axis: int) -> float:
+        n, m, step = x.shape[1 + axis], size[axis], steps[axis]
+        if mode == "nearest":
+            return min(math.floor(i * step), n - 1)
+        return i * (n - 1) / max(m - 1, 1) if align_corners else min(max((i + 0.5) * step - 0.5, 0), n - 1)
+
+    for i, j in itertools.product(*map(range, size)):
+        (a, u), (b, v) = divmod(place(i, 0), 1), divmod(place(j, 1), 1)
+        for h, w, part in (
+            (a, b, (1 - u) * (1 - v)),
+            (a + 1, b, u * (1 - v)),
+            (a, b + 1, (1 - u) * v),
+            (a + 1, b + 1, u * v),
+        ):
+            if part:
+                y[:, i, j] += part * x[:, int(h), int(w)]
+    return y
+
+
+def upsample2d(x: np.ndarray, scale: Any, **options: Any) -> np.ndarray:
+    scale = scale if isinstance(scale, tuple) else (scale, scale)
+    size = tuple(math.floor(n * s) for n, s in zip(x.shape[1:3], scale, strict=True))
+    return resize2d(x, size, steps=[1 / s for s in scale], **options)
+
+
 REFERENCES: dict[str, Any] = {
     "clip": lambda x, low=None, high=None: np.clip(x, low, high),
     "astype": lambda x, dtype: x.astype(dtype),
@@ -169,6 +225,12 @@ REFERENCES: dict[str, Any] = {
     "conv_relu_pool": conv_relu_pool,
     "conv1d": conv1d,
     "conv_transpose2d": conv_transpose2d,
+    "max_pool1d": max_pool1d,
+    "avg_pool1d": avg_pool1d,
+    "adaptive_avg_pool2d": adaptive(np.mean),
+    "adaptive_max_pool2d": adaptive(np.max),
+    "resize2d": resize2d,
+    "upsample2d": upsample2d,
     "embedding": lambda ids, w: w[ids],
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,

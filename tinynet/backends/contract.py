@@ -218,7 +218,9 @@ class Backend(Protocol):
         """The transpose, g (A, K, B) → (A, count, B): rows that were taken repeatedly add up, in the order of k."""
 
     # ---- pool ----------------------------------------------------------------------------------------
-    def max_pool2d(self, x: Array, kernel: Pair, stride: Pair, padding: Pads) -> tuple[Array, Any]:
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)
+    ) -> tuple[Array, Any]:
         """(y (N, OH, OW, C), saved); padding never wins, the first maximum of a window wins a tie."""
 
     def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:

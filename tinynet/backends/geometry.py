@@ -54,13 +54,28 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation:
     return down // stride[0] + 1, across // stride[1] + 1
 
 
-def places(size: Pair, kernel: Pair, stride: Pair, padding: Pads) -> Iterator[tuple[int, Slices, Slices]]:
+def ceil_padding(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pads:
+    """The padding with so much more after that the last window may hang over the border; it starts inside the image or
+    the padding before it, as in PyTorch's ceil_mode."""
+    (top, left), (oh, ow) = padding, output_size(size, kernel, stride, padding, dilation)
+    pads = []
+    for n, (before, after), r, s, windows in zip(
+        size, (top, left), reach(kernel, dilation), stride, (oh, ow), strict=True
+    ):
+        over = windows * s + r - (n + before + after)  # how far one more window would hang over
+        pads.append((before, after + (over if 0 < over < s and windows * s < n + before else 0)))
+    return pads[0], pads[1]
+
+
+def places(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)
+) -> Iterator[tuple[int, Slices, Slices]]:
     """For each place of the window in C order: (its number, the windows it is inside for, its image slice)."""
-    oh, ow = output_size(size, kernel, stride, padding)
+    oh, ow = output_size(size, kernel, stride, padding, dilation)
     for i in range(kernel[0]):
-        rows, image_rows = _inside(i, oh, size[0], stride[0], padding[0][0])
+        rows, image_rows = _inside(i * dilation[0], oh, size[0], stride[0], padding[0][0])
         for j in range(kernel[1]):
-            cols, image_cols = _inside(j, ow, size[1], stride[1], padding[1][0])
+            cols, image_cols = _inside(j * dilation[1], ow, size[1], stride[1], padding[1][0])
             yield i * kernel[1] + j, (rows, cols), (image_rows, image_cols)
 
 

@@ -1,10 +1,10 @@
 """The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
-from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, reduce, shape
+from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, reduce, resize, shape
 from . import embedding as tables
 from . import matmul as products
 
-TOPICS = (conv, elementwise, tables, loss, products, norm, pool, random, reduce, shape)
+TOPICS = (conv, elementwise, tables, loss, products, norm, pool, random, reduce, resize, shape)
 
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
 from .conv import *
@@ -16,6 +16,7 @@ from .norm import *
 from .pool import *
 from .random import *
 from .reduce import *
+from .resize import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]

@@ -269,6 +269,28 @@ for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
     case(_name, _pool, _draw(2, 3, 4, 1), kernel_size=1, stride=2)
     case(_name, _pool, _draw(0, 4, 4, 2), kernel_size=2)
 case("avg_pool2d", ops.avg_pool2d, normal(1, 5, 4, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False)
+case(
+    "avg_pool2d", lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1, ceil_mode=True), normal(1, 6, 5, 2), label="ceil"
+)
+case("max_pool2d", lambda x: ops.max_pool2d(x, 2, stride=2, ceil_mode=True), separated(1, 5, 4, 2), label="ceil")
+case(
+    "max_pool2d",
+    lambda x: ops.max_pool2d(x, (2, 3), dilation=(2, 1), stride=1, padding=1),
+    separated(1, 5, 4, 2),
+    label="d",
+)
+for _name, _draw in {"max_pool1d": separated, "avg_pool1d": normal}.items():
+    case(_name, getattr(ops, _name), _draw(2, 7, 3), kernel_size=2)
+    case(_name, getattr(ops, _name), _draw(1, 6, 2), kernel_size=3, stride=2, padding=(1, 0))
+for _name, _draw in {"adaptive_max_pool2d": separated, "adaptive_avg_pool2d": normal}.items():
+    case(_name, getattr(ops, _name), _draw(2, 4, 6, 2), output_size=(2, 3))
+    case(_name, getattr(ops, _name), _draw(1, 5, 4, 2), output_size=(3, 6))
+case("resize2d", ops.resize2d, normal(2, 3, 4, 2), size=(5, 2))
+case("resize2d", ops.resize2d, normal(1, 3, 4, 2), size=(5, 3), mode="bilinear")
+case("resize2d", ops.resize2d, normal(1, 3, 4, 2), size=(5, 1), mode="bilinear", align_corners=True)
+case("resize2d", ops.resize2d, normal(0, 3, 4, 2), size=2, mode="bilinear")
+case("upsample2d", ops.upsample2d, normal(2, 3, 2, 2), scale=2)
+case("upsample2d", ops.upsample2d, normal(1, 3, 4, 2), scale=(2.5, 0.7), mode="bilinear")
 case("global_avg_pool2d", ops.global_avg_pool2d, normal(2, 3, 4, 2))
 
 for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):

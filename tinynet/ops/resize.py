@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd import op
-
 from ..tensor import Tensor
 from .conv import pair
 from .reduce import floating
@@ -99,9 +98,7 @@ def upsampled(size: tuple, scale: Any) -> tuple[tuple[int, int], tuple[float, fl
 
 
 def _resized(x: Tensor, size: tuple, steps: list, mode: str, align_corners: bool) -> Tensor:
-    places = [
-        _places(n, m, step, mode, align_corners) for n, m, step in zip(x.shape[1:3], size, steps, strict=True)
-    ]
+    places = [_places(n, m, step, mode, align_corners) for n, m, step in zip(x.shape[1:3], size, steps, strict=True)]
     return _resize2d(x, *places)
 
 

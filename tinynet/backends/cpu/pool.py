@@ -23,22 +23,25 @@ PART_BYTES = 1 << 19  # of the images, what max_pool2d works on at one time: it 
 # ---- maximum ----------------------------------------------------------------------------------------
 
 
-def max_pool2d(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, Any]:
+def max_pool2d(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)
+) -> tuple[np.ndarray, Any]:
     """x (N, H, W, C) → (y (N, OH, OW, C), saved). Padding never wins; of equal values the first does."""
-    if kernel == (2, 2) and stride == (2, 2) and padding == NO_PADS:
+    if kernel == (2, 2) and stride == (2, 2) and padding == NO_PADS and dilation == (1, 1):
         return _max_pool_2x2(x)
-    y, winner = _max_pool_any(x, kernel, stride, padding)
-    return y, (winner, x.shape, kernel, stride, padding)
+    y, winner = _max_pool_any(x, kernel, stride, padding, dilation)
+    return y, (winner, x.shape, kernel, stride, padding, dilation)
 
 
 def max_pool2d_grad(g: np.ndarray, saved: Any, *, out: np.ndarray | None = None) -> np.ndarray:
     """g (N, OH, OW, C) → (N, H, W, C): g at each window's winner, added where windows overlap."""
     if len(saved) == 2:
         return _max_pool_2x2_grad(g, saved[0], saved[1], out)
-    winner, shape, kernel, stride, padding = saved
+    winner, shape, *window = saved
+    kernel = window[0]
     dx = empty(shape, g.dtype) if out is None else out
     total = _total(dx, kernel)
-    for number, (rows, cols), (image_rows, image_cols) in places(shape[1:3], kernel, stride, padding):
+    for number, (rows, cols), (image_rows, image_cols) in places(shape[1:3], *window):
         total[:, image_rows, image_cols] += g[:, rows, cols] * (winner[:, rows, cols] == number)
     return _cast(total, dx)
 
@@ -56,20 +59,22 @@ def _cast(total: np.ndarray, out: np.ndarray) -> np.ndarray:
     return out
 
 
-def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> tuple[np.ndarray, np.ndarray]:
+def _max_pool_any(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)
+) -> tuple[np.ndarray, np.ndarray]:
     """(y, the number of each window's winning place) for any window."""
     n, h, w, c = x.shape
-    oh, ow = output_size((h, w), kernel, stride, padding)
+    oh, ow = output_size((h, w), kernel, stride, padding, dilation)
     y = empty((n, oh, ow, c), x.dtype)
     y[...] = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     # A window of nothing but -inf is won by its first place inside the image, which is known beforehand:
     # along each axis the place that meets the image's first row, or 0 where the window starts inside.
-    top = np.maximum(padding[0][0] - np.arange(oh) * stride[0], 0)
-    left = np.maximum(padding[1][0] - np.arange(ow) * stride[1], 0)
+    top = np.maximum(-((np.arange(oh) * stride[0] - padding[0][0]) // dilation[0]), 0)
+    left = np.maximum(-((np.arange(ow) * stride[1] - padding[1][0]) // dilation[1]), 0)
     winner = empty((n, oh, ow, c), np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32)
     winner[...] = (top[:, None] * kernel[1] + left)[:, :, None]
     nan = x.size and np.isnan(x.max())
-    for number, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding):
+    for number, (rows, cols), (image_rows, image_cols) in places((h, w), kernel, stride, padding, dilation):
         value, best, won = x[:, image_rows, image_cols], y[:, rows, cols], winner[:, rows, cols]
         better = value > best
         if nan:
@@ -93,7 +98,7 @@ def _max_pool_2x2(x: np.ndarray) -> tuple[np.ndarray, Any]:
         four_maximum(members, marks[:, images, lines], result)
     if y.size and np.isnan(y.max()):  # comparisons do not see NaN: let the general way find it
         y, winner = _max_pool_any(x, (2, 2), (2, 2), NO_PADS)
-        return y, (winner, x.shape, (2, 2), (2, 2), NO_PADS)
+        return y, (winner, x.shape, (2, 2), (2, 2), NO_PADS, (1, 1))
     return y, (marks, x.shape)
 
 

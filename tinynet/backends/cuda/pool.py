@@ -10,16 +10,20 @@ from ..geometry import output_size
 from .arrays import Array, Arrays
 
 
-def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[tuple, list[int]]:
-    """(the output's shape, the eleven sizes that `pool.cu` takes)."""
+def _sizes(
+    shape: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple = (1, 1)
+) -> tuple[tuple, list[int]]:
+    """(the output's shape, the thirteen sizes that `pool.cu` takes)."""
     n, h, w, c = shape
-    oh, ow = output_size((h, w), kernel, stride, padding)
-    return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, padding[0][0], padding[1][0]]
+    oh, ow = output_size((h, w), kernel, stride, padding, dilation)
+    return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, padding[0][0], padding[1][0], *dilation]
 
 
 class Pool(Arrays):
-    def max_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple) -> tuple[Array, Any]:
-        shape, sizes = _sizes(x.shape, kernel, stride, padding)
+    def max_pool2d(
+        self, x: Array, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple = (1, 1)
+    ) -> tuple[Array, Any]:
+        shape, sizes = _sizes(x.shape, kernel, stride, padding, dilation)
         y, winner = self.empty(shape, x.dtype), self.empty(shape, np.int32)
         self.launch("max_pool", self.contiguous(x), y, winner, sizes, y.size)
         return y, (winner, x.shape, sizes)
