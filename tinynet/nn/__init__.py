@@ -2,6 +2,7 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .blocks import Concatenate, Lambda, Residual
 from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
@@ -13,16 +14,19 @@ from .sequential import Sequential
 __all__ = [
     "GELU",
     "AvgPool2d",
+    "Concatenate",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "Lambda",
     "LeakyReLU",
     "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..ops.conv import Pair, pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
+from .fields import Field, windowed
 from .fusion import fusing
 from .module import Module, Parameter
 
@@ -84,6 +86,12 @@ class Conv2d(Module):
             *windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)[1],
             self.out_channels,
         )
+
+    def multiply_adds(self, shape: tuple) -> int:
+        return math.prod(self.output_size(shape)[:2]) * self.weight.size
+
+    def receptive(self, field: Field) -> Field:
+        return windowed(field, self.kernel_size, self.stride, self.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         relu = self.activation is ops.relu and fusing()
