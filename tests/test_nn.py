@@ -496,6 +496,22 @@ SIZES = [
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),
     (nn.Dropout(0.5), (3, 4)),
+    (nn.Conv2d(2, 3, padding=((2, 0), (1, 2))), (4, 5, 1)),
+    (nn.Conv2d(2, 3, padding=1, padding_mode="reflect"), (4, 4, 1)),
+    (nn.Conv2d(2, 3, padding=(1, 2), padding_mode="circular"), (4, 4, 1)),
+    (nn.Conv1d(4, 3, stride=2, padding=(1, 0), groups=2), (9, 2)),
+    (nn.ConvTranspose2d(4, 3, stride=2, padding=1, output_padding=(1, 0), groups=2), (3, 4, 2)),
+    (nn.SeparableConv2d(4, 3, stride=2, padding="same", activation="relu"), (5, 4, 3)),
+    (nn.MaxPool2d(3, stride=2, dilation=2, ceil_mode=True, padding=1), (8, 7, 2)),
+    (nn.AvgPool2d(2, ceil_mode=True), (5, 4, 2)),
+    (nn.MaxPool1d(3, stride=2, padding=1), (8, 2)),
+    (nn.AvgPool1d(2), (8, 2)),
+    (nn.AdaptiveAvgPool2d((2, 3)), (5, 4, 2)),
+    (nn.AdaptiveMaxPool2d(2), (4, 6, 2)),
+    (nn.Upsample(2.5, mode="bilinear"), (3, 4, 2)),
+    (nn.Embedding(5, 3), (4,)),
+    (nn.Dropout2d(0.5), (3, 4)),
+    (nn.GaussianNoise(0.1), (3,)),
     (nn.BatchNorm(), (3, 4)),
     (nn.LayerNorm(axes=(1, -1)), (3, 2, 4)),
     (nn.GroupNorm(2), (3, 4)),
@@ -519,7 +535,7 @@ SIZES = [
 def test_every_layer_says_its_output_size(layer, shape):
     if shape:
         layer.build(shape)
-    assert layer.output_size(shape) == layer(np.zeros((2, *shape), np.float32)).shape[1:]
+    assert layer.output_size(shape) == layer(np.zeros((2, *shape), layer.input_dtype or np.float32)).shape[1:]
     if isinstance(layer, nn.Conv2d | nn.Dense | nn.MaxPool2d | nn.AvgPool2d | nn.GlobalAvgPool2d):
         for wrong in ((), (*shape, 9)[-2:] if len(shape) == 3 else (9,)):
             with pytest.raises(ValueError, match=type(layer).__name__):

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinynet as tn
 from tests import checks
 from tests import strategies as draw
-from tinynet import ops
+from tinynet import nn, ops
 from tinynet.ops.random import state
 
 
@@ -101,3 +101,27 @@ def test_mistakes():
         ops.dropout(ones(2), 1)
     with pytest.raises(ValueError, match="dropout: the input is 0-d"):
         ops.dropout(ones(), 0.5)
+
+
+def test_gaussian_noise_is_normal_and_follows_the_samples():
+    x = tn.tensor(np.zeros((500, 40)))
+    tn.seed(3)
+    y = ops.gaussian_noise(x, 2.0).numpy()
+    assert abs(y.mean()) < 0.05 and abs(y.std() - 2) < 0.05 and abs((y**4).mean() / 16 - 3) < 0.2
+    assert len(np.unique(y)) > 19_900
+    tn.seed(3)
+    ops.random.state.first = 200
+    try:
+        np.testing.assert_array_equal(ops.gaussian_noise(x[200:], 2.0).numpy(), y[200:])
+    finally:
+        ops.random.state.first = 0
+    assert ops.gaussian_noise(x, 2.0, training=False) is x
+
+
+def test_dropout2d_drops_whole_channels():
+    tn.seed(0)
+    layer = nn.Dropout2d(0.25).build((4, 4, 50))
+    y = layer(tn.tensor(np.ones((20, 4, 4, 50), np.float32))).numpy()
+    assert ((y == y[:, :1, :1]).all(), set(np.unique(y).round(4))) == (True, {0, np.float32(1.3333)})
+    assert abs((y == 0).mean() - 0.25) < 0.05
+    assert (layer.eval()(np.ones((2, 4, 4, 50), np.float32)).numpy() == 1).all()

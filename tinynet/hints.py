@@ -13,7 +13,6 @@ NAMES = {
     "Linear": "nn.Dense(out_features)",
     "MaxPooling2D": "nn.MaxPool2d(kernel_size)",
     "AveragePooling2D": "nn.AvgPool2d(kernel_size)",
-    "AdaptiveAvgPool2d": "nn.GlobalAvgPool2d()",
     "GlobalAveragePooling2D": "nn.GlobalAvgPool2d()",
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNormalization"), "nn.BatchNorm()"),
     "LayerNormalization": "nn.LayerNorm()",

@@ -3,39 +3,52 @@
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from .blocks import Concatenate, Lambda, Residual
-from .conv import Conv2d
+from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from .dense import Dense, Flatten
+from .embedding import Embedding
 from .fusion import set_fusion
 from .module import Module, Parameter
 from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
-from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from .random import Dropout
+from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, GlobalAvgPool2d, MaxPool1d, MaxPool2d
+from .random import Dropout, Dropout2d, GaussianNoise
+from .resize import Upsample
 from .sequential import Sequential
 
 __all__ = [
     "GELU",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm",
     "Concatenate",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dense",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAvgPool2d",
     "GroupNorm",
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
+    "MaxPool1d",
     "MaxPool2d",
     "Module",
     "Parameter",
     "RMSNorm",
     "ReLU",
     "Residual",
+    "SeparableConv2d",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
     "init",
     "set_fusion",
 ]

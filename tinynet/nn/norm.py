@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..integers import count, counts
 from ..ops.norm import shares
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from . import init
 from .activation import SameSize
 from .module import Parameter
@@ -19,6 +19,7 @@ from .module import Parameter
 class _Norm(SameSize):
     """Base: gamma (`weight`) and beta (`bias`) of the features that are normalised."""
 
+    input_dtype = np.float32
     weight: Parameter | None = None
     bias: Parameter | None = None
 
@@ -89,10 +90,10 @@ class BatchNorm(_Norm):
 
     def create(self, shape: tuple) -> None:
         super().create(shape)
-        self.running_mean = tensor(np.zeros(shape[-1:], np.float32))
-        self.running_var = tensor(np.ones(shape[-1:], np.float32))
+        self.buffer("running_mean", np.zeros(shape[-1:]))
+        self.buffer("running_var", np.ones(shape[-1:]))
         if self.momentum is None:
-            self.batches = tensor(np.zeros(1, np.float32))
+            self.buffer("batches", np.zeros(1))
 
     def check(self, shape: tuple) -> None:
         super().check(shape)

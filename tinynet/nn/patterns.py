@@ -39,6 +39,8 @@ def _halving(layer: Any) -> bool:
         type(layer) is MaxPool2d
         and layer.kernel_size == layer.stride == (2, 2)
         and layer.padding in (0, (0, 0), "valid")
+        and layer.dilation == (1, 1)
+        and not layer.ceil_mode
     )
 
 

@@ -337,6 +337,16 @@ case("dropout", _same_dropout, normal(3, 2, 2, 3), rate=0.9)
 case("dropout", _same_dropout, normal(0, 3), rate=0.5)
 
 
+def _same_noise(x: Any) -> Any:
+    with random.restoring({"dropout": 0}):
+        return ops.gaussian_noise(x, 0.5)
+
+
+case("gaussian_noise", _same_noise, normal(3, 4))
+case("pad", ops.pad, normal(3, 4), widths=((2, 1), (0, 3)), mode="reflect")
+case("pad", ops.pad, normal(3, 4), widths=((2, 1), (4, 0)), mode="wrap")
+
+
 def formula(name: str) -> Callable | None:
     """What an elementwise operation computes, of NumPy arrays; None where its row does not say."""
     given = UNARY.get(name, ())[1:] or BINARY.get(name, ())[2:]

@@ -12,7 +12,7 @@ from ..tensor import Tensor, tensor
 from .conv import along, pair, windows
 from .reduce import max as largest
 from .reduce import mean
-from .shape import concatenate
+from .shape import concatenate, getitem
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -129,7 +129,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
         return avg_pool2d(x, whole)
     for axis, n in enumerate(size, 1):
         index = (slice(None),) * axis
-        x = concatenate([mean(x[(*index, part)], axis, True) for part in _spans(x.shape[axis], n)], axis)
+        x = concatenate([mean(getitem(x, (*index, part)), axis, True) for part in _spans(x.shape[axis], n)], axis)
     return x
 
 

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..autograd import op
+from ..backends.cpu.random import random_bits
 from ..integers import count
 from ..tensor import Tensor
+from .elementwise import add
 from .reduce import floating
 
-__all__ = ["dropout"]
+__all__ = ["dropout", "gaussian_noise"]
 
 STREAMS = {"dropout": 1, "init": 2}
 
@@ -91,3 +93,20 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
     if not training or rate == 0:
         return x
     return _dropout(x, rate, state.seed, STREAMS["dropout"], state.next("dropout"), state.first)
+
+
+def gaussian_noise(x: Tensor, std: float, *, training: bool = True) -> Tensor:
+    """x + std · n, where n is normal (Box & Muller 1958) and that of sample i depends on its global index alone.
+
+    The numbers are made on the host, so they are the same on every backend.
+    """
+    floating("gaussian_noise", x)
+    if not x.ndim:
+        raise ValueError("gaussian_noise: the input is 0-d; it must have a first axis, the samples")
+    if not training or std == 0:
+        return x
+    bits = random_bits((*x.shape, 4), state.seed, STREAMS["dropout"], state.next("dropout"), state.first)
+    pairs = bits.astype(np.float64)
+    u, v = (pairs[..., ::2] * 65536 + pairs[..., 1::2] + 0.5).transpose(-1, *range(x.ndim)) / 2**32
+    noise = std * np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+    return add(x, noise.astype(x.dtype))

@@ -148,10 +148,11 @@ def _pad(be, x, widths, mode, value):
 def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
     """x with a border: `widths` is an int, a (before, after) pair for every axis, or one pair an axis.
 
-    Args: mode: "constant" (filled with `value`) or "edge" (the border repeats the nearest value).
+    Args: mode: "constant" (filled with `value`), "edge" (the border repeats the nearest value), "reflect" (the values
+        beside it, mirrored in the edge) or "wrap" (those from the opposite side), as np.pad.
     """
-    if mode not in ("constant", "edge"):
-        raise ValueError(f'pad: mode {mode!r} is unknown; choose "constant" or "edge"')
+    if mode not in ("constant", "edge", "reflect", "wrap"):
+        raise ValueError(f'pad: mode {mode!r} is unknown; choose "constant", "edge", "reflect" or "wrap"')
     given = np.asarray(widths)
     if given.dtype.kind not in "iu" and given.size:
         raise TypeError(f"pad: widths={widths!r:.60} must be ints")
@@ -161,7 +162,26 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
         raise ValueError(f"pad: the widths {widths} must not be negative; slice to crop")
     if mode == "edge" and not x.size:
         raise ValueError(f"pad: shape {x.shape} has no edge to repeat")
+    if mode in ("reflect", "wrap"):
+        for axis, (before, after) in enumerate(pairs):
+            x = _bordered(x, axis, before, after, mode == "reflect")
+        return x
     return _pad(x, tuple(map(tuple, pairs)), mode, value)
+
+
+def _bordered(x: Tensor, axis: int, before: int, after: int, reflect: bool) -> Tensor:
+    """x between copies of its own values along one axis: mirrored in the edges, or from the opposite side."""
+    n = x.shape[axis]
+    if max(before, after) > n - reflect:
+        raise ValueError(
+            f'pad: widths {(before, after)} of mode "{"reflect" if reflect else "wrap"}" are more than axis {axis} of '
+            f"shape {x.shape} holds"
+        )
+    first = slice(before, 0, -1) if reflect else slice(n - before, n)
+    last = slice(n - 2, n - 2 - after if after < n - 1 else None, -1) if reflect else slice(0, after)
+    sides = [(before, first), (None, slice(None)), (after, last)]
+    parts = [x[(slice(None),) * axis + (part,)] for width, part in sides if width != 0]
+    return parts[0] if len(parts) == 1 else concatenate(parts, axis)
 
 
 @op(integers="kept")
