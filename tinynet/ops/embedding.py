@@ -8,6 +8,7 @@ import numpy as np
 
 from ..autograd import op
 from ..tensor import Tensor, tensor
+from .reduce import floating
 
 __all__ = ["embedding"]
 
@@ -36,6 +37,7 @@ def embedding(ids: Any, w: Tensor) -> Tensor:
         ids = tensor(np.asarray(ids), backend=w.backend if isinstance(w, Tensor) else None)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids have dtype {ids.dtype}; they must be integers")
+    floating("embedding", w)
     if w.ndim != 2:
         raise ValueError(f"embedding: w {w.shape} must be (count, features)")
     if ids.backend.name == "numpy" and ids.size:
