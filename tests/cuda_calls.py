@@ -452,7 +452,7 @@ calls("guard")(_guarded)
 calls("squares")(lambda d: d.call(d.normal(*d.shape())))
 _decay = lambda d: d.pick(0.0, 0.1)  # noqa: E731
 _flag = lambda d: d.pick(True, False)  # noqa: E731
-calls("sgd_step")(lambda d: _step(d, (), 0.9, d.pick(0.0, 0.3), _flag(d), _decay(d), _flag(d), optional=1))
+calls("sgd_step")(lambda d: _step(d, (), 0.9, 0.3, _flag(d), _decay(d), _flag(d), optional=1))
 calls("adam_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d), _flag(d), optional=1))
 calls("rmsprop_step")(lambda d: _step(d, (1,), 0.9, 0.1, 0.9, _decay(d), _flag(d), optional=2))
 calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, d.pick(0.0, 0.1), _decay(d), _flag(d)))
