@@ -376,7 +376,7 @@ def small_tiles() -> Iterator[None]:
         for module, name, value in smallest:
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
-        stack.enter_context(threads.limited(2))
+        stack.enter_context(threads.set_threads(2))
         yield
 
 

@@ -261,7 +261,7 @@ def users() -> dict[CodeType, list[Proof]]:
     found: dict[CodeType, list[Proof]] = defaultdict(list)
     for proof in checks.PROOFS.values():
         seen: set[CodeType] = set()
-        with threads.limited(1):
+        with threads.set_threads(1):
             sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
             try:
                 proof()
