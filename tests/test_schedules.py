@@ -82,7 +82,13 @@ METRICS = [3.0, 2.0, 2.0, 1.9999, 2.0, 2.1, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.6, 0
 @pytest.mark.parametrize("rising", [False, True])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"patience": 0, "factor": 0.5}, {"threshold": 0.2, "relative": False}, {"cooldown": 2}, {"factor": 0.5, "least": 0.2}],
+    [
+        {},
+        {"patience": 0, "factor": 0.5},
+        {"threshold": 0.2, "relative": False},
+        {"cooldown": 2},
+        {"factor": 0.5, "least": 0.2},
+    ],
 )
 def test_plateau_beside_pytorch(options, rising):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install tinynet[parity])")
