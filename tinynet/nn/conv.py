@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..backends.geometry import Pair
 from ..integers import count
-from ..ops.conv import Pair, pair, windows
+from ..ops.conv import pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init

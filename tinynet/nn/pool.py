@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
-from ..ops.conv import Pair, pair
+from ..backends.geometry import Pair
+from ..ops.conv import pair
 from ..ops.pool import pool_windows
 from ..tensor import Tensor
 from .fields import ALL, Field, windowed

@@ -37,14 +37,14 @@ class Parameter(Tensor):
     Attributes: owner: the optimiser that moved the parameter into its flat buffer, if one did.
     """
 
-    __slots__ = ("owner",)
+    __slots__ = ()
 
     def __init__(self, data: Any, backend: Backend | None = None, *, dtype: Any = None):
         if backend is None:
             made = tensor(data, dtype=floats(data, dtype))
             data, backend = made.data, made.backend
         super().__init__(data, backend)
-        self.owner: Any = None
+        self.owner = None
         requires_grad_(self)
 
 
