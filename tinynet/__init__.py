@@ -22,7 +22,7 @@ from .insight import report
 from .interchange import from_torch, to_torch
 from .nn import Parameter, set_fusion
 from .ops.random import seed
-from .saving import checkpoint, load, save
+from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
 from .version import __version__
@@ -50,6 +50,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "register",
     "report",
     "save",
     "seed",
