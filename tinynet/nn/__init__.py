@@ -2,20 +2,25 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from .blocks import Concatenate, Lambda, Residual
+from .blocks import Concatenate, Residual
 from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from .dense import Dense, Flatten
 from .embedding import Embedding
+from .functions import Lambda
 from .fusion import set_fusion
 from .module import Module, Parameter
 from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, GlobalAvgPool2d, MaxPool1d, MaxPool2d
 from .random import Dropout, Dropout2d, GaussianNoise
+from .recurrent import GRU, LSTM, RNN
 from .resize import Upsample
 from .sequential import Sequential
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AvgPool1d",

@@ -1,10 +1,10 @@
 """The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
-from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, reduce, resize, shape
+from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, recurrent, reduce, resize, shape
 from . import embedding as tables
 from . import matmul as products
 
-TOPICS = (conv, elementwise, tables, loss, products, norm, pool, random, reduce, resize, shape)
+TOPICS = (conv, elementwise, tables, loss, products, norm, pool, random, recurrent, reduce, resize, shape)
 
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
 from .conv import *
@@ -15,8 +15,10 @@ from .matmul import *
 from .norm import *
 from .pool import *
 from .random import *
+from .recurrent import *
 from .reduce import *
 from .resize import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]
+protocols.PUBLIC.update((_name, globals()[_name]) for _name in __all__)
