@@ -247,11 +247,11 @@ for _name in ("conv2d", "conv_relu_pool"):
     case(_name, _conv, normal(0, 4, 4, 2), normal(3, 3, 2, 2), normal(2))
 case("conv_relu_pool", ops.conv_relu_pool, normal(2, 5, 5, 2), normal(3, 3, 2, 3), normal(3), pool=False)
 case("conv2d", ops.conv2d, normal(1, 4, 5, 2), normal(3, 2, 2, 2), padding=((2, 0), (0, 1)))
-for _options in {}, {"stride": 2}, {"padding": (1, 2)}, {"padding": "same", "dilation": 2, "stride": 2}:
-    case("conv1d", ops.conv1d, normal(2, 7, 2), normal(3, 2, 4), normal(4), **_options)
+for _at in {}, {"stride": 2}, {"padding": (1, 2)}, {"padding": "same", "dilation": 2, "stride": 2}:
+    case("conv1d", ops.conv1d, normal(2, 7, 2), normal(3, 2, 4), normal(4), **_at)
 case("conv1d", ops.conv1d, normal(1, 5, 4), normal(2, 2, 2), groups=2)
-for _options in {}, {"stride": (2, 1), "output_padding": (1, 0)}, {"padding": 1, "dilation": 2, "stride": 3}:
-    case("conv_transpose2d", ops.conv_transpose2d, normal(2, 3, 4, 3), normal(2, 3, 2, 3), normal(2), **_options)
+for _at in {}, {"stride": (2, 1), "output_padding": (1, 0)}, {"padding": 1, "dilation": 2, "stride": 3}:
+    case("conv_transpose2d", ops.conv_transpose2d, normal(2, 3, 4, 3), normal(2, 3, 2, 3), normal(2), **_at)
 case(
     "conv_transpose2d", ops.conv_transpose2d, normal(1, 3, 3, 4), normal(3, 3, 3, 4), padding=((0, 1), (1, 0)), groups=2
 )
