@@ -279,3 +279,49 @@ def test_an_empty_batch_in_evaluation():
     for layer in layers():
         layer.build((3, 3, 4)).eval()
         assert layer(tn.tensor(np.zeros((0, 3, 3, 4), np.float32))).shape == (0, 3, 3, 4)
+
+
+# ---- fusion ---------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(
+    st.booleans(), st.booleans(), st.sampled_from(["eval", "frozen"]), st.integers(0, 2), st.integers(1, 2), draw.seeds
+)
+def test_normalisation_in_a_convolutions_weights(bias, affine, how, tail, stride, seed):
+    """conv → batch norm (→ relu (→ pool)) as one operation: the values and gradients of one layer after the other."""
+    affine = affine or how == "frozen"
+    tn.seed(seed)
+    rest = [nn.ReLU(), nn.MaxPool2d(2)][:tail]
+    model = nn.Sequential(nn.Conv2d(3, 3, bias=bias, stride=stride), nn.BatchNorm(affine=affine), *rest)
+    model.build((9, 8, 2)).astype(np.float64)
+    norm_layer = model.layers[1]
+    rng = np.random.default_rng(seed)
+    for tensor_ in (norm_layer.running_mean, norm_layer.running_var, norm_layer.weight, norm_layer.bias):
+        if tensor_ is not None:
+            tensor_.data[...] = rng.uniform(0.5, 2, 3)
+    model.eval() if how == "eval" else norm_layer.freeze()
+    found, images = [], rng.standard_normal((2, 9, 8, 2))
+    for flag in False, True:
+        x = tn.tensor(images, requires_grad=True)
+        with nn.set_fusion(flag):
+            y = model(x)
+        g = np.random.default_rng(0).standard_normal(y.shape)
+        y.backward(g)
+        found.append([y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in model.parameters() if p.grad is not None)])
+        for p in model.parameters():
+            p.grad = None
+    assert len(found[0]) == len(found[1]) > 2
+    for a, b in zip(*found, strict=True):
+        assert_allclose(b, a, rtol=1e-9, atol=1e-11)
+
+
+def test_fusion_leaves_training_and_hooks_alone():
+    from tinynet.nn.patterns import fused
+
+    model = nn.Sequential(nn.Conv2d(3, 3), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2), input_shape=(8, 8, 1))
+    assert fused(model.layers, 0)[1] == 1  # in training
+    model.eval()
+    assert fused(model.layers, 0)[1] == 4
+    model.layers[1].register_forward_hook(lambda *_: None)
+    assert fused(model.layers, 0)[1] == 1

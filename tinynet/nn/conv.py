@@ -103,16 +103,17 @@ class Conv2d(Module):
         y = self.conv(x, ops.conv_relu_pool, pool=False) if relu else self.conv(x, ops.conv2d)
         return y if relu or self.activation is None else self.activation(y)
 
-    def conv(self, x: Tensor, function: Callable, **options: Any) -> Tensor:
-        """The convolution alone, by ops.conv2d or by its fused form ops.conv_relu_pool."""
+    def conv(self, x: Tensor, function: Callable, weights: tuple | None = None, **options: Any) -> Tensor:
+        """The convolution alone, by ops.conv2d or by its fused form ops.conv_relu_pool; with other (weight, bias)."""
+        weight, bias = weights or (self.weight, self.bias)
         padding = self.padding
         if self.padding_mode != "zeros" and x.ndim == 4:
             pads, _ = windows("Conv2d", x.shape[1:3], self.kernel_size, self.stride, padding, self.dilation)
             x, padding = ops.pad(x, ((0, 0), *pads, (0, 0)), mode=BORDERS[self.padding_mode]), 0
         return function(
             x,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             stride=self.stride,
             padding=padding,
             dilation=self.dilation,

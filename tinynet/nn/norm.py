@@ -100,9 +100,20 @@ class BatchNorm(_Norm):
         if self.built is not None and shape[-1:] != self.running_mean.shape:
             raise ValueError(f"BatchNorm: it was built for {self.running_mean.shape[0]} channels, got {('N', *shape)}")
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the running statistics are used: in evaluation, and where the layer is frozen."""
+        return not self.training or (self.weight is not None and not self.weight.requires_grad)
+
+    def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(weight, bias) of a convolution that does what it and then this layer do, by the running statistics."""
+        scale = 1.0 / ops.sqrt(self.running_var + self.eps)
+        scale = scale if self.weight is None else scale * self.weight
+        shift = (-self.running_mean if bias is None else bias - self.running_mean) * scale
+        return weight * scale, shift if self.bias is None else shift + self.bias
+
     def forward(self, x: Tensor) -> Tensor:
-        frozen = self.weight is not None and not self.weight.requires_grad
-        if not self.training or frozen:
+        if self.fixed:
             be = x.backend  # of copies: a graph keeps the values of now, whatever later batches do to the running ones
             mean, var = (Tensor(be.copy(v.data), be) for v in (self.running_mean, self.running_var))
             return ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)

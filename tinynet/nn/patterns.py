@@ -14,6 +14,7 @@ from .activation import ReLU
 from .conv import Conv2d
 from .dense import Dense
 from .functions import Lambda
+from .norm import BatchNorm
 from .pool import MaxPool2d
 
 Run = Callable[[Any], Any]
@@ -44,6 +45,21 @@ def _halving(layer: Any) -> bool:
     )
 
 
+def _fixed_norm(layer: Any) -> bool:
+    """Batch normalisation by its running statistics: a factor and a summand a channel."""
+    return type(layer) is BatchNorm and layer.fixed
+
+
+def _folded(relu: bool, pool: bool = False) -> Callable[..., Run]:
+    """The convolution with the normalisation in its weights."""
+
+    def run(conv: Conv2d, norm: BatchNorm, x: Any) -> Any:
+        weights = norm.folded(conv.weight, conv.bias)
+        return conv.conv(x, ops.conv_relu_pool, weights, pool=pool) if relu else conv.conv(x, ops.conv2d, weights)
+
+    return lambda conv, norm, *_: partial(run, conv, norm)
+
+
 def _conv(pool: bool) -> Callable[..., Run]:
     return lambda conv, *_: partial(conv.conv, function=ops.conv_relu_pool, pool=pool)
 
@@ -56,6 +72,9 @@ def _dense(dense: Dense, *_: Any) -> Run:
 # and a function of the layers that returns what runs in their place. The longest come first.
 PATTERNS: dict[type, list[tuple[tuple[Test, ...], Callable[..., Run]]]] = {
     Conv2d: [
+        ((_plain, _fixed_norm, _relu, _halving), _folded(relu=True, pool=True)),
+        ((_plain, _fixed_norm, _relu), _folded(relu=True)),
+        ((_plain, _fixed_norm), _folded(relu=False)),
         ((_plain, _relu, _halving), _conv(pool=True)),
         ((_with_relu, _halving), _conv(pool=True)),
         ((_plain, _relu), _conv(pool=False)),
