@@ -111,7 +111,20 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
 # ---- changing the source -----------------------------------------------------------------------------------
 
 OPS = [topic.__name__.rpartition(".")[2] for topic in ops.TOPICS]
-KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "columns", "conv", "taps", "winograd")
+KERNELS = (
+    "elementwise",
+    "reduce",
+    "shape",
+    "loss",
+    "random",
+    "pool",
+    "columns",
+    "conv",
+    "taps",
+    "winograd",
+    "norm",
+    "embedding",
+)
 # parts of derivatives under another name
 HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
 

@@ -248,6 +248,18 @@ def upsample2d(x: np.ndarray, scale: Any, **options: Any) -> np.ndarray:
     return resize2d(x, size, steps=[1 / s for s in scale], **options)
 
 
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: Any = None, causal: bool = False) -> np.ndarray:
+    """Query by query."""
+    y = np.zeros((*q.shape[:-1], v.shape[-1]))
+    for place in np.ndindex(q.shape[:-1]):
+        *outer, t = place
+        allowed = [s for s in range(k.shape[-2]) if (mask is None or mask[t, s]) and (not causal or s <= t)]
+        fits = [math.exp(q[place] @ k[(*outer, s)] / math.sqrt(q.shape[-1])) for s in allowed]
+        for s, fit in zip(allowed, fits, strict=True):
+            y[place] += fit / sum(fits) * v[(*outer, s)]
+    return y
+
+
 REFERENCES: dict[str, Any] = {
     "clip": lambda x, low=None, high=None: np.clip(x, low, high),
     "astype": lambda x, dtype: x.astype(dtype),
@@ -269,6 +281,7 @@ REFERENCES: dict[str, Any] = {
     "adaptive_max_pool2d": adaptive(np.max),
     "resize2d": resize2d,
     "upsample2d": upsample2d,
+    "scaled_dot_product_attention": attention,
     "embedding": lambda ids, w: w[ids],
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,

@@ -57,6 +57,7 @@ REFUSED = {
     "normalize",
     "resize2d",
     "rms_norm",
+    "scaled_dot_product_attention",
     "softmax",
     "softmax_cross_entropy",
     "upsample2d",

@@ -2,6 +2,7 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
 from .blocks import Concatenate, Residual
 from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from .dense import Dense, Flatten
@@ -44,7 +45,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
+    "PositionalEncoding",
     "RMSNorm",
     "ReLU",
     "Residual",
@@ -53,6 +56,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "TransformerBlock",
     "Upsample",
     "init",
     "set_fusion",

@@ -1,12 +1,27 @@
 """The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
-from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, recurrent, reduce, resize, shape
+from . import (
+    attention,
+    conv,
+    elementwise,
+    inplace,
+    loss,
+    norm,
+    pool,
+    protocols,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from . import embedding as tables
 from . import matmul as products
 
-TOPICS = (conv, elementwise, tables, loss, products, norm, pool, random, recurrent, reduce, resize, shape)
+TOPICS = (attention, conv, elementwise, tables, loss, products, norm, pool, random, recurrent, reduce, resize, shape)
 
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
+from .attention import *
 from .conv import *
 from .elementwise import *
 from .embedding import *

@@ -325,6 +325,19 @@ for _n, _t, _c, _h, _options in (
         _draws = [normal(_n, _t, _c), *[normal(_n, _h)] * _states, normal(_c, _wide), normal(_h, _wide)]
         case(_name, getattr(ops, _name), *_draws, *[normal(_wide)] * _biases, **_options)
 
+_attention = ops.scaled_dot_product_attention
+_MASKS: tuple[dict, ...] = (
+    {},
+    {"causal": True},
+    {"mask": np.array([[True, False, True, True], [False] * 4, [True] * 4])},
+)
+for _mask in _MASKS:
+    case(
+        "scaled_dot_product_attention", _attention, normal(2, 2, 3, 2), normal(2, 2, 4, 2), normal(2, 2, 4, 3), **_mask
+    )
+case("scaled_dot_product_attention", _attention, normal(1, 3, 2), normal(1, 3, 2), normal(1, 3, 2))
+case("scaled_dot_product_attention", _attention, normal(0, 3, 2), normal(0, 3, 2), normal(0, 3, 2))
+
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)
