@@ -8,7 +8,7 @@ import pytest
 import tinynet as tn
 from tests import checks, references
 from tinynet import autograd
-from tinynet.ops.cases import CASES, missing
+from tinynet.ops.cases import BITS, CASES, missing
 
 SMOOTH = [c for c in CASES if c.smooth]
 
@@ -65,11 +65,11 @@ def test_operands_may_change_on_a_device_too():
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.smooth], ids=str)
 def test_comparisons_record_nothing(case):
-    """A comparison gives bools, equal to NumPy's, through which no gradient flows."""
+    """A comparison gives bools, equal to NumPy's, through which no gradient flows; so do bits, of integers."""
     arrays = case.arrays()
-    leaves = checks.as_leaves([x.astype(np.float64) for x in arrays])
+    leaves = checks.as_leaves(arrays if case.name in (*BITS, "bitwise_not") else [x.astype(float) for x in arrays])
     result = case(*leaves)
-    assert result.dtype == bool and not result.requires_grad
+    assert not result.requires_grad
     np.testing.assert_array_equal(result.numpy(), getattr(np, case.name)(*arrays), strict=True)
 
 

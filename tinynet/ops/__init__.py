@@ -1,13 +1,15 @@
 """The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
-from . import conv, elementwise, inplace, loss, pool, protocols, random, reduce, shape
+from . import activation, conv, elementwise, inplace, logic, loss, pool, protocols, random, reduce, shape
 from . import matmul as products
 
-TOPICS = (conv, elementwise, loss, products, pool, random, reduce, shape)
+TOPICS = (activation, conv, elementwise, logic, loss, products, pool, random, reduce, shape)
 
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
+from .activation import *
 from .conv import *
 from .elementwise import *
+from .logic import *
 from .loss import *
 from .matmul import *
 from .pool import *

@@ -10,7 +10,7 @@ from ..autograd import op
 from ..integers import class_numbers
 from ..tensor import Tensor
 from . import reduce
-from .elementwise import softplus
+from .activation import softplus
 from .shape import getitem
 
 __all__ = ["binary_cross_entropy_with_logits", "mse", "nll_loss", "softmax_cross_entropy"]
