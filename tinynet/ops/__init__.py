@@ -8,6 +8,7 @@ TOPICS = (activation, conv, elementwise, logic, loss, products, pool, random, re
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
 from .activation import *
 from .conv import *
+from .described import describe
 from .elementwise import *
 from .logic import *
 from .loss import *
@@ -18,3 +19,7 @@ from .reduce import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]
+
+for _topic in TOPICS:
+    for _name in _topic.__all__:
+        describe(vars(_topic)[_name], _topic in (activation, elementwise, logic))
