@@ -7,6 +7,7 @@ from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
 from .module import Module, Parameter
+from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
 from .sequential import Sequential
@@ -14,17 +15,21 @@ from .sequential import Sequential
 __all__ = [
     "GELU",
     "AvgPool2d",
+    "BatchNorm",
     "Concatenate",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "Lambda",
+    "LayerNorm",
     "LeakyReLU",
     "MaxPool2d",
     "Module",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Residual",
     "Sequential",

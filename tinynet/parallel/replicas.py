@@ -315,16 +315,18 @@ class Replicas(Trainer):
 
     def _update(self, members: list[int], loss: float, have: list[bool]) -> None:
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
-        parts, first = [], 0
+        parts, first, whole = [], 0, self.optimizer.whole
         for k, group in enumerate(self.groups):
             for start, stop, lr_count in group.stretches(have[first : first + len(group.params)]):
-                parts.append((k, group, *self.team.part(start, stop), lr_count))
+                ends = self.team.part(start, stop)
+                parts.append((k, group, *(map(group.snap, ends) if whole else ends), lr_count))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
         for k, group, start, stop, lr_count in parts:
-            for a in range(start, stop, CHUNK) or [start]:  # summed and used while they are in the cache
-                b = min(a + CHUNK, stop)
+            chunk = max(stop - start, 1) if whole else CHUNK
+            for a in range(start, stop, chunk) or [start]:  # summed and used while they are in the cache
+                b = min(a + chunk, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
                 self.optimizer.apply(group, a, b, lr_count if b == stop else lr_count.copy(), loss)

@@ -138,7 +138,7 @@ def options(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str
     found = []
     for group, held in zip(optimizer.groups, groups, strict=True):
         held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
-        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,))]
+        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,)) if not isinstance(n, str)]
         if held.keys() != group.options.keys() - {"lr"} or not all(map(math.isfinite, numbers)):
             raise ValueError("its optimizer has other settings")
         optimizer.check_options({**group.options, **held})
