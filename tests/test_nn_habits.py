@@ -129,3 +129,33 @@ def test_one_output_and_the_default_loss_name_the_binary_loss(end):
     ) as caught:
         check_loss(model, CE)
     assert ("without the sigmoid" in str(caught.value)) == (end == "sigmoid")
+
+
+def test_pytorch_habits_get_an_explanation():
+    with pytest.raises(TypeError, match=r"Write nn\.Conv2d\(32, 3\)"):
+        nn.Conv2d(1, 32, 3)
+    with pytest.raises(TypeError, match=r"Write nn\.Dense\(10\)"):
+        nn.Dense(128, 10)
+    with pytest.raises(TypeError, match=r"nn\.ReLU\(\)"):
+        nn.Sequential(nn.ReLU)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Conv2d(0, 3), "out_channels"),
+        (lambda: nn.Conv2d(4, 0), "kernel_size"),
+        (lambda: nn.Conv2d(4, 3, padding_mode="mirror"), "padding_mode"),
+        (lambda: nn.Conv2d(4, 3, activation="rellu"), "relu"),
+        (lambda: nn.Dense(-1), "out_features"),
+        (lambda: nn.Dense(3, kernel_init="he"), "he_normal"),
+        (lambda: nn.Dropout(1.0), "rate"),
+        (lambda: nn.MaxPool2d((2, 2, 2)), "kernel_size"),
+        (lambda: nn.Conv2d(4, 3, groups=2).build((8, 8, 3)), "groups=2 must divide"),
+        (lambda: nn.Dense(3).build((8, 8, 3)), r"nn\.Flatten"),
+        (lambda: nn.Conv2d(3, 3).build((8,)), r"\(N, H, W, C\)"),
+    ],
+)
+def test_bad_layers_are_refused_with_the_reason(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
