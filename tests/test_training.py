@@ -18,9 +18,8 @@ from tests.strategies import named
 from tinynet import nn, ops, optim, parallel
 from tinynet.data import Loader
 from tinynet.insight.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
-from tinynet.training import evaluate, fit
+from tinynet.training import STOP, EarlyStopping, evaluate, fit
 from tinynet.training.progress import Display
-from tinynet.training.run import STOP, EarlyStopping
 
 
 def data(n=200, seed=0):
@@ -167,7 +166,7 @@ def test_a_schedule_leaves_the_optimisers_rate_as_it_was():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_accuracy_is_of_class_numbers_and_of_nothing_else(workers):
-    """Labels (N, 1), one-hot rows, and a class for each of several places have none, in training and validation."""
+    """Labels (N, 1), one-hot rows, and classes of other places than the outputs have none, nor has validation."""
     x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
 
     def squares(out, y):
@@ -183,7 +182,7 @@ def test_accuracy_is_of_class_numbers_and_of_nothing_else(workers):
     for model, y, loss in (
         (nn.Sequential(nn.Dense(1), input_shape=6), (x[:, :1] > 0).astype(int), squares),
         (nn.Sequential(nn.Dense(3), input_shape=6), np.eye(3, dtype=int)[np.arange(40) % 3], squares),
-        (Places(), (x[:, :3] > 0).astype(int), lambda out, y: (out[:, :, 0] - np.asarray(y, np.float32)).var()),
+        (Places(), (x[:, :2] > 0).astype(int), lambda out, y: (out[:, :2, 0] - np.asarray(y, np.float32)).var()),
     ):
         row = quiet(model, (x, y), validation=(x, y), loss=loss, workers=workers)[0]
         assert row["accuracy"] is None and row["val_accuracy"] is None and np.isfinite(row["val_loss"])
@@ -211,7 +210,7 @@ def test_early_stopping_restores_the_best_weights(monkeypatch):
 
     def evaluate(trainer, x, y):
         weights.append(model.state_dict())
-        return next(values), len(x)
+        return next(values), {"accuracy": len(x)}
 
     monkeypatch.setattr(parallel.Trainer, "evaluate", evaluate)
     history = quiet(model, data(), validation=data(8), epochs=9, early_stopping=2)
@@ -277,7 +276,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     before = threading.active_count()
     fit(network(), data(200), batch_size=1, epochs=1)
     shown = terminal.getvalue()
-    assert "\r" in shown and "epoch 1/1" in shown and "images/s" in shown and "100% |" in shown and "left" in shown
+    assert "\r" in shown and "epoch 1/1" in shown and "images/s" in shown and "100% |" in shown and " left" in shown
     assert shown.splitlines()[-1].startswith("epoch 1/1  loss")
     assert threading.active_count() == before
 
@@ -296,7 +295,7 @@ def test_eighty_columns_show_loss_and_accuracy():
         display.start(0, 0)
         display.bar.mininterval = 0
         display.began -= 10
-        display.step(30_000, 1.98304, 0.8691)
+        display.step(30_000, {"loss": 1.98304, "accuracy": 0.8691})
         display.close()
     drawn = b""
     with contextlib.suppress(OSError):  # how Linux says that the other end is closed and all is read
@@ -305,7 +304,7 @@ def test_eighty_columns_show_loss_and_accuracy():
     os.close(master)
     lines = re.split("[\r\n]+", drawn.decode())
     (line,) = [line for line in lines if "loss 1.9830  accuracy 86.91%" in line]
-    assert max(map(len, lines)) <= 80 and "left" in line and "images/s" in line
+    assert max(map(len, lines)) <= 80 and "0:10 left" in line and "3,000/s" in line
 
 
 def test_no_standard_output_is_no_mistake(monkeypatch):
@@ -442,7 +441,7 @@ def test_long_epochs_say_something_in_a_log(monkeypatch):
     stream = io.StringIO()
     display = Display(3, 100, stream=stream)
     display.start(0, 0)
-    display.step(40, 0.5, 0.25)
+    display.step(40, {"loss": 0.5, "accuracy": 0.25})
     assert stream.getvalue().startswith("epoch 1/3  40/100  loss 0.5000  accuracy 25.00%")
 
 

@@ -24,7 +24,7 @@ from .nn import Parameter, set_fusion
 from .ops.random import seed
 from .saving import checkpoint, load, save
 from .tensor import Tensor, tensor
-from .training import EarlyStopping, evaluate, fit
+from .training import EarlyStopping, evaluate, fit, predict
 
 # Modules that moved into folders stay importable under their old names.
 for _old, _module in {"checkpoint": saving.checkpoint, "replicas": parallel.replicas, "loop": training.run}.items():
@@ -54,6 +54,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "predict",
     "report",
     "save",
     "seed",

@@ -30,8 +30,9 @@ def split(
     Raises: ValueError for other fractions, for classes that do not fit, and where a part would be empty; DataError
         where x and y differ in length.
     """
-    shares = [1 - fractions, fractions] if isinstance(fractions, Real) else list(fractions)  # type: ignore[operator,list-item]
-    if not shares or not all(isinstance(f, Real) and 0 < f < 1 for f in shares) or abs(sum(shares) - 1) > 1e-6:
+    given: Any = fractions
+    shares: list[Any] = [1 - given, given] if isinstance(given, Real) else list(given)
+    if not shares or not all(isinstance(f, Real) and 0 < float(f) < 1 for f in shares) or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
             f"split: fractions={fractions!r} must be numbers between 0 and 1 that sum to 1, or one of them"
         )

@@ -14,7 +14,7 @@ import numpy as np
 from ..console import plain
 from ..integers import class_numbers
 from ..nn.module import Module
-from ..training.fit import outputs
+from ..training import outputs
 
 WIDEST = 20  # classes that a confusion matrix in text, or its numbers in a picture, may have
 

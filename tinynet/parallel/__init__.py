@@ -1,4 +1,4 @@
 """Data parallelism: replicas of a model that share every step. See `trainer`."""
 
 from . import replicas
-from .trainer import Trainer, check_moves, correct_of, evaluating, kept, measured, trainer
+from .trainer import Metric, Trainer, accuracy, check_moves, evaluating, kept, measured, sums, trainer

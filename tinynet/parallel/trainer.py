@@ -13,7 +13,7 @@ and the optimiser's work is divided too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
@@ -23,6 +23,7 @@ from .. import backends
 from ..autograd import no_grad
 from ..backends.cpu.threads import usable_cores
 from ..backends.switches import scope
+from ..nested import called, lengths, mapped, samples, shapes
 from ..nn import Module, Parameter
 from ..ops import softmax_cross_entropy
 from ..optim import clip_grad_norm
@@ -31,6 +32,28 @@ from ..tensor import Tensor
 from .team import ReplicaError
 
 Loss = Callable[[Any, Any], Tensor]
+Metric = Callable[[Any, Any], Any]  # (outputs, y) -> a value for each sample (N,), or their mean; None: there is none
+Sums = dict[str, float | None]  # each metric's sum over samples, by name
+
+
+def accuracy(outputs: Any, y: Any) -> np.ndarray | None:
+    """Whether the largest logit of outputs (N, …, K) is the label's, for class numbers y (N, …): (N,), the mean of a
+    sample's labels where it has several. None where y are not class numbers."""
+    if not isinstance(outputs, Tensor) or y is None or isinstance(y, tuple | dict):
+        return None
+    labels = np.asarray(y)
+    if (
+        labels.dtype.kind not in "iu"
+        or outputs.ndim < 2
+        or outputs.shape[-1] == 1
+        or labels.shape != outputs.shape[:-1]
+    ):
+        return None
+    right = outputs.numpy().argmax(-1) == labels
+    return right if right.ndim == 1 else right.reshape(len(right), -1).mean(1)
+
+
+DEFAULT: Mapping[str, Metric] = {"accuracy": accuracy}
 
 
 def trainer(
@@ -40,9 +63,13 @@ def trainer(
     *,
     workers: int | str = "auto",
     clip_norm: float | None = None,
+    metrics: Mapping[str, Metric] = DEFAULT,
 ) -> Trainer:
     """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
     context manager; `close()` ends it.
+
+    x is an array, or a tuple or a dict of arrays, for a model of several inputs: `model(*x)`, `model(**x)`; y likewise,
+    or None.
 
     Any number of workers computes what one does, but for the order of summation, and is the same in every run.
     A step counts only where it left all that model and loss hold as it was (attributes, containers, objects, closures),
@@ -62,6 +89,7 @@ def trainer(
         workers: the number of processes, or "auto": one a core that this process may use. Where replicas cannot be
             had there is one process, and `note` says why.
         clip_norm: scale the gradient so that its norm, of all parameters together, is at most this.
+        metrics: functions metric(model(x), y) by name, for `counter()`, `correct` and `evaluate`.
 
     Raises: ValueError for a bad setting.
     """
@@ -73,18 +101,18 @@ def trainer(
         raise TypeError(f"trainer: wants a Module and an Optimizer, got {model!r:.60} and {optimizer!r:.60}")
     check_moves("trainer", optimizer, model)
     if workers == 1:
-        return Trainer(model, optimizer, loss, clip_norm)
+        return Trainer(model, optimizer, loss, clip_norm, metrics=metrics)
     if reason := _alone_because(optimizer):
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}")
+        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}", metrics)
     count = usable_cores() if workers == "auto" else int(workers)
     if count == 1:
-        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used")
+        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used", metrics)
     from .replicas import Replicas  # they are trainers themselves
 
     try:
-        return Replicas(model, optimizer, loss, clip_norm, count)
+        return Replicas(model, optimizer, loss, clip_norm, count, metrics)
     except (ReplicaError, OSError, MemoryError) as error:
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}")
+        return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}", metrics)
 
 
 def check_moves(name: str, optimizer: Optimizer, model: Module) -> None:
@@ -120,16 +148,22 @@ class Trainer:
     workers = 1
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None, note: str | None = None
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        clip_norm: float | None,
+        note: str | None = None,
+        metrics: Mapping[str, Metric] = DEFAULT,
     ):
         self.model, self.optimizer, self.loss, self.clip_norm, self.note = model, optimizer, loss, clip_norm, note
-        self.closed = False
-        self._last: tuple[Any, Any] | None = None
-        self._others_correct = 0
+        self.metrics, self.closed = dict(metrics), False
+        self._last: tuple[Any, Any, int] | None = None  # the outputs, y, and how many samples
+        self._others: list[float] = [0.0] * len(self.metrics)  # the sums of other replicas
 
     def __call__(self, x: Any, y: Any) -> Tensor:
-        """One step on a batch: x (N, …), y (N, …). Gives the loss, 0-d. Gradients are forgotten (`grad` is None). Where
-        the loss or a gradient is not finite nothing changes, and `voided` is true."""
+        """One step on a batch: x (N, …), y (N, …). Returns the loss, 0-d. Gradients are forgotten (`grad` is None).
+        Where the loss or a gradient is not finite nothing changes, and `voided` is true."""
         self._begin(x, y)
         out, loss = self._forward(x, y)
         loss.backward()
@@ -138,14 +172,14 @@ class Trainer:
             clip_grad_norm(have, self.clip_norm)
         self.optimizer.step(loss)
         self.optimizer.zero_grad()
-        self._last = out, kept(y)
+        self._last = out, kept(y), samples(x)
         return loss.detach()
 
-    def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
-        """(the mean loss of a batch, how many of its samples the model has right), dropout off; it changes nothing. The
-        second is None where labels are not class numbers."""
+    def evaluate(self, x: Any, y: Any) -> tuple[float, Sums]:
+        """(the mean loss of a batch, each metric's sum over its samples), dropout off; it changes nothing. A sum is
+        None where the metric does not apply: the accuracy, where labels are not class numbers."""
         self._check(x, y)
-        return measured(self.model, self.loss, x, y)
+        return measured(self.model, self.loss, x, y, self.metrics)
 
     @property
     def voided(self) -> bool:
@@ -153,18 +187,18 @@ class Trainer:
         return self.optimizer.voided
 
     @property
-    def correct(self) -> int | None:
-        """How many samples of the last batch the model (as it was before the step) had right; None where labels
-        are not class numbers. Waits for the device, so read it when you need it."""
-        return self.counter()()
+    def correct(self) -> float | None:
+        """The "accuracy" of `counter()`: how many samples of the last batch the model (as it was before the step) had
+        right; None where labels are not class numbers. Waits for the device, so read it when you need it."""
+        return self.counter()().get("accuracy")
 
-    def counter(self) -> Callable[[], int | None]:
-        """A function that gives `correct` of the step just made, later too."""
-        last, others = self._last, self._others_correct
+    def counter(self) -> Callable[[], Sums]:
+        """A function that returns each metric's sum over the samples of the step just made, later too."""
+        last, others, metrics = self._last, self._others, self.metrics
 
-        def count() -> int | None:
-            own = None if last is None else correct_of(*last)
-            return None if own is None else own + others
+        def count() -> Sums:
+            own = {} if last is None else sums(metrics, *last)
+            return {k: None if (v := own.get(k)) is None else v + n for k, n in zip(metrics, others, strict=True)}
 
         return count
 
@@ -185,16 +219,19 @@ class Trainer:
     def _check(self, x: Any, y: Any) -> None:
         if self.closed:
             raise RuntimeError("trainer: this one is closed; make another with tn.parallel.trainer(...)")
-        if not len(x) or len(x) != len(y):
-            raise ValueError(f"trainer: x has {len(x)} samples and y {len(y)}; they must be as many, one at least")
+        found = lengths(x, y)
+        if len(found) != 1 or not found or min(found) < 1:
+            raise ValueError(
+                f"trainer: x and y must have as many samples, one at least; got the shapes {shapes(x)} and {shapes(y)}"
+            )
 
     def _begin(self, x: Any, y: Any) -> None:
         self._check(x, y)
-        self._last, self._others_correct = None, 0
+        self._last, self._others = None, [0.0] * len(self.metrics)
 
     def _forward(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         self.optimizer.zero_grad()
-        out = self.model(x)
+        out = called(self.model, x)
         loss = self.loss(out, y)
         if not isinstance(loss, Tensor):
             raise TypeError(f"trainer: the loss is a {type(loss).__name__}; it must be a Tensor, made by operations")
@@ -216,23 +253,30 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = mode
 
 
-def measured(model: Module, loss: Loss, x: Any, y: Any) -> tuple[float, int | None]:
-    """(the mean loss of a batch, how many samples are right or None), in eval mode."""
+def measured(model: Module, loss: Loss, x: Any, y: Any, metrics: Mapping[str, Metric] = DEFAULT) -> tuple[float, Sums]:
+    """(the mean loss of a batch, each metric's sum over its samples), in eval mode."""
     with evaluating(model):
-        out = model(x)
-        return loss(out, y).item(), correct_of(out, y)
+        out = called(model, x)
+        return loss(out, y).item(), sums(metrics, out, y, samples(x))
 
 
 def kept(y: Any) -> Any:
-    """Labels as they are now: the caller may use the array again before he asks for `correct`."""
-    return y.copy() if isinstance(y, np.ndarray) and y.dtype.kind in "iu" else y
+    """y as it is now: the caller may use the arrays again before he asks for metrics."""
+    return mapped(lambda array: array.copy() if isinstance(array, np.ndarray) else array, y)
 
 
-def correct_of(out: Any, y: Any) -> int | None:
-    """How often the largest logit of out (N, K) is the label's, None where y is no vector of N class numbers."""
-    y = np.asarray(y)
-    if y.dtype.kind not in "iu" or not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] == 1:
-        return None
-    if y.shape != out.shape[:1]:
-        return None
-    return int((out.numpy().argmax(1) == y).sum())
+def sums(metrics: Mapping[str, Metric], outputs: Any, y: Any, count: int) -> Sums:
+    """Each metric's sum over the `count` samples of a batch, None where it does not apply."""
+    found: Sums = {}
+    for name, metric in metrics.items():
+        value = metric(outputs, y)
+        if value is not None:
+            array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+            if array.shape not in ((), (count,)) or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"metric {name}: returned {value!r:.60}; it must be a number for each of {count} samples, or "
+                    "their mean"
+                )
+            value = float(array.sum(dtype=np.float64)) if array.ndim else float(array) * count
+        found[name] = value
+    return found
