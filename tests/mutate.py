@@ -111,7 +111,7 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
 # ---- changing the source -----------------------------------------------------------------------------------
 
 OPS = ("elementwise", "reduce", "shape", "matmul", "conv", "pool", "loss", "random")
-KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "conv", "taps", "winograd")
+KERNELS = ("elementwise", "reduce", "shape", "loss", "random", "pool", "columns", "conv", "taps", "winograd")
 # parts of derivatives under another name
 HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
 
@@ -261,7 +261,7 @@ def users() -> dict[CodeType, list[Proof]]:
     found: dict[CodeType, list[Proof]] = defaultdict(list)
     for proof in checks.PROOFS.values():
         seen: set[CodeType] = set()
-        with threads.limited(1):
+        with threads.set_threads(1):
             sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
             try:
                 proof()

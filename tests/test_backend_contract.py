@@ -184,7 +184,7 @@ def test_sgd_step(be):
     state = state_of(be)
     expected, v = W.copy(), None
     for _ in range(3):
-        be.sgd_step(w, be.asarray(D), velocity, state, None, 0.9, True, 0.01)
+        be.sgd_step(w, be.asarray(D), velocity, state, None, 0.9, 0.0, True, 0.01, False)
         d = D + 0.01 * expected
         v = d if v is None else 0.9 * v + d
         expected = expected - 0.1 * (d + 0.9 * v)
@@ -197,7 +197,7 @@ def test_adam_step(be, decoupled):
     w, m, v = be.asarray(W.copy()), be.asarray(np.zeros(3)), be.asarray(np.zeros(3))
     state, expected, a, b = state_of(be), W.copy(), 0, 0
     for t in (1, 2, 3):
-        be.adam_step(w, be.asarray(D), m, v, state, None, 0.9, 0.99, 1e-8, 0.1, decoupled)
+        be.adam_step(w, be.asarray(D), m, v, None, state, None, 0.9, 0.99, 1e-8, 0.1, decoupled, False)
         d = D if decoupled else D + 0.1 * expected
         expected = expected * (1 - 0.1 * 0.1) if decoupled else expected
         a, b = 0.9 * a + 0.1 * d, 0.99 * b + 0.01 * d * d
@@ -209,14 +209,14 @@ def test_rmsprop_and_adagrad_steps(be):
     w, v, velocity = be.asarray(W.copy()), be.asarray(np.zeros(3)), be.asarray(np.zeros(3))
     state, expected, a, b = state_of(be), W.copy(), 0, 0
     for _ in range(3):
-        be.rmsprop_step(w, be.asarray(D), v, velocity, state, None, 0.9, 1e-8, 0.5, 0.0)
+        be.rmsprop_step(w, be.asarray(D), v, None, velocity, state, None, 0.9, 1e-8, 0.5, 0.0, False)
         a = 0.9 * a + 0.1 * D * D
         b = 0.5 * b + D / (np.sqrt(a) + 1e-8)
         expected = expected - 0.1 * b
     assert_allclose(be.numpy(w), expected, rtol=1e-10)
     w, v, state, expected, a = be.asarray(W.copy()), be.asarray(np.zeros(3)), state_of(be), W.copy(), 0
     for t in (1, 2, 3):
-        be.adagrad_step(w, be.asarray(D), v, state, None, 1e-10, 0.5, 0.0)
+        be.adagrad_step(w, be.asarray(D), v, state, None, 1e-10, 0.5, 0.0, False)
         a = a + D * D
         expected = expected - 0.1 / (1 + (t - 1) * 0.5) * D / (np.sqrt(a) + 1e-10)
     assert_allclose(be.numpy(w), expected, rtol=1e-10)
@@ -264,5 +264,5 @@ def test_squares_do_not_overflow(be, dtype):
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(be, loss):
     w, state = be.asarray(W.copy()), state_of(be)
-    be.sgd_step(w, be.asarray(D), None, state, be.asarray(np.array(loss)), 0.0, False, 0.0)
+    be.sgd_step(w, be.asarray(D), None, state, be.asarray(np.array(loss)), 0.0, 0.0, False, 0.0, False)
     assert be.numpy(w).tolist() == W.tolist() and be.numpy(state).tolist() == [0.1, 0]

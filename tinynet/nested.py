@@ -29,11 +29,6 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     return None if value is None else function(value)
 
 
-def called(function: Callable, x: Any) -> Any:
-    """`function(x)`; `function(*x)` for a tuple, `function(**x)` for a dict: a model's call for a batch."""
-    return function(*x) if isinstance(x, tuple) else function(**x) if isinstance(x, dict) else function(x)
-
-
 def samples(value: Any) -> int:
     """The length of the first array, the number of samples. ValueError where there is no array."""
     for array in leaves(value):

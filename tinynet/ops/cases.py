@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import autograd, ops
 from ..gradcheck import gradcheck
-from .random import state as random_state
+from . import random
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -263,12 +263,8 @@ case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(0, 3), integers(
 
 def _same_dropout(x: Any, rate: float) -> Any:
     """dropout with one mask at every call, and the global random state left as it is."""
-    steps = dict(random_state.steps)
-    try:
-        random_state.steps["dropout"] = 0
+    with random.restoring({"dropout": 0}):
         return ops.dropout(x, rate)
-    finally:
-        random_state.steps.update(steps)
 
 
 case("dropout", _same_dropout, normal(6, 5), rate=0.4)

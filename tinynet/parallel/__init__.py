@@ -1,4 +1,5 @@
 """Data parallelism: replicas of a model that share every step. See `trainer`."""
 
-from . import replicas
-from .trainer import Metric, Trainer, accuracy, check_moves, evaluating, kept, measured, sums, trainer
+from ..nn.module import evaluating
+from .start import check_moves, trainer
+from .trainer import Metric, Trainer, accuracy, kept, measured, sums

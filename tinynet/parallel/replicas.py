@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd import mode, no_grad
-from ..backends.cpu import conv, memory
-from ..nested import called, mapped, samples
-from ..nn import Module
-from ..nn.fusion import fusing
+from ..backends import switches
+from ..backends.cpu import memory
+from ..nested import mapped, samples
+from ..nn import Module, door
 from ..nn.module import Parameter
 from ..ops import random
 from ..optim.optimizer import Optimizer
@@ -87,9 +87,7 @@ class Replicas(Trainer):
     def _share(self) -> None:
         """Move parameters and the optimiser's state to shared memory."""
         for k, group in enumerate(self.groups):
-            group.adopt(shared_array(group.w.shape, group.w.dtype))
-            group.g = self.team.gradients[k][0]
-            group.state = {name: _shared(flat) for name, flat in group.state.items()}
+            group.relocate(shared_array, self.team.gradients[k][0])  # g is where the sums will be
         self._flats = [group.w for group in self.groups]
 
     def _share_fixed(self) -> None:
@@ -105,9 +103,7 @@ class Replicas(Trainer):
         if not self.closed and os.getpid() == self._process:
             self._finish()
             for group in self.groups:
-                group.adopt(np.empty_like(group.w))
-                group.g = group.g.copy()
-                group.state = {name: flat.copy() for name, flat in group.state.items()}
+                group.relocate(np.empty)
             for p, data in self._fixed:
                 if p.data is data:
                     p.data = data.copy()
@@ -119,7 +115,6 @@ class Replicas(Trainer):
         self._share_fixed()
         self.modules = self.model.modules()
         self._nodes = [p.node for p in self.params]
-        self._globals = _settings()
         self._homes: list[list[np.ndarray]] = []  # each process makes its own
         self._held = Snapshot(
             [(type(self.model).__name__, self.model), ("loss", self.loss), ("metrics", self.metrics)],
@@ -129,6 +124,7 @@ class Replicas(Trainer):
             raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
         self._proved: set[str] = set()  # the kinds of work of which a batch gave the loss that one process gets
         self.team.start(self._replica)
+        self._switches = switches.snapshot()  # now that each member has one thread
 
     def _up_to_date(self) -> None:
         """Make the replicas anew where the model is no longer the one that they are copies of."""
@@ -142,7 +138,7 @@ class Replicas(Trainer):
         if (
             not self.team.running
             or [p.node for p in self.params] != self._nodes
-            or _settings() != self._globals
+            or switches.snapshot() != self._switches
             or self._held.change() is not None
         ):
             self._fork()
@@ -168,7 +164,7 @@ class Replicas(Trainer):
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
             return alone(x, y)
-        steps = dict(random.state.steps)
+        draws = random.state.snapshot()
         try:
             self._up_to_date()
             count = samples(x)
@@ -178,7 +174,7 @@ class Replicas(Trainer):
             self._go_alone(f"replicas could not go on: {error}")
             return alone(x, y)
         try:
-            settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
+            settings = [group.snapshot() for group in self.groups]
             self.team.broadcast(
                 (
                     work,
@@ -186,9 +182,7 @@ class Replicas(Trainer):
                     batch,
                     bytes(m.training for m in self.modules),
                     settings,
-                    random.state.seed,
-                    steps,
-                    random.state.first,
+                    draws,
                 )
             )
             unproved = work not in self._proved and bounds[1] < count
@@ -203,7 +197,7 @@ class Replicas(Trainer):
             return result
         if work in self._proved and not isinstance(failure, _Alone):
             raise failure
-        random.state.steps = steps
+        random.state.restore(draws)
         self.team.dismiss()
         try:
             result = alone(x, y)  # most often something was made at first use, and the next step is like others
@@ -218,16 +212,14 @@ class Replicas(Trainer):
 
     def _whole(self, work: str, x: Any, y: Any) -> float:
         """The loss of a batch as one process computes it, NaN where it fails."""
-        steps = dict(random.state.steps)
         try:
-            with no_grad():
+            with no_grad(), random.restoring():
                 if work == "_step":
-                    return float(self.loss(called(self.model, x), y).item())
+                    return float(self.loss(door.call(self.model, x), y).item())
                 return measured(self.model, self.loss, x, y, {})[0]
         except Exception:
             return math.nan
         finally:
-            random.state.steps = steps
             self._held.restore()
 
     def _replica(self) -> None:
@@ -235,13 +227,12 @@ class Replicas(Trainer):
         rank = self.team.rank
         mode.recording = True  # also where the original was forked within no_grad
         while True:
-            work, bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
-            random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
+            work, bounds, batch, training, settings, (seed, steps, first) = self.team.broadcast()
+            random.state.restore((seed, steps, first + bounds[rank]))
             for module, flag in zip(self.modules, training, strict=True):
                 module.training = bool(flag)
-            for group, (options, runs) in zip(self.groups, settings, strict=True):
-                group.options.update(options)
-                group.runs = [(a, b, np.array(lr_step)) for a, b, lr_step in runs]
+            for group, held in zip(self.groups, settings, strict=True):
+                group.follow(held)
             self._expected = math.nan
             x, y = handover.take(self.team, batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
             getattr(self, work)(x, y, bounds)
@@ -352,20 +343,21 @@ class Replicas(Trainer):
 
     def _update(self, members: list[int], loss: float, have: list[bool]) -> None:
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
-        parts, first = [], 0
+        parts, first, whole = [], 0, self.optimizer.whole
         for k, group in enumerate(self.groups):
-            group.g = self.team.gradients[k][0]  # where the sums will be
-            for start, stop, lr_step in group.stretches(have[first : first + len(group.params)]):
-                parts.append((k, group, *self.team.part(start, stop), lr_step))
+            for start, stop, lr_count in group.stretches(have[first : first + len(group.params)]):
+                ends = self.team.part(start, stop)
+                parts.append((k, group, *(map(group.snap, ends) if whole else ends), lr_count))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
-        for k, group, start, stop, lr_step in parts:
-            for a in range(start, stop, CHUNK) or [start]:  # summed and used while they are in the cache
-                b = min(a + CHUNK, stop)
+        for k, group, start, stop, lr_count in parts:
+            chunk = max(stop - start, 1) if whole else CHUNK
+            for a in range(start, stop, chunk) or [start]:  # summed and used while they are in the cache
+                b = min(a + chunk, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
-                self.optimizer.apply(group, a, b, lr_step if b == stop else lr_step.copy(), loss)
+                self.optimizer.apply(group, a, b, lr_count if b == stop else lr_count.copy(), loss)
 
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""
@@ -418,8 +410,3 @@ def _shared(x: np.ndarray) -> np.ndarray:
 
 def _code(failure: Exception | None) -> int:
     return 0 if failure is None else CHANGED if isinstance(failure, _Alone) else FAILED
-
-
-def _settings() -> tuple:
-    """The engine's switches that replicas must have as this process has them."""
-    return fusing(), conv._algorithm, memory.enabled

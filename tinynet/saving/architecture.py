@@ -7,7 +7,6 @@ and the functions that have names in tinynet (activations, initialisers) may sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module, Parameter
+from ..nn.tree import BOOKKEEPING
 from ..ops import random
 
 NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
@@ -24,7 +24,6 @@ NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
 }
 SCALARS = (int, float, str, bool, type(None))
 MODULES, DEPTH = 10_000, 32  # a description of more, or deeper nested, is refused
-BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
 
 
 class Unknown(ValueError):
@@ -37,7 +36,7 @@ class Unknown(ValueError):
 def describe(model: Module) -> dict[str, Any]:
     """JSON from which `build` makes the same model. Raises Unknown, with the reason, where it could not."""
     spec = _module(model, set())
-    with _same_randomness():
+    with random.restoring():
         try:
             again = _made(spec)
         except Exception as error:
@@ -50,7 +49,7 @@ def describe(model: Module) -> dict[str, Any]:
         build_unrun(again, model.built or (), ties)
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
-    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter)} for m in (model, again))
+    shapes, made = ({name: p.shape for name, p in m.named_tensors(Parameter)} for m in (model, again))
     if shapes != made:
         differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
         raise Unknown(f"its parameters are not those that its layers make: {', '.join(differ):.200}")
@@ -67,7 +66,7 @@ def tied(model: Module) -> dict[str, str]:
     first: dict[int, str] = {}
     return {
         name: first[id(p)]
-        for name, p in model._tensors(Parameter, aliases=True)
+        for name, p in model.named_tensors(Parameter, aliases=True)
         if first.setdefault(id(p), name) != name
     }
 
@@ -127,7 +126,7 @@ def build(spec: Any, shape: tuple, weights: Mapping[str, np.ndarray], ties: Mapp
     A description may come from anywhere, so nothing is run, and memory is taken for what `weights` holds only. Raises
     Unknown, or what the layers raise, where it makes no sense.
     """
-    with _same_randomness():
+    with random.restoring():
         model = _made(spec)
         fill(model, build_unrun(model, shape, ties), weights)
     return model
@@ -163,7 +162,7 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
             del layer.parameter, layer.output_size
     if not ties:
         return new
-    own, modules = dict(model._tensors(Parameter, aliases=True)), dict(model.named_modules())
+    own, modules = dict(model.named_tensors(Parameter, aliases=True)), dict(model.named_modules())
     for name, other in ties.items():
         if name not in own or other not in own or own[name].shape != own[other].shape:
             raise Unknown(f"{name:.60} cannot be the same parameter as {other:.60}")
@@ -225,13 +224,3 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")
     return layer
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Leave the random state as it is: building draws initial weights that nobody will see."""
-    steps = dict(random.state.steps)
-    try:
-        yield
-    finally:
-        random.state.steps = steps

@@ -13,8 +13,8 @@ import numpy as np
 from .. import optim, parallel
 from ..data import Loader, split
 from ..integers import count
-from ..nested import called, leaves, shapes
-from ..nn.fusion import set_fusion
+from ..nested import shapes
+from ..nn import door
 from ..nn.module import Module
 from ..ops import random
 from ..saving import architecture
@@ -85,27 +85,20 @@ def as_loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader
 
 def build(model: Module, loader: Loader) -> None:
     """Give a model the sizes of the loader's samples, where it has none yet."""
-    if model.built is not None and not model.unbuilt():
-        return
-    x, _ = loader.sample()
-    arrays = list(leaves(x))
-    if isinstance(x, np.ndarray) and arrays[0].dtype.kind == "f":
-        model.build(x.shape[1:])
-        return
-    with parallel.evaluating(model), set_fusion(False):  # inputs of other kinds: a sample shows all there is to know
-        called(model, x)
+    if model.built is None or model.unbuilt():
+        door.build(model, loader.sample()[0])
 
 
 # ---- the optimiser ----------------------------------------------------------------------------------------------
 
 
-def as_optimizer(given: Any, lr: float | None, model: Module) -> tuple[optim.Optimizer, bool]:
-    """The optimiser, and whether it was made here."""
+def as_optimizer(given: Any, lr: float | None, model: Module) -> optim.Optimizer:
+    """The optimiser; a model's new one takes the place of any other."""
     if isinstance(given, optim.Optimizer):
         if lr is not None:
             given.lr = lr
         parallel.check_moves("fit", given, model)
-        return given, False
+        return given
     if isinstance(given, str):
         if given not in optim.OPTIMIZERS:
             raise ValueError(
@@ -116,13 +109,7 @@ def as_optimizer(given: Any, lr: float | None, model: Module) -> tuple[optim.Opt
     made = given(model.parameters()) if lr is None else given(model.parameters(), lr=lr)
     if not isinstance(made, optim.Optimizer):
         raise TypeError(f"fit: optimizer= returned a {type(made).__name__}, not an Optimizer")
-    return made, True
-
-
-def release(model: Module) -> None:
-    """Free a model from the optimiser that was made here: a traceback may keep that alive."""
-    for p in model.parameters():
-        p.owner = None
+    return made
 
 
 # ---- files ------------------------------------------------------------------------------------------------------
@@ -203,7 +190,7 @@ def check_outputs(
     for loader in [train] if validation is None else [train, validation]:
         x, y = loader.sample()
         with parallel.evaluating(model):
-            outputs = called(model, x)
+            outputs = door.call(model, x)
             found = parallel.sums(metrics, outputs, y, 1)
         for name, value in found.items():
             column = name if loader is train else f"val_{name}"

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import ops, parallel
+from ..autograd import no_grad
+from ..backends.cpu.threads import one_blas_thread
 from ..data import Loader
-from ..nested import called, samples
+from ..nested import samples
+from ..nn import door
 from ..nn.module import Module
 from ..ops.loss import softmax_cross_entropy
 from ..tensor import Tensor
@@ -41,7 +44,8 @@ def evaluate(
     used = told or softmax_cross_entropy
     measures = chosen(metrics, used)
     try:
-        return totals(loader, measures, lambda x, y: parallel.measured(model, used, x, y, measures))
+        with one_blas_thread():
+            return totals(loader, measures, lambda x, y: parallel.measured(model, used, x, y, measures))
     except (TypeError, ValueError) as error:
         if told is not None:
             raise
@@ -70,7 +74,7 @@ def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tupl
     with contextlib.closing(loader.iterate(0)) as batches:  # type: ignore[type-var]
         for x, y in batches:
             with parallel.evaluating(model):
-                out = called(model, x)
+                out = door.call(model, x)
             yield out, y
 
 
@@ -85,10 +89,11 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """
     arguments.check_model("predict", model, ())
     parts = []
-    for out, _ in outputs(model, x if isinstance(x, Loader) else (x, None), batch_size=batch_size):
-        if not isinstance(out, Tensor) or out.ndim < 2 or out.dtype.kind != "f":
-            raise TypeError(f"predict: the outputs {arguments.shape_text(out)} must be logits, floats (N, K)")
-        parts.append((ops.sigmoid(out) if out.shape[-1] == 1 else ops.softmax(out)).numpy())
+    with one_blas_thread(), no_grad():
+        for out, _ in outputs(model, x if isinstance(x, Loader) else (x, None), batch_size=batch_size):
+            if not isinstance(out, Tensor) or out.ndim < 2 or out.dtype.kind != "f":
+                raise TypeError(f"predict: the outputs {arguments.shape_text(out)} must be logits, floats (N, K)")
+            parts.append((ops.sigmoid(out) if out.shape[-1] == 1 else ops.softmax(out)).numpy())
     return np.concatenate(parts)
 
 

@@ -91,11 +91,10 @@ def fit(
     at_epochs, at_steps = arguments.as_hooks(callbacks)
     arguments.build(model, loader)
     arguments.check_outputs(model, loader, held_out, measures, stopping, metrics is not None)
-    chosen_optimizer, made_here = arguments.as_optimizer(optimizer, lr, model)
     remember(model, loss)
     run = Run(
         model=model,
-        optimizer=chosen_optimizer,
+        optimizer=arguments.as_optimizer(optimizer, lr, model),
         loss=loss,
         metrics=measures,
         loader=loader,
@@ -110,8 +109,4 @@ def fit(
         every=every,
         csv=history,
     )
-    try:
-        return run.go(workers=workers, clip_norm=clip_norm, resume=resume)
-    finally:
-        if made_here:
-            arguments.release(model)
+    return run.go(workers=workers, clip_norm=clip_norm, resume=resume)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Node, Part, no_grad, sweep
-from ..nested import called, leaves
+from ..nested import leaves
+from ..nn import door
 from ..nn.module import Module
 from ..ops import random
 from ..tensor import Tensor
@@ -83,8 +83,8 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
 
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with no_grad(), _replayed(draws), np.errstate(all="ignore"):
-            result = loss(called(model, x), y)
+        with no_grad(), random.restoring(draws), np.errstate(all="ignore"):
+            result = loss(door.call(model, x), y)
     finally:
         for remove in removers:
             remove()
@@ -120,8 +120,8 @@ def explain_gradient(
     """
     first: list[str] = []
     bad, largest = [], (0.0, "")
-    with _replayed(draws), np.errstate(all="ignore"):
-        result = loss(called(model, x), y)
+    with random.restoring(draws), np.errstate(all="ignore"):
+        result = loss(door.call(model, x), y)
         names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
         _watch(result.backend, result.node, first)
         for node, g, _ in sweep(result.node, result.backend.full(result.shape, 1, result.dtype)):
@@ -176,16 +176,6 @@ def _watch(be: Any, root: Node, first: list[str]) -> None:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 nodes.append(parent)
-
-
-@contextmanager
-def _replayed(draws: Mapping[str, int]) -> Iterator[None]:
-    """The random draws as they were, and afterwards as they are now."""
-    now, random.state.steps = random.state.steps, dict(draws)
-    try:
-        yield
-    finally:
-        random.state.steps = now
 
 
 def _bad(array: Any) -> str | None:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import optim, parallel
+from ..backends.cpu.threads import one_blas_thread
 from ..data import Loader
 from ..nested import mapped, samples
-from ..nn.module import Module
+from ..nn.module import Module, restoring_modes
 from ..ops import random
 from ..parallel.trainer import Metric, Trainer
 from ..saving import checkpoint as files
@@ -148,12 +149,18 @@ class Run:
     def go(self, *, workers: int | str, clip_norm: float | None, resume: bool) -> list[dict[str, Any]]:
         """The whole run, from the checkpoint on where it shall be resumed; returns the history. Modules are then in the
         modes in which they were."""
-        modes = {m: m.training for m in self.model.modules()}
         options: dict[str, Any] = {"workers": workers, "clip_norm": clip_norm, "metrics": self.metrics}
         try:
-            with self.interrupts, parallel.trainer(self.model, self.optimizer, self.loss, **options) as self.trainer:
+            with (
+                self.interrupts,
+                restoring_modes(self.model),
+                one_blas_thread() as calmed,
+                parallel.trainer(self.model, self.optimizer, self.loss, **options) as self.trainer,
+            ):
                 if noted := self.trainer.note:
                     self.display.line(noted)
+                if calmed and self.trainer.workers == 1 and not self.lazy:
+                    self.display.line('one process with one thread for matrix products; workers="auto": all cores')
                 record.begin(self)
                 if resume:
                     record.resume(self)
@@ -164,8 +171,6 @@ class Run:
             return self.progress.history
         finally:
             self.display.close()
-            for module, mode in modes.items():
-                module.training = mode
 
     def train(self) -> None:
         """All epochs that are left."""

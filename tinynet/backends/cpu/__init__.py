@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as _np
 from numpy.lib.array_utils import byte_bounds as _byte_bounds
 
-from .conv import (
-    col2im,
-    conv2d,
-    conv2d_grad,
-    conv_relu_pool,
-    conv_relu_pool_grad,
-    im2col,
-)
+from .columns import col2im, im2col
+from .conv import conv2d, conv2d_grad, conv_relu_pool, conv_relu_pool_grad
 from .elementwise import (
     abs,
     add,
@@ -54,7 +48,20 @@ from .elementwise import (
 from .loss import softmax_cross_entropy, softmax_cross_entropy_grad
 from .matmul import dense, matmul
 from .memory import empty
-from .optim import adagrad_step, adam_step, guard, rmsprop_step, sgd_step, squares
+from .optim import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamax_step,
+    guard,
+    lamb_step,
+    lion_step,
+    muon_momentum_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+    squares,
+)
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad
 from .random import dropout, dropout_grad, random_bits
 from .reduce import (

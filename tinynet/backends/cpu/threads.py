@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..switches import scope
+from ..switches import Switch
 
 RUNS = 4  # for each thread
 
-_limit: int | None = None
 _executor: Any = None
 _lock = threading.RLock()  # of the executor
 
@@ -40,22 +39,16 @@ def usable_cores() -> int:
 
 
 def count() -> int:
-    """How many threads work is shared out to: one a core that the process may use, unless `limited`."""
-    global _limit
-    if _limit is None:
-        _limit = usable_cores()
-    return _limit
+    """How many threads work is shared out to: one a core that the process may use, unless `set_threads`."""
+    if set_threads.now is None:
+        set_threads.now = usable_cores()
+    return set_threads.now
 
 
-@scope
-def limited(most: int) -> Iterator[None]:
-    """Within this context `count()` is `most`."""
-    global _limit
-    before, _limit = _limit, most
-    try:
-        yield
-    finally:
-        _limit = before
+class set_threads(Switch, title="threads"):
+    """How many threads work is shared out to, from now on or for a `with` block; None: one a core."""
+
+    get = staticmethod(count)
 
 
 def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
@@ -132,6 +125,28 @@ def single_threaded_blas() -> Callable[[], None]:
                 set_threads(count)
 
     return restore
+
+
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[bool]:
+    """Within this context BLAS uses one thread, unless the environment says how many it shall use (BLAS_VARIABLES).
+    Yields whether that is a change.
+
+    Threads of BLAS wait for each other by spinning: where another program has one of the cores, a product of 1 ms takes
+    100. One thread is as fast on an idle machine for all but large dense layers, and the same everywhere to the bit.
+    """
+    if any(name in os.environ for name in BLAS_VARIABLES):
+        yield False
+        return
+    several = any(get() > 1 for _, get, _ in _blas_libraries())
+    restore = single_threaded_blas()
+    try:
+        yield several
+    finally:
+        restore()
 
 
 # OpenBLAS ends its threads before a fork, also where they compute a product for another thread of the process, and

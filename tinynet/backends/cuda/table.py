@@ -156,5 +156,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "adam": Entry(each),
         "rmsprop": Entry(each),
         "adagrad": Entry(each),
+        "adadelta": Entry(each),
+        "adamax": Entry(each),
+        "nadam": Entry(each),
+        "lion": Entry(each),
+        "lamb_norms": Entry(None),
+        "lamb": Entry(None),
+        "muon_momentum": Entry(each),
     },
 }
