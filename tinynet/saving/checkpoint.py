@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 
 from ..nn.module import Module
+from ..ops import loss as losses
 from . import architecture
 from .atomic import check_writable, replacing
 
@@ -30,6 +31,8 @@ VALUES = 1 << 24  # of one input for which a class of the user's is run: 64 MiB 
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
     f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
+
+FITTED = "_fitted_loss"  # the attribute of a model that was trained: the loss, or its name as a file tells it
 
 PathLike = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray]
@@ -72,6 +75,8 @@ def load(path: PathLike, model: Module | None = None) -> Module:
             if model.built is None and spec["input"]:
                 _build(path, model, spec, weights)
             restore(path, model, weights)
+    if spec["loss"] is not None:
+        vars(model)[FITTED] = spec["loss"]
     frozen = set(spec["frozen"])
     for name, p in model.named_parameters():
         if name in frozen:
@@ -131,11 +136,19 @@ def describe(model: Module) -> dict[str, Any]:
         "input": list(model.built or ()),
         "tied": architecture.tied(model),
     }
+    if (loss := vars(model).get(FITTED)) is not None:
+        description["loss"] = loss_name(loss)
     try:
         description["architecture"] = architecture.describe(model)
     except architecture.Unknown as error:
         description["why"] = str(error)
     return description
+
+
+def loss_name(loss: Any) -> str:
+    """What a file says of a loss: "ops.mse" of tinynet's own, "my_loss" of another, which it cannot hold."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+    return f"ops.{name}" if getattr(losses, name, None) is loss else name
 
 
 def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> Module:
@@ -171,7 +184,7 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
-    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "tied": {}, **spec}
+    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "tied": {}, "loss": None, **spec}
     right = {
         "class": isinstance(spec["class"], str),
         "why": isinstance(spec["why"], str),
@@ -179,6 +192,7 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
         "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
         "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values()),
     }
+    right["loss"] = isinstance(spec["loss"], str | None)
     for name, fine in right.items():
         if not fine:
             raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")

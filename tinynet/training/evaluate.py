@@ -18,11 +18,10 @@ from ..nested import samples
 from ..nn import door
 from ..nn.module import Module
 from ..ops.loss import softmax_cross_entropy
+from ..saving.checkpoint import FITTED
 from ..tensor import Tensor
 from . import arguments
 from .metrics import Metric, chosen
-
-FITTED = "_fitted_loss"  # the attribute of a model that `fit` trained: the loss, or its name as a file tells it
 
 
 def evaluate(
