@@ -13,7 +13,7 @@ from .metrics import shown
 
 PAUSE = 30.0  # seconds between the plain lines of a long epoch
 REFRESH = 0.1  # seconds between two states of a bar
-LEAST_BAR, LONGEST_BAR = 8, 40  # columns
+LEAST_BAR, LONGEST_BAR, NARROW = 8, 40, 60  # columns
 COLUMNS = ("epoch", "lr", "seconds", "images_per_second")  # of the history, that are not measured on the model
 
 
@@ -81,7 +81,8 @@ class Display:
         began = seen > self.skipped
         timed = [f"{seconds((self.samples - seen) / rate)} left", f"{rate:,.0f}/s"] if began else ["", ""]
         weighed = [*said[:1], timed[0], *said[1:], timed[1]]
-        room = width - len(f"{self.title} 100% || ") - 1
+        title = self.title if width >= NARROW else self.title.removeprefix("epoch ")
+        room = width - len(f"{title} 100% || ") - 1
         kept: list[str] = []
         for text in weighed:
             if sum(len(k) + 2 for k in [*kept, text]) + LEAST_BAR > room:
@@ -90,7 +91,7 @@ class Display:
         kept.sort(key=lambda text: not text.endswith("left"))  # the time stands beside the bar
         size = min(room - sum(len(text) + 2 for text in kept), LONGEST_BAR)
         rest = "  ".join(kept).replace("{", "{{").replace("}", "}}")
-        return f"{self.title} {{percentage:3.0f}}% |{{bar:{size}}}| {rest}" if size >= 1 else self.title[: width - 1]
+        return f"{title} {{percentage:3.0f}}% |{{bar:{size}}}| {rest}" if size >= 1 else title[: width - 1]
 
     def note(self, text: str) -> None:
         """What the bar says where it is not training that takes the time."""
