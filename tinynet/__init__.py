@@ -24,7 +24,7 @@ from .nn import Parameter, set_fusion
 from .ops.random import seed
 from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
-from .training import EarlyStopping, evaluate, fit
+from .training import EarlyStopping, evaluate, fit, predict
 from .version import __version__
 
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
@@ -50,6 +50,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "predict",
     "register",
     "report",
     "save",

@@ -6,6 +6,7 @@ from .digits import synthetic_digits
 from .files import DataError, read_cifar10, read_idx
 from .images import read_image
 from .loader import Loader
+from .parts import split
 
 __all__ = [
     "DataError",
@@ -22,5 +23,6 @@ __all__ = [
     "read_cifar10",
     "read_idx",
     "read_image",
+    "split",
     "synthetic_digits",
 ]

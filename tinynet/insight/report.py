@@ -14,7 +14,7 @@ import numpy as np
 from ..console import plain
 from ..integers import class_numbers
 from ..nn.module import Module
-from ..training.fit import outputs
+from ..training import outputs
 
 WIDEST = 20  # classes that a confusion matrix in text, or its numbers in a picture, may have
 
@@ -132,7 +132,7 @@ BLUE, ORANGE, GREY = "#2a6fbb", "#d9702b", "#666666"
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> None:
     """Learning curves, loss and accuracy by epoch, as a PNG."""
-    accuracy = any(row["accuracy"] is not None for row in history)
+    accuracy = any(row.get("accuracy") is not None for row in history)
     figure = _figure(9 if accuracy else 5, 3.8)
     epochs = [row["epoch"] for row in history]
     for i, name in enumerate(["loss", "accuracy"][: 1 + accuracy]):

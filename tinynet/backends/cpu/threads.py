@@ -127,6 +127,28 @@ def single_threaded_blas() -> Callable[[], None]:
     return restore
 
 
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[bool]:
+    """Within this context BLAS uses one thread, unless the environment says how many it shall use (BLAS_VARIABLES).
+    Yields whether that is a change.
+
+    Threads of BLAS wait for each other by spinning: where another program has one of the cores, a product of 1 ms takes
+    100. One thread is as fast on an idle machine for all but large dense layers, and the same everywhere to the bit.
+    """
+    if any(name in os.environ for name in BLAS_VARIABLES):
+        yield False
+        return
+    several = any(get() > 1 for _, get, _ in _blas_libraries())
+    restore = single_threaded_blas()
+    try:
+        yield several
+    finally:
+        restore()
+
+
 # OpenBLAS ends its threads before a fork, also where they compute a product for another thread of the process, and
 # that call never returns then. So at a fork its variables say that it has none: the threads in use, the most that may
 # be, and whether there are any. Products that begin just then do without.
