@@ -17,7 +17,7 @@ import tinynet as tn
 from tests.strategies import named
 from tinynet import nn, ops, optim, parallel
 from tinynet.data import Loader
-from tinynet.insight.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
+from tinynet.insight import can_plot, plot_confusion, plot_history, plot_mistakes, report
 from tinynet.training import evaluate, fit
 from tinynet.training.progress import Display
 from tinynet.training.run import STOP, EarlyStopping
