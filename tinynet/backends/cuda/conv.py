@@ -7,32 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .arrays import Array, computed_in
-from .matmul import Matmul
+from ..geometry import NO_PADS, Geometry, output_size
+from .arrays import Array, Arrays, computed_in
+from .matmul import product
 
 MOST_PIXELS = 2**31 - 1  # conv.cu counts pixels and taps in 32 bits
-
-
-class Geometry(NamedTuple):
-    """How windows lie on an image."""
-
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-    groups: int = 1
-
-
-def _output(shape: tuple, kernel: tuple, at: Geometry) -> tuple[int, int, int]:
-    """(N, OH, OW)."""
-    oh, ow = (
-        (n + sum(p) - (k - 1) * d - 1) // s + 1
-        for n, p, k, d, s in zip(shape[1:3], at.padding, kernel, at.dilation, at.stride, strict=True)
-    )
-    return shape[0], oh, ow
 
 
 def _divisor(d: int) -> int:
@@ -44,7 +27,7 @@ def _divisor(d: int) -> int:
 def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]:
     """The integers that `conv.cu` takes for an image batch of `shape`."""
     n, h, w, channels = shape
-    _, oh, ow = _output(shape, kernel, at)
+    oh, ow = output_size((h, w), kernel, *at[:3])
     c, f = channels // at.groups, filters // at.groups
     if max(n * h * w, n * oh * ow, math.prod(kernel) * max(c, f)) > MOST_PIXELS:
         raise ValueError(f"conv2d: images {shape} have more than {MOST_PIXELS} pixels; use a smaller batch")
@@ -67,7 +50,7 @@ def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]
     ]
 
 
-class Conv(Matmul):
+class Conv(Arrays):
     conv_path = os.environ.get("TINYNET_CUDA_CONV", "implicit")
 
     # ---- the teaching path ---------------------------------------------------------------------------
@@ -75,7 +58,7 @@ class Conv(Matmul):
         self, x: Array, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, *, out: Array | None = None
     ) -> Array:
         at = Geometry(stride, padding, dilation)
-        shape = (*_output(x.shape, kernel, at), *kernel, x.shape[3])
+        shape = (len(x), *output_size(x.shape[1:3], kernel, *at[:3]), *kernel, x.shape[3])
         return self.into(
             out,
             shape,
@@ -122,7 +105,8 @@ class Conv(Matmul):
     # ---- implicit GEMM -------------------------------------------------------------------------------
     def _implicit_forward(self, x: Array, w: Array, b: Array | None, y: Array, at: Geometry, relu: bool) -> None:
         kh, kw, c, filters = w.shape
-        self.product(
+        product(
+            self,
             "conv_forward",
             x,
             w,
@@ -139,7 +123,8 @@ class Conv(Matmul):
     def _implicit_input_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dx = self.empty(x.shape, x.dtype)
-        self.product(
+        product(
+            self,
             "conv_input_grad",
             g,
             w,
@@ -157,7 +142,8 @@ class Conv(Matmul):
     def _implicit_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dw = self.empty(w.shape, w.dtype)
-        self.product(
+        product(
+            self,
             "conv_weight_grad",
             x,
             g,
@@ -182,7 +168,7 @@ class Conv(Matmul):
         dtype = computed_in(np.result_type(x.dtype, w.dtype))
         x, w = (self.contiguous(self.asarray(z, dtype)) for z in (x, w))
         bias = None if b is None else self.contiguous(self.asarray(b, dtype))
-        y = self.empty((*_output(x.shape, w.shape[:2], at), w.shape[3]), dtype)
+        y = self.empty((len(x), *output_size(x.shape[1:3], w.shape[:2], *at[:3]), w.shape[3]), dtype)
         getattr(self, f"_{self.conv_path}_forward")(x, w, bias, y, at, relu)
         return y, (x, w, b is not None, at)
 
@@ -209,7 +195,7 @@ class Conv(Matmul):
         y, convolution = self._conv2d(x, w, b, Geometry(stride, padding, dilation, groups), relu=True)
         if not pool:
             return y, (convolution, y, None)
-        y, winners = self.max_pool2d(y, (2, 2), (2, 2), ((0, 0), (0, 0)))
+        y, winners = self.max_pool2d(y, (2, 2), (2, 2), NO_PADS)
         return y, (convolution, y, winners)
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
