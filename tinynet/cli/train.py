@@ -153,7 +153,7 @@ def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: R
     name = f"{settings['model']} on {Path(settings['data']).name}"
     titles = (
         f"{measured.accuracy:.2%} of the test images are right",
-        (f"{len(measured.worst):,} of {len(task.test[0]):,} wrong; true → predicted, and how sure"),
+        (f"{len(measured.worst):,} of {len(task.test[0]):,} wrong, the surest first: true → predicted"),
     )
     draw: dict[str, Callable[[Path], None]] = {
         "learning.png": lambda path: plots.plot_history(history, path, title=name),

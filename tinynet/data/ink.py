@@ -48,7 +48,7 @@ class Drawing:
     shapes: int
 
 
-def find_drawing(page: Floats, shape: tuple[int, int] = (28, 28)) -> Drawing | None:
+def find_drawing(page: Floats, shape: tuple[int, ...] = (28, 28)) -> Drawing | None:
     """The heaviest drawing in a grey picture (H, W) in [0, 1], None where there is nothing but paper.
 
     Args: shape: height and width of the drawing's own picture; MNIST's by default.
@@ -173,7 +173,7 @@ def _shapes(ink: Floats, mask: NDArray[np.bool_]) -> list[Shape]:
     return sorted(inner or [shape for _, shape in found], key=lambda shape: -shape[0])
 
 
-def _laid_out(cut: Floats, shape: tuple[int, int]) -> Floats:
+def _laid_out(cut: Floats, shape: tuple[int, ...]) -> Floats:
     """A drawing (h, w) scaled to MNIST's box, its centre of mass in the middle of `shape`."""
     target = BOX * min(shape)
     scale = target / max(cut.shape)

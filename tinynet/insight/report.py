@@ -14,6 +14,7 @@ from ..nn.module import Module
 from ..training.fit import outputs
 
 WIDEST = 20  # classes that a confusion matrix in text may have
+WIDEST_COLUMN = 6  # letters of a class's name over its column
 
 
 @dataclass
@@ -56,9 +57,9 @@ class Report:
 
     @property
     def worst(self) -> np.ndarray:
-        """The numbers of the samples that are wrong, the most surely wrong first."""
+        """The numbers of the samples that are wrong, the most surely wrong first: by the prediction's probability."""
         wrong = np.flatnonzero(self.predictions != self.labels)
-        return wrong[np.argsort(-self.loss[wrong], kind="stable")]
+        return wrong[np.argsort(-self.probability[wrong], kind="stable")]
 
     def __str__(self) -> str:
         names = [plain(name, 40) for name in self.classes]
@@ -70,14 +71,25 @@ class Report:
             shares = "  ".join(f"{n:>{w}.2%}" for n, w in zip(numbers, (9, 6, 6), strict=True))
             lines.append(f"{name:<{width}}  {shares}  {count:>6,}")
         if len(self.classes) <= WIDEST:
-            cell = max(len(f"{self.confusion.max():,}"), 3, min(width, 6))
-            lines += ["", f"{'true':<{width}}  predicted"]
-            lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in names)]
-            lines += [
-                f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
-                for name, row in zip(names, self.confusion.tolist(), strict=True)
-            ]
+            lines += ["", *self._matrix(names, width)]
         return "\n".join(lines)
+
+    def _matrix(self, names: list[str], width: int) -> list[str]:
+        """The confusion matrix in lines; classes whose names are wider than a column are numbered."""
+        widest = len(f"{self.confusion.max():,}")
+        numbered = max(map(len, names)) > max(widest, WIDEST_COLUMN)
+        heads = [f"[{i}]" for i in range(len(names))] if numbered else names
+        cell = max(widest, 3, *map(len, heads))
+        rows = [f"{name:<{width}} {head:>4}" for name, head in zip(names, heads, strict=True)] if numbered else names
+        width += 5 * numbered
+        return [
+            f"{'true':<{width}}  predicted",
+            " " * width + "  " + " ".join(f"{head:>{cell}}" for head in heads),
+            *(
+                f"{row:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in counts)
+                for row, counts in zip(rows, self.confusion.tolist(), strict=True)
+            ),
+        ]
 
 
 def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, batch_size: int = 256) -> Report:
