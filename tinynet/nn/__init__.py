@@ -6,6 +6,7 @@ from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
 from .module import Module, Parameter
+from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
 from .sequential import Sequential
@@ -13,15 +14,19 @@ from .sequential import Sequential
 __all__ = [
     "GELU",
     "AvgPool2d",
+    "BatchNorm",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "LayerNorm",
     "LeakyReLU",
     "MaxPool2d",
     "Module",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Sequential",
     "Sigmoid",

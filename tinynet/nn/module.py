@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backends
 from ..autograd import no_grad
+from ..backends.switches import scope
 from ..hints import missing
 from ..ops import random
 from ..tensor import Tensor
@@ -95,14 +96,14 @@ class Module(Tree):
     def all_or_nothing(self) -> Iterator[None]:
         """When this context is left by an exception, the attributes of all modules, and the random state, are what they
         were."""
-        before, steps = [(vars(m), dict(vars(m))) for m in self.modules()], dict(random.state.steps)
+        before, draws = [(vars(m), dict(vars(m))) for m in self.modules()], random.state.snapshot()
         try:
             yield
         except BaseException:
             for attributes, then in before:
                 attributes.clear()
                 attributes.update(then)
-            random.state.steps = steps
+            random.state.restore(draws)
             raise
 
     _all_or_nothing = all_or_nothing
@@ -133,14 +134,8 @@ class Module(Tree):
             for module in self.modules():  # a layer was put in since
                 module.output_shape = None
         inputs, options = door.zeros(self, shapes, named, input_dtype)
-        modes = {m: m.training for m in self.modules()}
-        try:
-            self.eval()
-            with no_grad(), set_fusion(False):  # every layer is called, and so knows its output's shape
-                self(*inputs, **options)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with evaluating(self), set_fusion(False):  # every layer is called, and so knows its output's shape
+            self(*inputs, **options)
         return self
 
     def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
@@ -202,3 +197,22 @@ class Module(Tree):
         args, kwargs = self._arguments
         inside = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(inside)})"
+
+
+@contextmanager
+def restoring_modes(model: Module) -> Iterator[None]:
+    """Behind this context each module of `model` is in the mode, train or eval, that it was in."""
+    modes = {m: m.training for m in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@scope
+def evaluating(model: Module) -> Iterator[None]:
+    """Within this context the model is in eval mode and nothing is recorded; the modes are then what they were."""
+    with restoring_modes(model), no_grad():
+        model.eval()
+        yield

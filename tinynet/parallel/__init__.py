@@ -1,4 +1,5 @@
 """Data parallelism: replicas of a model that share every step. See `trainer`."""
 
-from . import replicas
-from .trainer import Trainer, check_moves, correct_of, evaluating, kept, measured, trainer
+from ..nn.module import evaluating
+from .start import check_moves, trainer
+from .trainer import Trainer, correct_of, kept, measured

@@ -7,7 +7,6 @@ and the functions that have names in tinynet (activations, initialisers) may sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -37,7 +36,7 @@ class Unknown(ValueError):
 def describe(model: Module) -> dict[str, Any]:
     """JSON from which `build` makes the same model. Raises Unknown, with the reason, where it could not."""
     spec = _module(model, set())
-    with _same_randomness():
+    with random.restoring():
         try:
             again = _made(spec)
         except Exception as error:
@@ -127,7 +126,7 @@ def build(spec: Any, shape: tuple, weights: Mapping[str, np.ndarray], ties: Mapp
     A description may come from anywhere, so nothing is run, and memory is taken for what `weights` holds only. Raises
     Unknown, or what the layers raise, where it makes no sense.
     """
-    with _same_randomness():
+    with random.restoring():
         model = _made(spec)
         fill(model, build_unrun(model, shape, ties), weights)
     return model
@@ -225,13 +224,3 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")
     return layer
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Leave the random state as it is: building draws initial weights that nobody will see."""
-    steps = dict(random.state.steps)
-    try:
-        yield
-    finally:
-        random.state.steps = steps
