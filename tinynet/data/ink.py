@@ -73,10 +73,9 @@ def find_drawing(page: Floats, shape: tuple[int, ...] = (28, 28)) -> Drawing | N
 def _ink(page: Floats) -> tuple[Floats, float]:
     """How much each pixel differs from the paper around it, ≥ 0, and the level of full ink; 0 where there is none."""
     soft = _blurred(page)
-    rest = soft - _light(soft)
-    dark = np.mean((rest - np.median(rest)) ** 3) < 0
-    if dark:
-        soft = 1 - soft
+    soft = soft - _light(soft)
+    if np.mean((soft - np.median(soft)) ** 3) < 0:  # the tail is dark: ink on paper
+        soft = -soft
     side = max(3, int(NEIGHBOURHOOD * min(page.shape)))
     paper = soft
     for axis in (0, 1):
