@@ -435,7 +435,8 @@ def test_a_containers_own_parameters_are_in_the_summary(capsys):
     assert names == ["factors.0", "factors.1", "inner.0.weight", "inner.0.bias"]
     model.summary()
     text = capsys.readouterr().out
-    assert [line.split()[-1] for line in text.splitlines() if line.split()[-1:][0].isdigit()] == ["7", "8"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("Scaled")] == ["7"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("inner.0")] == ["8"]
     assert "15 parameters" in text
 
 
@@ -505,6 +506,10 @@ SIZES = [
     (nn.Softmax(), (3,)),
     (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),
     (nn.Sequential(), (3, 4)),
+    (nn.Lambda(ops.tanh), (3, 4)),
+    (nn.Lambda(lambda x: x[:, 1:]), (3, 4)),
+    (nn.Residual(nn.Conv2d(2, 3, stride=2, padding=1), ops.relu, shortcut=nn.Conv2d(2, 1, stride=2)), (7, 8, 3)),
+    (nn.Concatenate(nn.Dense(3), ops.relu), (4,)),
 ]
 
 

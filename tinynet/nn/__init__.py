@@ -2,6 +2,7 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .blocks import Concatenate, Lambda, Residual
 from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
@@ -15,12 +16,14 @@ __all__ = [
     "GELU",
     "AvgPool2d",
     "BatchNorm",
+    "Concatenate",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "Lambda",
     "LayerNorm",
     "LeakyReLU",
     "MaxPool2d",
@@ -28,6 +31,7 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",

@@ -7,7 +7,6 @@ and the functions that have names in tinynet (activations, initialisers) may sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module, Parameter
+from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
 
@@ -143,23 +143,22 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
         new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
         return new[-1]
 
-    def output_size(layer: Module, size: tuple) -> tuple:
+    def create(layer: Module, size: tuple) -> None:
         if layer.built is None:
             layer.create(size)
             layer.built = size
-        layer.output_shape = type(layer).output_size(layer, size)
-        return layer.output_shape
 
     if not shape and model.built is None and not model.unbuilt():
         return new  # nothing depends on a size
     layers: list[Any] = list(dict.fromkeys(model.modules()))
     for layer in layers:
-        layer.parameter, layer.output_size = parameter, partial(output_size, layer)
+        layer.parameter = parameter
     try:
-        layers[0].output_size(shape)
+        for layer, _, size in walk(model, "output_size", shape, create):
+            layer.output_shape = size
     finally:
         for layer in layers:
-            del layer.parameter, layer.output_size
+            del layer.parameter
     if not ties:
         return new
     own, modules = dict(model.named_tensors(Parameter, aliases=True)), dict(model.named_modules())
