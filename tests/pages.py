@@ -35,9 +35,9 @@ def page(
 ):
     """A page (height, width) with `digit` (28, 28) somewhere on it.
 
-    Args: size: of the digit's square, a tenth to two thirds of the height by default. paper, ink: ranges of brightness. dark: ink on
-    paper, else the negative. light: by how much a side is darker. noise: standard deviation. turn: radians at most.
-    shadow: half of the page lies in one.
+    Args: size: of the digit's square, a tenth to two thirds of the height by default. paper, ink: ranges of
+    brightness. dark: ink on paper, else the negative. light: by how much a side is darker. noise: standard deviation.
+    turn: radians at most. shadow: half of the page lies in one.
     """
     size = size or int(rng.uniform(0.1, 0.66) * height)
     large = resample(digit[..., None].astype(np.float32), (size, size))[..., 0]

@@ -56,7 +56,7 @@ def test_the_api_pages_build_and_their_links_lead_somewhere(tmp_path):
             if "://" in target or target.startswith("mailto:"):
                 continue
             there = path if not target else Path(os.path.normpath(path.parent / target))
-            # What a class inherits, pdoc shows at the base alone, and links to at the class: its part of the page will do.
+            # pdoc shows what a class inherits at its base alone, and links to it at the class: that will do.
             if there not in pages or not {anchor, anchor.rpartition(".")[0] or anchor} & pages[there].anchors:
                 broken.append(f"{path}: {link}")
     assert not broken, broken[:10]
