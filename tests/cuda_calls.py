@@ -6,7 +6,6 @@ a block), both float types, numbers beside arrays, ties, NaN, and every layout t
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from hypothesis.extra import numpy as hnp
 
 from tests import strategies
 from tinynet.backends import cpu
-from tinynet.backends.contract import Backend
+from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.ops import cases
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 LAYOUTS = ("C", "C", "F", "negative", "spread", "offset", "stride 0")
-NAMES = [name for name, kernel in vars(Backend).items() if inspect.isfunction(kernel) and not name.startswith("_")]
+NAMES = list(KERNELS)
 
 
 @dataclass
@@ -119,29 +119,16 @@ def calls(*names: str) -> Callable:
     return register
 
 
-calls("negative", "exp", "tanh", "sigmoid", "gelu", "softplus", "copy")(lambda d: d.call(d.normal(*d.shape())))
+calls("copy")(lambda d: d.call(d.normal(*d.shape())))
 calls("abs", "sign", "relu")(lambda d: d.call(d.pick(d.ties, d.normal)(*d.shape())))
-calls("log", "sqrt")(lambda d: d.call(d.positive(*d.shape())))
 calls("leaky_relu")(lambda d: d.call(d.ties(*d.shape()), d.pick(0.01, 0.3)))
 calls("clip")(lambda d: d.call(d.ties(*d.shape()), d.pick(None, -1.0), d.pick(None, 1.0, 0.5)))
 
 
-@calls("tanh_grad", "sigmoid_grad", "gelu_grad", "softplus_grad", "relu_grad")
+@calls("relu_grad")
 def _(d: Dice) -> Call:
     shape = d.shape()
     return d.call(d.normal(*shape), d.normal(*shape) if d.int(0, 1) else d.whole(3, *shape).astype(d.T))
-
-
-@calls("sqrt_grad")
-def _(d: Dice) -> Call:
-    shape = d.shape()
-    return d.call(d.normal(*shape), d.positive(*shape))
-
-
-@calls("leaky_relu_grad")
-def _(d: Dice) -> Call:
-    shape = d.shape()
-    return d.call(d.normal(*shape), d.away(*shape), d.pick(0.01, 0.3))
 
 
 def _broadcast(d: Dice, count: int) -> list[tuple]:
@@ -171,10 +158,31 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(*shape), x, y)
 
 
+def _elementwise(name: str, arguments: list[str]) -> Callable[[Dice], Call]:
+    """A call of an elementwise kernel that has none of its own above: x (or y, the output) from where the operation's
+    cases are drawn, two operands that broadcast, numbers 0.3 or 1.5."""
+    arrays = [a for a in arguments if a in ARRAYS]
+    draws = cases.UNARY.get(name.removesuffix("_grad")) or cases.BINARY.get(name) or (cases.normal, cases.normal)
+
+    def make(d: Dice) -> Call:
+        shapes = _broadcast(d, 2) if arrays == ["x", "y"] else [d.shape()] * 2
+        domains = (cases.normal, draws[0]) if arrays[0] == "g" else draws
+        given = [np.asarray(f(*s)(d.rng), d.T) for f, s, _ in zip(domains, shapes, arrays, strict=False)]
+        return d.call(*given, *(d.pick(0.3, 1.5) for _ in arguments[len(arrays) :]))
+
+    return make
+
+
 @calls("where")
 def _(d: Dice) -> Call:
     c, x, y = _broadcast(d, 3)
     return d.call(d.whole(2, *c).astype(bool), d.number_or(d.normal(*x), 2.0), d.normal(*y))
+
+
+for _names, _arguments, _ in ELEMENTWISE:
+    for _name in _names.split():
+        if _name not in CALLS:
+            calls(_name)(_elementwise(_name, _arguments.split(" ->")[0].split()))
 
 
 # reductions: the axes that are reduced hold at least one element, the others may hold none
@@ -397,6 +405,79 @@ calls("max_pool2d")(lambda d: d.call(*_pool(d, d.pick(d.ties, d.normal))))
 calls("max_pool2d_grad")(lambda d: d.call(*_pool(d, d.ties), forward="max_pool2d"))
 calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
+
+
+def _norm(d: Dice) -> tuple:
+    """x (N, L, G, K) of a batch, of samples and of groups; mean, var, gamma, beta."""
+    shapes = [
+        (1, 300, 3, 1),
+        (1, 7, 41, 1),
+        (1, 1, 2, 1),
+        (4, 1, 1, 70),
+        (3, 1, 1, 5),
+        (2, 5, 3, 4),
+        (2, 2, 1, 33),
+        (0, 2, 2, 1),
+    ]
+    shape = d.pick(*shapes)
+    n, _, g, k = shape
+    x = d.normal(*shape) + d.pick(0, 100)
+    return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
+
+
+_CELLS = (1, 1), (3, 5), (0, 4), (7, 40)
+
+
+@calls("lstm_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width))
+
+
+@calls("lstm_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
+    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+
+
+@calls("gru_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("gru_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, width), d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("moments")
+def _(d: Dice) -> Call:
+    return d.call(_norm(d)[0], d.pick(True, True, False))
+
+
+@calls("normalize")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, beta = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+
+
+@calls("normalize_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, _ = _norm(d)
+    means = d.pick((None, None), (d.normal(*var.shape), d.normal(*var.shape)))
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(1e-5, 0.1), *means)
+
+
+@calls("normalize_scale_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, _, _ = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(1e-5, 0.1))
 
 
 def _logits(d: Dice) -> tuple:

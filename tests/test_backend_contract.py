@@ -10,9 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import checks
-from tinynet.backends.contract import Backend
-
-KERNELS = {name: f for name, f in vars(Backend).items() if inspect.isfunction(f) and not name.startswith("_")}
+from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
 
 
 @pytest.fixture(params=["numpy", "simulator", pytest.param("cupy", marks=pytest.mark.gpu)])
@@ -52,43 +50,20 @@ X = np.linspace(0.25, 2.0, 6).reshape(2, 3)
 G = np.linspace(-1.0, 1.5, 6).reshape(2, 3)
 PADS, SAME = ((0, 0), (0, 0)), ((1, 1), (0, 0))
 IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
+SAMPLES, CHANNELS = np.linspace(0.5, 2, 8).reshape(2, 4), np.linspace(-1, 1, 8).reshape(4, 2)
+
+# Of elementwise kernels, by the contract's names of arguments; other numbers are 0.3.
+ARGUMENTS = {"x": X / 2.25, "y": X, "g": G, "condition": X > 1, "low": 0.5, "high": 1.0}
 
 # For each kernel with out=: a call, as positional arguments.
 CALLS: dict[str, tuple] = {
-    **dict.fromkeys(
-        ("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu", "gelu", "softplus"), (X,)
-    ),
-    **dict.fromkeys(
-        (
-            "sqrt_grad",
-            "tanh_grad",
-            "sigmoid_grad",
-            "relu_grad",
-            "gelu_grad",
-            "softplus_grad",
-            "add",
-            "subtract",
-            "multiply",
-            "divide",
-            "maximum",
-            "minimum",
-            "equal",
-            "not_equal",
-            "less",
-            "less_equal",
-            "greater",
-            "greater_equal",
-        ),
-        (G, X),
-    ),
+    **{
+        name: tuple(ARGUMENTS[a] if a in ARRAYS else ARGUMENTS.get(a, 0.3) for a in arguments.split(" ->")[0].split())
+        for names, arguments, _ in ELEMENTWISE
+        for name in names.split()
+    },
+    "copy": (X,),
     "astype": (X, np.float32),
-    "leaky_relu": (G, 0.1),
-    "leaky_relu_grad": (G, X, 0.1),
-    "power": (X, G),
-    "power_grad": (G, X, X),
-    "power_grad_exponent": (G, X, X),
-    "where": (X > 1, X, G),
-    "clip": (X, 0.5, 1.0),
     "sum": (X, (1,)),
     "sum_to": (X, (3,)),
     "logsumexp": (X, (0,)),
@@ -107,6 +82,8 @@ CALLS: dict[str, tuple] = {
     "avg_pool2d": (IMAGE, (2, 2), (2, 2), PADS, True),
     "avg_pool2d_grad": (IMAGE, (2, 8, 8, 2), (2, 2), (2, 2), PADS, True),
     "random_bits": ((2, 3), 1, 2, 3, 4),
+    "normalize": (IMAGE, SAMPLES, SAMPLES**2, CHANNELS, CHANNELS, 0.1),
+    "normalize_grad": (IMAGE[::-1], IMAGE, SAMPLES, SAMPLES**2, CHANNELS, 0.1, None, None),
 }
 SAVED: dict[str, tuple] = {  # these take what their forward kernel saved
     "max_grad": ("max", (X, (1,))),

@@ -16,6 +16,8 @@ from ..integers import count
 from ..tensor import Tensor
 from .reduce import floating
 
+__all__ = ["dropout"]
+
 STREAMS = {"dropout": 1, "init": 2}
 
 
