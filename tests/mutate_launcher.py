@@ -97,7 +97,7 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "headers are not looked for": ('if pathfinder.find_nvidia_header_directory("cudart") is None:', "if False:"),
     "any CuPy": ("if version < OLDEST:", "if False:"),
     "a device is not counted": ("if not devices:", "if False:"),
-    "asking makes a stream": ("= []    # those that no", "= [_Lane(self.cupy.cuda)]    # those that no"),
+    "asking makes a stream": ("= []  # those that no", "= [_Lane(self.cupy.cuda)]  # those that no"),
     "CuPy's message": ("except cupy.cuda.compiler.CompileException as error:", "except KeyError as error:"),
 }
 EXTRA = {
