@@ -4,6 +4,7 @@ checking mode (every access looked at, each launch in four orders of its threads
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import tinynet as tn
 from tests import checks, cuda_calls, cuda_parity
 from tinynet.backends.cuda import Cuda, conv, sources
+from tinynet.backends.cuda.arrays import Arrays
 from tinynet.backends.cuda.table import TABLE
 
 BACKENDS = ["simulator", pytest.param("cupy", marks=pytest.mark.gpu)]
@@ -46,6 +48,14 @@ EXAMPLES = {"conv2d": 15, "conv2d_grad": 15, "conv_relu_pool": 8, "conv_relu_poo
 def test_every_kernel_of_the_contract_is_called():
     assert set(cuda_calls.NAMES) == set(cuda_calls.CALLS) | set(OTHERWISE)
     assert all(test in globals() for test in OTHERWISE.values())
+
+
+def test_topics_are_siblings():
+    """Each stands on the arrays alone, all are composed, and none hides what another one has."""
+    assert set(Cuda.__bases__) == set(Arrays.__subclasses__())
+    assert all(topic.__bases__ == (Arrays,) for topic in Cuda.__bases__)
+    names = Counter(name for kind in (Arrays, *Cuda.__bases__) for name in vars(kind) if not name.startswith("__"))
+    assert not [name for name, times in names.items() if times > 1]
 
 
 @pytest.mark.parametrize("name", cuda_calls.CALLS)

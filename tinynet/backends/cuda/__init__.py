@@ -1,8 +1,8 @@
 """The CUDA backend, twice: on a GPU through CuPy, and on the CPU through the simulator.
 
 Both are the same code, a module a topic, which allocates, views, copies and launches the kernels of
-`kernels/`; only the launcher differs. The topics stand on one another as a chain of classes, from
-`arrays.py` up to here, so that a kernel's method finds those below it on `self`.
+`kernels/`; only the launcher differs. The topics are siblings over `arrays.py`; here, and nowhere else, they become
+one backend.
 """
 
 from __future__ import annotations
@@ -10,9 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 from .conv import Conv
+from .elementwise import Elementwise
+from .loss import Loss
+from .matmul import Matmul
+from .optim import Optim
+from .pool import Pool
+from .random import Random
+from .reduce import Reduce
+from .shape import Shape
 
 
-class Cuda(Conv):
+class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Loss, Random, Optim):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

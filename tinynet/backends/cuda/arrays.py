@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..contract import Backend
+else:
+    Backend = object  # a kernel that no topic has is missing, not the contract's empty one
 
 Array = Any
 
@@ -28,8 +33,12 @@ def strides_of(x: Array, shape: tuple) -> list[int]:
     return [0] * missing + own
 
 
-class Arrays:
-    """The first floor of a backend: `launcher` runs kernels on arrays of its own kind."""
+class Arrays(Backend):
+    """What every topic stands on: `launcher` runs kernels on arrays of its own kind.
+
+    A topic is a subclass with the kernels of one `.cu` file. It calls those of other topics on `self`, which is the
+    composed backend, by the names of the contract alone.
+    """
 
     def __init__(self, name: str, launcher: Any):
         self.name = name
@@ -123,11 +132,11 @@ class Arrays:
         root = x if self.owns(x) else x.base
         return root.reshape(-1), (_address(x) - _address(root)) // x.dtype.itemsize
 
-    def into(self, out: Array | None, shape: tuple, dtype: Any, run: Callable[[Array], None]) -> Array:
-        """What `run` writes into a new C-contiguous array, or into `out`, through a copy where it must."""
+    def into(self, out: Array | None, shape: tuple, dtype: Any, write: Callable[[Array], None]) -> Array:
+        """What `write` writes into a new C-contiguous array, or into `out`, through a copy where it must."""
         fits = out is not None and out.dtype == dtype and out.flags.c_contiguous
         y = out if fits else self.empty(shape, dtype)
-        run(y)
+        write(y)
         if out is None or fits:
             return y
         self.copyto(out, y)

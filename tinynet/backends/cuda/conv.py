@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, computed_in
-from .matmul import Matmul
+from .arrays import Array, Arrays, computed_in
+from .matmul import product
 
 MOST_PIXELS = 2**31 - 1  # conv.cu counts pixels and taps in 32 bits
 
@@ -67,7 +67,7 @@ def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]
     ]
 
 
-class Conv(Matmul):
+class Conv(Arrays):
     conv_path = os.environ.get("TINYNET_CUDA_CONV", "implicit")
 
     # ---- the teaching path ---------------------------------------------------------------------------
@@ -122,7 +122,8 @@ class Conv(Matmul):
     # ---- implicit GEMM -------------------------------------------------------------------------------
     def _implicit_forward(self, x: Array, w: Array, b: Array | None, y: Array, at: Geometry, relu: bool) -> None:
         kh, kw, c, filters = w.shape
-        self.product(
+        product(
+            self,
             "conv_forward",
             x,
             w,
@@ -139,7 +140,8 @@ class Conv(Matmul):
     def _implicit_input_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dx = self.empty(x.shape, x.dtype)
-        self.product(
+        product(
+            self,
             "conv_input_grad",
             g,
             w,
@@ -157,7 +159,8 @@ class Conv(Matmul):
     def _implicit_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
         kh, kw, c, filters = w.shape
         dw = self.empty(w.shape, w.dtype)
-        self.product(
+        product(
+            self,
             "conv_weight_grad",
             x,
             g,

@@ -113,7 +113,7 @@ class Elementwise(Arrays):
         """x broadcast to `shape` in memory; a number stays one."""
         if not isinstance(x, self.launcher.arraytype):
             return x
-        return self.contiguous(x if x.shape == shape else self.broadcast_to(x, shape))  # type: ignore[attr-defined]
+        return self.contiguous(x if x.shape == shape else self.broadcast_to(x, shape))
 
     def _strided(self, x: Any, shape: tuple, dtype: np.dtype) -> tuple[Array, int, list[int]]:
         if not isinstance(x, self.launcher.arraytype):

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .pool import Pool
+from .arrays import Array, Arrays
 
 
-class Loss(Pool):
+class Loss(Arrays):
     def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
         rows, columns = logits.shape
         losses, slope = self.empty((rows,), logits.dtype), self.empty(logits.shape, logits.dtype)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, computed_in
-from .optim import Optim
+from .arrays import Array, Arrays, computed_in
 
 TILE = 64  # as in gemm.cuh
 ENOUGH_BLOCKS = 512  # keep the largest device busy
@@ -23,7 +22,32 @@ def slices_of(rows: int, columns: int, depth: int, batches: int) -> tuple[int, i
     return max(1, -(-depth // slice)), slice
 
 
-class Matmul(Optim):
+def product(
+    be: Arrays,
+    kernel: str,
+    x: Array,
+    y: Array,
+    bias: Array | None,
+    z: Array,
+    rows: int,
+    columns: int,
+    depth: int,
+    batches: int,
+    relu: bool,
+    *more: Any,
+    **template: bool,
+) -> None:
+    """Launch a kernel of the tile loop, and a second pass where several blocks shared each tile."""
+    slices, slice = slices_of(rows, columns, depth, batches)
+    if slices == 1:
+        be.launch(kernel, x, y, bias, z, rows, columns, depth, batches, slice, relu, *more, **template)
+        return
+    partial = be.empty((slices, *z.shape), z.dtype)
+    be.launch(kernel, x, y, None, partial, rows, columns, depth, batches, slice, False, *more, **template)
+    be.launch("add_slices", partial, bias, z, slices, z.shape[-1], relu, z.size)
+
+
+class Matmul(Arrays):
     def matmul(
         self, x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False, *, out: Array | None = None
     ) -> Array:
@@ -37,7 +61,8 @@ class Matmul(Optim):
             out,
             (*batch, rows, columns),
             dtype,
-            lambda z: self.product(
+            lambda z: product(
+                self,
                 "gemm",
                 x,
                 y,
@@ -63,32 +88,8 @@ class Matmul(Optim):
             out,
             (len(x), w.shape[1]),
             dtype,
-            lambda z: self.product("gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False),
+            lambda z: product(self, "gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False),
         )
-
-    def product(
-        self,
-        kernel: str,
-        x: Array,
-        y: Array,
-        bias: Array | None,
-        z: Array,
-        rows: int,
-        columns: int,
-        depth: int,
-        batches: int,
-        relu: bool,
-        *more: Any,
-        **template: bool,
-    ) -> None:
-        """Launch a kernel of the tile loop, and a second pass where several blocks shared each tile."""
-        slices, slice = slices_of(rows, columns, depth, batches)
-        if slices == 1:
-            self.launch(kernel, x, y, bias, z, rows, columns, depth, batches, slice, relu, *more, **template)
-            return
-        partial = self.empty((slices, *z.shape), z.dtype)
-        self.launch(kernel, x, y, None, partial, rows, columns, depth, batches, slice, False, *more, **template)
-        self.launch("add_slices", partial, bias, z, slices, z.shape[-1], relu, z.size)
 
     def _batched(self, x: Array, batch: tuple) -> tuple[Array, int]:
         """(x in memory, the elements from one matrix of the batch to the next: 0 where all use the same)."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Array
-from .random import Random
+from .arrays import Array, Arrays
 
 MOST_BLOCKS = 1024  # of the passes over the gradient: each of their warps leaves one value, which a block adds up
 
 
-class Optim(Random):
+class Optim(Arrays):
     def guard(self, g: Array, loss: Array | None, most: float) -> Array:
         loss = None if loss is None else self.asarray(loss, g.dtype)
         blocks = self._blocks(g.size)

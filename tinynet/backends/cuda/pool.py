@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .shape import Shape
+from .arrays import Array, Arrays
 
 
 def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[tuple, list[int]]:
@@ -19,7 +18,7 @@ def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[
     return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, top, left]
 
 
-class Pool(Shape):
+class Pool(Arrays):
     def max_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple) -> tuple[Array, Any]:
         shape, sizes = _sizes(x.shape, kernel, stride, padding)
         y, winner = self.empty(shape, x.dtype), self.empty(shape, np.int32)

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .loss import Loss
+from .arrays import Array, Arrays
 
 _WORD = (1 << 64) - 1
 
 
-class Random(Loss):
+class Random(Arrays):
     def random_bits(
         self, shape: tuple, seed: int, stream: int, step: int, first: int, *, out: Array | None = None
     ) -> Array:

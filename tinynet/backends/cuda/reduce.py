@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .elementwise import Elementwise
+from .arrays import Array, Arrays
 
 SHORT = 256  # columns: a warp is enough for such a row
 
 
-class Reduce(Elementwise):
+class Reduce(Arrays):
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
         if x.dtype.kind in "biu":
             x = self.astype(x, np.int64)
@@ -21,7 +20,7 @@ class Reduce(Elementwise):
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape)) if keepdims else shape
         rows, columns = math.prod(shape), math.prod(x.shape[i] for i in axes)
 
-        def run(y: Array) -> None:
+        def write(y: Array) -> None:
             if not columns:
                 self.fill(y, 0)
             elif axes == tuple(range(len(axes))) and shape and x.flags.c_contiguous:
@@ -30,7 +29,7 @@ class Reduce(Elementwise):
                 kernel = "row_sum" if columns > SHORT else "row_sum_warp"
                 self.launch(kernel, self._matrix(x, axes), y, rows, columns)
 
-        return self.into(out, kept, x.dtype, run)
+        return self.into(out, kept, x.dtype, write)
 
     def _column_sum(self, x: Array, y: Array, rows: int, columns: int) -> None:
         """y = the sums down the columns of x (rows, columns), in two launches where one would not fill the device."""

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
-from .reduce import Reduce
+from .arrays import Array, Arrays
 
 
-class Shape(Reduce):
+class Shape(Arrays):
     def reshape(self, x: Array, shape: tuple) -> Array:
         return self.contiguous(x).reshape(shape)
 
@@ -35,7 +34,7 @@ class Shape(Reduce):
     def pad(self, x: Array, widths: tuple, mode: str, value: float = 0.0, *, out: Array | None = None) -> Array:
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths, strict=True))
 
-        def run(y: Array) -> None:
+        def write(y: Array) -> None:
             if mode == "edge":
                 self.launch(
                     "pad_edge",
@@ -52,7 +51,7 @@ class Shape(Reduce):
             inside = tuple(slice(b, b + n) for n, (b, _) in zip(x.shape, widths, strict=True))
             self.copyto(y[inside], x)
 
-        return self.into(out, shape, x.dtype, run)
+        return self.into(out, shape, x.dtype, write)
 
     def pad_edge_grad(self, g: Array, widths: tuple, *, out: Array | None = None) -> Array:
         g = self.contiguous(g)
@@ -76,7 +75,7 @@ class Shape(Reduce):
     def getitem_grad(self, g: Array, index: Any, shape: tuple, *, out: Array | None = None) -> Array:
         parts = self._host_index(index)
 
-        def run(dx: Array) -> None:
+        def write(dx: Array) -> None:
             self.fill(dx, 0)
             if _basic(parts):
                 self.copyto(dx[parts], g)
@@ -87,7 +86,7 @@ class Shape(Reduce):
             starts = np.append(starts, len(order))
             self.launch("scatter_add", self.contiguous(g), *map(self.asarray, (order, starts, target)), dx, len(target))
 
-        return self.into(out, shape, g.dtype, run)
+        return self.into(out, shape, g.dtype, write)
 
     def add_at_inplace(self, x: Array, index: Any, g: Array) -> None:
         self.add(x, self.getitem_grad(g, index, x.shape), out=x)
