@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tinynet
+from tinynet.moved import MOVED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs the source tree")
@@ -158,3 +159,16 @@ def _type_checking(path, node):
 
 def test_version():
     assert tinynet.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_modules_that_moved_keep_their_old_names(old):
+    """The same module, still with its own name, and `tn.report` is still the function."""
+    code = (
+        f"import tinynet as tn, tinynet.{old}, importlib\n"
+        f"new = importlib.import_module('tinynet.{MOVED[old]}')\n"
+        f"assert importlib.import_module('tinynet.{old}') is new\n"
+        f"assert new.__spec__.name == new.__name__ == 'tinynet.{MOVED[old]}'\n"
+        "assert callable(tn.report) and callable(tn.fit) and tn.checkpoint.CheckpointError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

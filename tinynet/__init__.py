@@ -12,7 +12,7 @@ from pathlib import Path as _Path
 if not (_Path(__file__).parent / "kernels").exists() and (_Path(__file__).parents[1] / "kernels").is_dir():
     __path__.append(str(_Path(__file__).parents[1]))  # in a clone, tinynet.kernels lies beside the package
 
-from . import backends, data, insight, interchange, models, nn, ops, optim, parallel, saving, training
+from . import backends, data, insight, interchange, models, moved, nn, ops, optim, parallel, saving, training
 from .autograd import grad, no_grad
 from .backends import use
 from .backends.cpu.conv import set_conv_algorithm
@@ -26,9 +26,7 @@ from .saving import checkpoint, load, save
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
 
-# Modules that moved into folders stay importable under their old names.
-for _old, _module in {"checkpoint": saving.checkpoint, "replicas": parallel.replicas, "loop": training.run}.items():
-    _sys.modules[f"{__name__}.{_old}"] = vars()[_old] = _module
+_sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
 vars(nn).update(from_torch=from_torch, to_torch=to_torch)
 
 for _module in (nn, ops, optim, data, _sys.modules[__name__]):
