@@ -218,6 +218,10 @@ class Backend(Protocol):
     def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
         """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
 
+    def dense_grad(self, g: Array, x: Array, w: Array, y: Array | None, need: tuple) -> tuple:
+        """(dx, dw, db), None where need[i] is false; y is what relu gave, None if there was none. need[i] may be a node
+        with `take_home()`, the array to write gradient i to, or None."""
+
     # ---- conv ----------------------------------------------------------------------------------------
     def im2col(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, *, out: Array | None = None
@@ -271,11 +275,12 @@ class Backend(Protocol):
         """g spread evenly over each window, in `shape`."""
 
     # ---- loss ----------------------------------------------------------------------------------------
-    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
-        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,)."""
+    def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
+        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,). With a scale (1 / N
+        for the mean): (their sum times it, 0-d; saved)."""
 
     def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
-        """g (N,) times (softmax - one-hot), shape (N, K)."""
+        """g, (N,) or 0-d as forward's result, times (softmax - one-hot) and the scale, shape (N, K)."""
 
     # ---- random --------------------------------------------------------------------------------------
     def random_bits(

@@ -52,7 +52,7 @@ from .elementwise import (
     where,
 )
 from .loss import softmax_cross_entropy, softmax_cross_entropy_grad
-from .matmul import dense, matmul
+from .matmul import dense, dense_grad, matmul
 from .memory import empty
 from .optim import adagrad_step, adam_step, guard, rmsprop_step, sgd_step, squares
 from .pool import avg_pool2d, avg_pool2d_grad, max_pool2d, max_pool2d_grad

@@ -72,6 +72,12 @@ class Arrays(Backend):
         bits = number.view(RAW[y.dtype.itemsize]).item()
         self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
 
+    def home(self, need: Any, shape: tuple, dtype: Any) -> Array:
+        """Where a gradient that is needed goes: the array that waits for it, if one does and fits, else a new one."""
+        home = need.take_home() if hasattr(need, "take_home") else None
+        fits = home is not None and home.dtype == dtype and home.flags.c_contiguous
+        return home.reshape(shape) if fits else self.empty(shape, dtype)
+
     def owns(self, x: Array) -> bool:
         return not isinstance(x.base, self.launcher.arraytype)
 

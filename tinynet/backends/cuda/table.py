@@ -131,6 +131,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "gemm_naive": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
         "gemm_tiled": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
         "gemm": Entry(products, {"TX": ("false", "true"), "TY": ("false", "true")}),
+        "dense_weight_grad": Entry(products),
         "add_slices": Entry(each),
     },
     "conv.cu": {
@@ -146,7 +147,11 @@ TABLE: dict[str, dict[str, Entry]] = {
         "avg_pool": Entry(each),
         "avg_pool_grad": Entry(each),
     },
-    "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "loss.cu": {
+        "softmax_cross_entropy": Entry(row),
+        "softmax_cross_entropy_sum": Entry(None),
+        "scale_rows": Entry(each),
+    },
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
         "guard": Entry(None),
