@@ -3,7 +3,7 @@
 // Bound by memory: Adam reads w, g, m, v and writes w, m, v, so 7 · sizeof(T) bytes a parameter over the
 // bandwidth; the arithmetic hides behind it. Launched tensor by tensor, the launches alone would cost more.
 //
-// lr_step = [learning rate, step count] lies on the device, so a schedule or a captured graph changes it without
+// lr_count = [learning rate, step count] lies on the device, so a schedule or a captured graph changes it without
 // the host. `advance` counts the step, before the update; where the guard's loss is not
 // finite, neither does anything.
 // Launch: a thread an element, grid-stride; `advance` one thread.
@@ -35,16 +35,16 @@ __global__ void squares(In<T> x, Out<double> part, i64 n) {
 }
 
 template <typename T>
-__global__ void advance(InOut<double> lr_step, In<T> loss) {
-    if (thread_index() == 0 && !voided<T>(loss)) lr_step[1] = lr_step[1] + 1;
+__global__ void advance(InOut<double> lr_count, In<T> loss) {
+    if (thread_index() == 0 && !voided<T>(loss)) lr_count[1] = lr_count[1] + 1;
 }
 
 // velocity = momentum · velocity + g;  w -= lr · velocity, or with Nesterov w -= lr · (g + momentum · velocity)
 template <typename T>
-__global__ void sgd(InOut<T> w, In<T> g, InOut<T> velocity, In<double> lr_step, In<T> loss, T momentum, bool nesterov,
+__global__ void sgd(InOut<T> w, In<T> g, InOut<T> velocity, In<double> lr_count, In<T> loss, T momentum, bool nesterov,
                     T weight_decay, i64 n) {
     if (voided<T>(loss)) return;
-    T lr = T(lr_step[0]);
+    T lr = T(lr_count[0]);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         T d = g[i] + weight_decay * w[i];
         if (velocity) {
@@ -59,10 +59,10 @@ __global__ void sgd(InOut<T> w, In<T> g, InOut<T> velocity, In<double> lr_step, 
 // m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  w -= lr · m̂ / (√v̂ + ε)   (Kingma & Ba 2015)
 // decoupled: the decay shrinks w itself instead of joining g   (Loshchilov & Hutter 2019)
 template <typename T>
-__global__ void adam(InOut<T> w, In<T> g, InOut<T> m, InOut<T> v, In<double> lr_step, In<T> loss, double beta1,
+__global__ void adam(InOut<T> w, In<T> g, InOut<T> m, InOut<T> v, In<double> lr_count, In<T> loss, double beta1,
                      double beta2, double eps, double weight_decay, bool decoupled, i64 n) {
     if (voided<T>(loss)) return;
-    double lr = lr_step[0], t = lr_step[1];
+    double lr = lr_count[0], t = lr_count[1];
     T rate = T(lr / (1 - pow(beta1, t))), root = T(1 / sqrt(1 - pow(beta2, t)));       // the bias corrections
     T b1 = T(beta1), b2 = T(beta2), rest1 = T(1 - beta1), rest2 = T(1 - beta2), e = T(eps);
     T shrink = decoupled ? T(1 - lr * weight_decay) : T(1), decay = decoupled ? T(0) : T(weight_decay);
@@ -77,10 +77,10 @@ __global__ void adam(InOut<T> w, In<T> g, InOut<T> m, InOut<T> v, In<double> lr_
 
 // v = α v + (1 - α) g²;  w -= lr · g / (√v + ε), through a velocity if there is one   (Hinton 2012)
 template <typename T>
-__global__ void rmsprop(InOut<T> w, In<T> g, InOut<T> v, InOut<T> velocity, In<double> lr_step, In<T> loss,
+__global__ void rmsprop(InOut<T> w, In<T> g, InOut<T> v, InOut<T> velocity, In<double> lr_count, In<T> loss,
                         double alpha, T eps, T momentum, T weight_decay, i64 n) {
     if (voided<T>(loss)) return;
-    T lr = T(lr_step[0]), keep = T(alpha), rest = T(1 - alpha);
+    T lr = T(lr_count[0]), keep = T(alpha), rest = T(1 - alpha);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         T d = g[i] + weight_decay * w[i];
         T v1 = keep * v[i] + rest * d * d;
@@ -96,10 +96,10 @@ __global__ void rmsprop(InOut<T> w, In<T> g, InOut<T> v, InOut<T> velocity, In<d
 
 // v += g²;  w -= lr / (1 + (t - 1) · decay) · g / (√v + ε)   (Duchi, Hazan & Singer 2011)
 template <typename T>
-__global__ void adagrad(InOut<T> w, In<T> g, InOut<T> v, In<double> lr_step, In<T> loss, T eps, double lr_decay,
+__global__ void adagrad(InOut<T> w, In<T> g, InOut<T> v, In<double> lr_count, In<T> loss, T eps, double lr_decay,
                         T weight_decay, i64 n) {
     if (voided<T>(loss)) return;
-    T lr = T(lr_step[0] / (1 + (lr_step[1] - 1) * lr_decay));
+    T lr = T(lr_count[0] / (1 + (lr_count[1] - 1) * lr_decay));
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         T d = g[i] + weight_decay * w[i];
         T v1 = v[i] + d * d;

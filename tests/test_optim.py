@@ -1,5 +1,6 @@
 """Optimisers against the rules as published, the flat buffer, and clipping."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.testing import assert_allclose
 
 import tinynet as tn
 from tinynet import nn, optim
+from tinynet.training import settings
 
 BE = tn.backends.get("numpy")
 
@@ -352,25 +354,24 @@ def test_averages_do_not_stay_subnormal(kind):
 
 def test_mistakes_are_refused():
     params = parameters()
-    optimizer = optim.SGD(params, 0.1)
-    with pytest.raises(ValueError, match="belongs to another optimiser"):
-        optim.Adam(params)
-    del optimizer
-    optim.Adam(params)
     with pytest.raises(ValueError, match="given twice"):
         optim.SGD([params[0], params[0]], 0.1)
     with pytest.raises(ValueError, match="no parameters"):
         optim.SGD([], 0.1)
-    with pytest.raises(TypeError, match="not a parameter"):
-        optim.SGD([tn.tensor([1.0])], 0.1)
+    w = tn.tensor([1.0], requires_grad=True)
+    for bad, message in (
+        (tn.tensor([1.0]), "no gradient flows to it; make it with .*requires_grad=True"),
+        (np.ones(3), "is not a parameter; pass model"),
+        (w * 2.0, r"of shape \(1,\) is the result of an operation \(multiply\)"),
+    ):
+        with pytest.raises(TypeError, match=f"SGD: .*{message}"):
+            optim.SGD([w, bad], 0.1)
     with pytest.raises(ValueError, match="lr"):
         optim.SGD(parameters(), -1)
     with pytest.raises(ValueError, match="betas"):
         optim.Adam(parameters(), betas=(1.0, 0.9))
     with pytest.raises(ValueError, match="nesterov"):
         optim.SGD(parameters(), 0.1, nesterov=True)
-    with pytest.raises(ValueError, match="share dtype"):
-        optim.SGD(parameters() + parameters(dtype=np.float32), 0.1)
     with pytest.raises(ValueError, match="unknown setting"):
         optim.SGD([{"params": parameters(), "momentun": 1}], 0.1)
 
@@ -384,6 +385,107 @@ def test_a_saved_array_changed_by_a_step_is_noticed():
     optimizer.step()
     with pytest.raises(RuntimeError, match=r"dense saved an array of shape \(3, 2\) \(as 'w'\)"):
         late.backward()
+
+
+# ---- what may be given ------------------------------------------------------------------------------------
+
+
+def test_a_second_optimiser_takes_the_parameters_over():
+    """As where a notebook's cell is run again, while something (`Out[8]`, a traceback) keeps the first one alive."""
+    params = parameters()
+    first = optim.SGD(params, 0.1, momentum=0.9)
+    set_grads(params, np.random.default_rng(0))
+    first.step()
+    values, state = [p.numpy().copy() for p in params], first.state_dict()
+    second = optim.SGD(params[:2], 0.1)
+    for p, value in zip(params, values, strict=True):
+        np.testing.assert_array_equal(p.numpy(), value)
+    set_grads(params, np.random.default_rng(1))
+    message = (
+        r"SGD: a parameter of shape \(3, 4\) was taken over .* \(SGD\); step that one, or .* = optim\.SGD\(\.\.\.\)"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        first.step()
+    for p, value in zip(params, values, strict=True):
+        np.testing.assert_array_equal(p.numpy(), value)  # also those that it still has
+    second.step()
+    assert all(np.shares_memory(p.data, second.groups[0].w) for p in params[:2])
+    assert not np.array_equal(params[0].numpy(), values[0])
+    for name, value in first.state_dict().items():  # what it has learned can still be had
+        np.testing.assert_array_equal(value, state[name])
+    third = optim.SGD(params, 0.5, momentum=0.9)
+    third.load_state_dict(state)
+    third.step()
+    del second, third
+    with pytest.raises(RuntimeError, match="taken over"):  # whoever took them may be gone
+        first.step()
+
+
+def test_an_optimiser_that_cannot_be_made_takes_nothing_over():
+    params = parameters()
+    optimizer = optim.SGD(params, 0.1)
+    for bad in (lambda: optim.Adam(params, lr=-1), lambda: optim.Adam([*params, np.ones(2)])):
+        with pytest.raises((ValueError, TypeError)):
+            bad()
+    set_grads(params, np.random.default_rng(0))
+    optimizer.step()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trainer_whose_parameters_were_taken_over_says_so_and_closes(workers):
+    model = nn.Dense(2).build(3)
+    x, y = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
+    with tn.parallel.trainer(model, optim.SGD(model.parameters(), 0.1), workers=workers) as step:
+        step(x, y)
+        second = optim.Adam(model.parameters())
+        with pytest.raises(RuntimeError, match=r"SGD: .* taken over by .*\(Adam\)"):
+            step(x, y)
+        with tn.parallel.trainer(model, second, workers=workers) as newer:
+            newer(x, y)
+    assert all(np.shares_memory(p.data, second.groups[0].w) for p in model.parameters())
+
+
+def test_plain_tensors_are_optimised_too():
+    w, b = tn.tensor([[1.0, 2.0]], requires_grad=True), tn.tensor(0.5, requires_grad=True)
+    optimizer = optim.SGD([w, b], 0.1)
+    (w.sum() * 3.0 + b).backward()
+    optimizer.step()
+    assert_allclose(w.numpy(), [[0.7, 1.7]], rtol=1e-6)
+    assert_allclose(b.numpy(), 0.4, rtol=1e-6)
+    again = optim.Adam([w])
+    with pytest.raises(RuntimeError, match=r"taken over by .*\(Adam\)"):
+        optimizer.step()
+    w.requires_grad_(False)  # frozen, as parameters may be
+    optim.SGD([w], 0.1)
+    assert again.groups[0].params == [w]
+
+
+@pytest.mark.skipif(bool(tn.backends.why_not("simulator")), reason="no simulator")
+def test_dtypes_and_backends_become_groups():
+    params = parameters() + parameters(dtype=np.float32)
+    params.append(nn.Parameter(np.ones(2, np.float32), tn.backends.get("simulator")))
+    order = [3, 0, 6, 1, 4, 2, 5]
+    optimizer = optim.SGD([{"params": [params[i] for i in order], "lr": 0.5}], 0.1)
+    kinds = [(g.w.dtype, g.be.name, len(g.params), g.options["lr"]) for g in optimizer.groups]
+    assert kinds == [("float32", "numpy", 3, 0.5), ("float64", "numpy", 3, 0.5), ("float32", "simulator", 1, 0.5)]
+    before = [p.numpy().copy() for p in params]
+    for p in params:
+        p.grad = tn.tensor(np.ones(p.shape, p.dtype), backend=p.backend)
+    optimizer.groups[1].options["lr"] = 0.25  # each has its own settings
+    optimizer.step()
+    for p, old in zip(params, before, strict=True):
+        assert_allclose(p.numpy(), old - (0.25 if p.dtype == np.float64 else 0.5), rtol=1e-6)
+
+
+def test_repr():
+    assert repr(optim.SGD(parameters(), 0.1, momentum=0.9)) == (
+        "SGD(3 parameters, 25 values: lr=0.1, momentum=0.9, nesterov=False, weight_decay=0)"
+    )
+    params = parameters()
+    lines = repr(optim.Adam([{"params": params[:1], "lr": 0.5}, {"params": params[1:]}])).split("\n")
+    assert lines[0] == "Adam of 2 groups"
+    assert lines[1].startswith("  0: 1 parameters, 12 values: lr=0.5, betas=(0.9, 0.999)")
+    assert lines[2].startswith("  1: 2 parameters, 13 values: lr=0.001,")
 
 
 # ---- clipping and schedules ------------------------------------------------------------------------------
@@ -422,6 +524,20 @@ def test_schedules():
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[10] == rates[11] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[2:]))
+
+
+def test_a_schedule_without_a_step_is_a_function_of_the_step():
+    s = optim.schedules
+    rate = s.cosine(total=200, warmup=10)
+    assert [rate(t) for t in (0, 10, 105, 200)] == [s.cosine(t, total=200, warmup=10) for t in (0, 10, 105, 200)]
+    partial = functools.partial(s.cosine, total=200)
+    assert partial(50) == s.cosine(total=200)(50)
+    assert settings.text(s.cosine(total=200)) == settings.text(partial) != settings.text(s.cosine(total=201))
+    for bad in ({}, {"total": 3, "warm": 2}):
+        with pytest.raises(TypeError, match=r"total|warm"):
+            s.cosine(**bad)
+    with pytest.raises(TypeError, match="total"):
+        s.cosine(200)
 
 
 def test_settings_of_groups_are_checked_too():
@@ -487,4 +603,4 @@ def test_a_rate_set_between_steps_is_of_the_state():
     optimizer.groups[0].options["lr"] = 0.5
     again = optim.SGD(other.parameters(), 0.1)
     again.load_state_dict(optimizer.state_dict())
-    assert again.lr == 0.5 and again.groups[0].runs[0][2].tolist() == [0.5, 0.0]
+    assert again.lr == 0.5 and again.groups[0].segments[0][2].tolist() == [0.5, 0.0]

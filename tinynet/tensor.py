@@ -34,7 +34,9 @@ class Tensor:
     `x.detach()` and views share x's memory.
     """
 
-    __slots__ = ("__weakref__", "backend", "data", "grad", "node")
+    __slots__ = ("__weakref__", "backend", "data", "grad", "node", "owner")
+
+    owner: Any  # the optimiser that moved it into its flat vector, a weak reference; set on parameters only
 
     def __init__(self, data: Any, backend: Backend, node: Node | None = None):
         self.data = data

@@ -306,7 +306,7 @@ class Backend(Protocol):
         """g under the same mask and scale."""
 
     # ---- optim: in place, over flat vectors ---------------------------------------------------------------
-    # `lr_step` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
+    # `lr_count` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
     # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count first.
     def guard(self, g: Array, loss: Array | None, most: float) -> Array:
         """What voids a step, as a 0-d array: `loss` (0 where it is None), or NaN where an element of the flat vector g
@@ -320,7 +320,7 @@ class Backend(Protocol):
         w: Array,
         g: Array,
         velocity: Array | None,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         momentum: float,
         nesterov: bool,
@@ -335,7 +335,7 @@ class Backend(Protocol):
         g: Array,
         m: Array,
         v: Array,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         beta1: float,
         beta2: float,
@@ -351,7 +351,7 @@ class Backend(Protocol):
         g: Array,
         v: Array,
         velocity: Array | None,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         alpha: float,
         eps: float,
@@ -365,7 +365,7 @@ class Backend(Protocol):
         w: Array,
         g: Array,
         v: Array,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         eps: float,
         lr_decay: float,

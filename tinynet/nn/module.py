@@ -27,14 +27,14 @@ class Parameter(Tensor):
     """A tensor that a module learns. Made by `Module.parameter`; `owner` is the optimiser that moved it into
     its flat buffer, if one did."""
 
-    __slots__ = ("owner",)
+    __slots__ = ()
 
     def __init__(self, data: Any, backend: Backend | None = None):
         if backend is None:
             made = tensor(data)
             data, backend = made.data, made.backend
         super().__init__(data, backend)
-        self.owner: Any = None
+        self.owner = None
         requires_grad_(self)
 
 

@@ -9,62 +9,85 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..autograd import changed
-from ..nn.module import Parameter
 from ..tensor import Tensor
 
 
 class Group:
     """Parameters that share their settings: flat vectors `w` and `g`, and one more for each kind of state.
 
-    `runs` are stretches [start, stop) of parameters that have made the same number of steps: one at first; a
-    parameter that sits a step out (frozen, or without a gradient) splits its run, as it keeps its own count.
+    `segments` are (start, stop, lr_count) of parameters that have made the same number of steps: one at first. A
+    parameter that sits a step out (frozen, or without a gradient) splits its segment, as it keeps its own count.
+    lr_count is the array [learning rate, steps made] that the kernels read.
     """
 
-    def __init__(self, owner: Optimizer, params: list[Parameter], options: dict):
+    def __init__(self, owner: Optimizer, params: list[Tensor], options: dict):
         first = params[0]
-        for p in params:
-            if (p.dtype, p.backend) != (first.dtype, first.backend):
-                raise ValueError(
-                    f"{type(owner).__name__}: the parameters of a group must share dtype and backend; "
-                    f"found {first.dtype} on {first.backend.name!r} and {p.dtype} on {p.backend.name!r}"
-                )
         self.params, self.options, self.be = params, options, first.backend
+        self.owner = weakref.ref(owner)
         self.starts = np.cumsum([0, *(p.size for p in params)]).tolist()
         size, dtype = self.starts[-1], first.dtype
         self.w, self.g = self.be.empty((size,), dtype), self.be.full((size,), 0, dtype)
         self.state = {name: self.be.full((size,), 0, dtype) for name in owner.state_names(options)}
         options["lr"] = float(options["lr"])  # a NumPy scalar or a Fraction would go on into arrays and files
-        lr_step = self.be.asarray(np.array([options["lr"], 0.0]))
-        self.runs: list[tuple[int, int, Any]] = [(0, len(params), lr_step)]
-        self.lr = options["lr"]  # that is in lr_step
+        lr_count = self.be.asarray(np.array([options["lr"], 0.0]))
+        self.segments: list[tuple[int, int, Any]] = [(0, len(params), lr_count)]
+        self.lr = options["lr"]  # the value last written to lr_count
         self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)  # a larger gradient would overflow
         self.w_tensor = Tensor(self.w, self.be)  # stands for all parameters where changes are noted
-        self.adopt(self.w)
         for p in params:
-            p.owner = weakref.ref(owner)
+            p.owner = self.owner
+        self.adopt(self.w)
 
     def adopt(self, w: Any) -> None:
-        """Copy the parameters into the flat vector w, and make them views of it."""
+        """Copy the parameters into the flat vector w, and make them views of it. Those that another optimiser has taken
+        over since are left to it."""
         self.w = self.w_tensor.data = w
         self.homes = self.views(w)
         for p, view in zip(self.params, self.homes, strict=True):
-            self.be.copyto(view, p.data)
-            p.data = view
+            if p.owner is self.owner:
+                self.be.copyto(view, p.data)
+                p.data = view
+
+    def relocate(self, allocate: Callable[[tuple[int, ...], Any], Any], g: Any = None) -> None:
+        """Move all flat vectors to arrays that `allocate(shape, dtype)` makes; g, where it is given, is that of the
+        gradients."""
+
+        def moved(flat: Any) -> Any:
+            new = allocate(flat.shape, flat.dtype)
+            self.be.copyto(new, flat)
+            return new
+
+        self.adopt(allocate(self.w.shape, self.w.dtype))
+        self.g = moved(self.g) if g is None else g
+        self.state = {name: moved(flat) for name, flat in self.state.items()}
+
+    def snapshot(self) -> tuple[dict, list[tuple[int, int, list[float]]]]:
+        """The settings and step counts, for a copy of this group in another process: see `follow`."""
+        return self.options, [(a, b, self.be.numpy(lr_count).tolist()) for a, b, lr_count in self.segments]
+
+    def follow(self, snapshot: tuple[dict, list[tuple[int, int, list[float]]]]) -> None:
+        """Take over the settings and step counts that `snapshot` returned elsewhere."""
+        options, segments = snapshot
+        self.options.update(options)
+        self.segments = [(a, b, self.be.asarray(np.array(lr_count))) for a, b, lr_count in segments]
 
     def reclaim(self) -> None:
         """Follow what was set from outside: a learning rate in `options`, and the `data` of parameters, which is copied
-        to the flat vector where it was replaced by another array."""
-        if self.options["lr"] != self.lr:
-            self.set_lr(self.options["lr"])
+        to the flat vector where it was replaced by another array.
+
+        Raises: RuntimeError where another optimiser has taken a parameter over; ValueError for data of another shape.
+        """
+        self.follow_rate()
         for p, view in zip(self.params, self.homes, strict=True):
             if p.data is not view:
+                self._refuse_taken(p)
                 if tuple(p.data.shape) != tuple(view.shape):
                     raise ValueError(
                         f"optimiser: a parameter of shape {view.shape} was given data of shape "
@@ -74,11 +97,26 @@ class Group:
                 p.data = view
                 changed.note(p)
 
+    def _refuse_taken(self, p: Tensor) -> None:
+        if p.owner is not self.owner:
+            other = None if p.owner is None else p.owner()
+            name = type(self.owner()).__name__
+            raise RuntimeError(
+                f"{name}: a parameter of shape {p.shape} was taken over by another optimiser made later"
+                + (f" ({type(other).__name__})" if other is not None else "")
+                + f"; step that one, or make this one again: optimizer = optim.{name}(...)"
+            )
+
+    def follow_rate(self) -> None:
+        """Write a learning rate that was set in `options` to where the kernels read it."""
+        if self.options["lr"] != self.lr:
+            self.set_lr(self.options["lr"])
+
     def set_lr(self, lr: float) -> None:
         """Write the learning rate to where the kernels read it, beside the step count."""
         self.lr = self.options["lr"] = float(lr)
-        for _, _, lr_step in self.runs:
-            self.be.copyto(lr_step[:1], self.lr)
+        for _, _, lr_count in self.segments:
+            self.be.copyto(lr_count[:1], self.lr)
 
     def views(self, flat: Any) -> list:
         """The parts of a flat vector, in the parameters' shapes."""
@@ -88,7 +126,7 @@ class Group:
         ]
 
     def collect(self) -> list[tuple[int, int, Any]]:
-        """Copy the gradients into `g`; gives (start, stop, lr_step) of the stretches of elements that have one."""
+        """Copy the gradients into `g`; returns (start, stop, lr_count) of the stretches of elements that have one."""
         return self.stretches(self.gather(self.views(self.g)))
 
     def gather(self, views: list) -> list[bool]:
@@ -106,19 +144,19 @@ class Group:
         return [p.grad is not None for p in self.params]
 
     def stretches(self, have: list[bool]) -> list[tuple[int, int, Any]]:
-        """(start, stop, lr_step) of the elements whose parameters `have` a gradient, equal step counts together."""
+        """(start, stop, lr_count) of the elements whose parameters `have` a gradient, equal step counts together."""
         if not all(have):
             self._split(have)
-        return [(self.starts[a], self.starts[b], lr_step) for a, b, lr_step in self.runs if have[a]]
+        return [(self.starts[a], self.starts[b], lr_count) for a, b, lr_count in self.segments if have[a]]
 
     def _split(self, have: list[bool]) -> None:
-        """Cut the runs where a parameter with a gradient meets one without."""
-        runs = []
-        for a, b, lr_step in self.runs:
+        """Cut the segments where a parameter with a gradient meets one without."""
+        segments = []
+        for a, b, lr_count in self.segments:
             cuts = [a, *(i for i in range(a + 1, b) if have[i] != have[i - 1]), b]
             for i, j in itertools.pairwise(cuts):
-                runs.append((i, j, lr_step if i == a else self.be.copy(lr_step)))
-        self.runs = runs
+                segments.append((i, j, lr_count if i == a else self.be.copy(lr_count)))
+        self.segments = segments
 
 
 class Optimizer:
@@ -127,7 +165,9 @@ class Optimizer:
     `guard` is a 0-d Tensor, finite where the last step was made and not where it was voided; None before the first.
 
     Args:
-        params: a list of parameters, or of dicts {"params": [...], "lr": ..., ...} with settings of their own.
+        params: a list of parameters (or of tensors with requires_grad), or of dicts {"params": [...], "lr": ...} with
+            settings of their own. Parameters of another dtype or backend become a group of their own. An optimiser
+            takes its parameters over from one made before, whose next step raises then.
         defaults: the settings of groups that do not set them.
     """
 
@@ -156,22 +196,31 @@ class Optimizer:
             self._check(members, seen)
             options = {**defaults, **spec}
             self.check_options(options)
-            groups.append((members, options))
-        self.groups = [Group(self, members, options) for members, options in groups]
+            alike: dict[tuple, list[Tensor]] = {}  # flat vectors have one dtype and one backend
+            for p in members:
+                alike.setdefault((p.dtype, p.backend.name), []).append(p)
+            groups += [(same, dict(options)) for same in alike.values()]
+        self.groups = [Group(self, same, options) for same, options in groups]
 
     def _check(self, members: list, seen: set[int]) -> None:
+        """TypeError or ValueError for what cannot be optimised, and for a parameter that is given twice."""
         name = type(self).__name__
         for p in members:
-            if not isinstance(p, Parameter):
-                raise TypeError(f"{name}: {p!r:.60} is not a parameter; pass model.parameters(), or nn.Parameter(...)")
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: {p!r:.60} is not a parameter; pass model.parameters(), or tensors")
+            if p.node is not None and not p.node.is_leaf:
+                raise TypeError(
+                    f"{name}: a tensor of shape {p.shape} is the result of an operation ({p.node.name}), not a "
+                    "parameter; pass what it was computed from"
+                )
+            if p.node is None and not hasattr(p, "owner"):
+                raise TypeError(
+                    f"{name}: {p!r:.60} is not a parameter, as no gradient flows to it; make it with "
+                    "tn.tensor(..., requires_grad=True)"
+                )
             if id(p) in seen:
                 raise ValueError(f"{name}: a parameter of shape {p.shape} is given twice")
             seen.add(id(p))
-            if p.owner is not None and p.owner() is not None:
-                raise ValueError(
-                    f"{name}: a parameter of shape {p.shape} belongs to another optimiser "
-                    f"({type(p.owner()).__name__}) already; delete that one first (del optimizer)"
-                )
 
     # ---- what subclasses define ----------------------------------------------------------------------
     def check_options(self, options: dict) -> None:
@@ -184,8 +233,8 @@ class Optimizer:
         """The names of the flat state vectors that these settings need."""
         return ()
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
-        """Change w, and the vectors in `state`, in place, by one kernel; lr_step is [lr, steps made]."""
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
+        """Change w, and the vectors in `state`, in place, by one kernel; lr_count is [lr, steps made]."""
         raise TypeError(f"{type(self).__name__} has no update(); an optimiser must define it")
 
     # ---- using it --------------------------------------------------------------------------------------
@@ -197,12 +246,12 @@ class Optimizer:
         for group in self.groups:
             group.reclaim()
             guard, be = _moved(guard, be, group.be), group.be
-            for start, stop, lr_step in group.collect():
+            for start, stop, lr_count in group.collect():
                 guard = be.guard(group.g[start:stop], guard, group.most)
-                parts.append((group, start, stop, lr_step))
+                parts.append((group, start, stop, lr_count))
         self.guard = None if guard is None else Tensor(guard, be)  # type: ignore[arg-type]
-        for group, start, stop, lr_step in parts:
-            self.apply(group, start, stop, lr_step, _moved(guard, be, group.be))
+        for group, start, stop, lr_count in parts:
+            self.apply(group, start, stop, lr_count, _moved(guard, be, group.be))
 
     @property
     def voided(self) -> bool:
@@ -210,11 +259,11 @@ class Optimizer:
         it when you need it."""
         return self.guard is not None and not math.isfinite(self.guard.item())
 
-    def apply(self, group: Group, start: int, stop: int, lr_step: Any, loss: Any) -> None:
+    def apply(self, group: Group, start: int, stop: int, lr_count: Any, loss: Any) -> None:
         """Run the kernel on elements [start, stop) of a group whose `g` is filled, unless `loss`, what guards the step,
         is not finite."""
         state = {name: flat[start:stop] for name, flat in group.state.items()}
-        self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_step, loss, group.options)
+        self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_count, loss, group.options)
         changed.note(group.w_tensor)
 
     def zero_grad(self) -> None:
@@ -234,6 +283,20 @@ class Optimizer:
         for group in self.groups:
             group.set_lr(value)
 
+    def __repr__(self) -> str:
+        lines = [
+            f"{len(group.params)} parameters, {group.starts[-1]:,} values: "
+            + ", ".join(f"{name}={value!r}" for name, value in group.options.items())
+            for group in self.groups
+        ]
+        return (
+            f"{type(self).__name__}({lines[0]})"
+            if len(lines) == 1
+            else "\n  ".join(
+                [f"{type(self).__name__} of {len(lines)} groups", *(f"{i}: {line}" for i, line in enumerate(lines))]
+            )
+        )
+
     # ---- state -----------------------------------------------------------------------------------------
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -245,11 +308,11 @@ class Optimizer:
         """Copies, on the host, of all that a resumed run needs: state vectors, step counts, learning rates."""
         out: dict[str, np.ndarray] = {}
         for i, group in enumerate(self.groups):
-            group.reclaim()  # a rate that was set since the last step is of the state
+            group.follow_rate()  # a rate that was set since the last step is of the state
             for name, flat in group.state.items():
                 out[f"{i}.{name}"] = np.array(group.be.numpy(flat))
-            out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.runs])
-            out[f"{i}.counts"] = np.stack([np.array(group.be.numpy(lr_step)) for _, _, lr_step in group.runs])
+            out[f"{i}.runs"] = np.array([[a, b] for a, b, _ in group.segments])
+            out[f"{i}.counts"] = np.stack([np.array(group.be.numpy(lr_count)) for _, _, lr_count in group.segments])
         return out
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
@@ -280,12 +343,12 @@ class Optimizer:
         for i, group in enumerate(self.groups):
             for name, flat in group.state.items():
                 group.be.copyto(flat, group.be.asarray(np.ascontiguousarray(state[f"{i}.{name}"])))
-            lr_step = np.asarray(state[f"{i}.counts"], np.float64)
-            group.runs = [
-                (int(a), int(b), group.be.copy(group.be.asarray(lr_step[k])))
+            lr_count = np.asarray(state[f"{i}.counts"], np.float64)
+            group.segments = [
+                (int(a), int(b), group.be.copy(group.be.asarray(lr_count[k])))
                 for k, (a, b) in enumerate(np.asarray(state[f"{i}.runs"]).tolist())
             ]
-            group.lr = group.options["lr"] = float(lr_step[0, 0])
+            group.lr = group.options["lr"] = float(lr_count[0, 0])
 
 
 def _moved(x: Any, be: Any, to: Any) -> Any:

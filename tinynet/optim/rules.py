@@ -35,12 +35,12 @@ class SGD(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("velocity",) if options["momentum"] else ()
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
         be.sgd_step(
             w,
             g,
             state.get("velocity"),
-            lr_step,
+            lr_count,
             loss,
             options["momentum"],
             options["nesterov"],
@@ -76,13 +76,13 @@ class Adam(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("m", "v")
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
         be.adam_step(
             w,
             g,
             state["m"],
             state["v"],
-            lr_step,
+            lr_count,
             loss,
             *options["betas"],
             options["eps"],
@@ -126,13 +126,13 @@ class RMSprop(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("v", "velocity") if options["momentum"] else ("v",)
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
         be.rmsprop_step(
             w,
             g,
             state["v"],
             state.get("velocity"),
-            lr_step,
+            lr_count,
             loss,
             options["alpha"],
             options["eps"],
@@ -152,5 +152,5 @@ class Adagrad(Optimizer):
     def state_names(self, options: dict) -> tuple[str, ...]:
         return ("v",)
 
-    def update(self, be: Any, w: Any, g: Any, state: dict, lr_step: Any, loss: Any, options: dict) -> None:
-        be.adagrad_step(w, g, state["v"], lr_step, loss, options["eps"], options["lr_decay"], options["weight_decay"])
+    def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
+        be.adagrad_step(w, g, state["v"], lr_count, loss, options["eps"], options["lr_decay"], options["weight_decay"])

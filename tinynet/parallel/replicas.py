@@ -75,9 +75,7 @@ class Replicas(Trainer):
     def _share(self) -> None:
         """Move parameters and the optimiser's state to shared memory."""
         for k, group in enumerate(self.groups):
-            group.adopt(shared_array(group.w.shape, group.w.dtype))
-            group.g = self.team.gradients[k][0]
-            group.state = {name: _shared(flat) for name, flat in group.state.items()}
+            group.relocate(shared_array, self.team.gradients[k][0])  # g is where the sums will be
         self._flats = [group.w for group in self.groups]
 
     def _share_fixed(self) -> None:
@@ -93,9 +91,7 @@ class Replicas(Trainer):
         if not self.closed and os.getpid() == self._process:
             self._finish()
             for group in self.groups:
-                group.adopt(np.empty_like(group.w))
-                group.g = group.g.copy()
-                group.state = {name: flat.copy() for name, flat in group.state.items()}
+                group.relocate(np.empty)
             for p, data in self._fixed:
                 if p.data is data:
                     p.data = data.copy()
@@ -164,7 +160,7 @@ class Replicas(Trainer):
             self._go_alone(f"replicas could not go on: {error}")
             return alone(x, y)
         try:
-            settings = [(g.options, [(a, b, lr_step.tolist()) for a, b, lr_step in g.runs]) for g in self.groups]
+            settings = [group.snapshot() for group in self.groups]
             self.team.broadcast(
                 (
                     work,
@@ -224,9 +220,8 @@ class Replicas(Trainer):
             random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
             for module, flag in zip(self.modules, training, strict=True):
                 module.training = bool(flag)
-            for group, (options, runs) in zip(self.groups, settings, strict=True):
-                group.options.update(options)
-                group.runs = [(a, b, np.array(lr_step)) for a, b, lr_step in runs]
+            for group, held in zip(self.groups, settings, strict=True):
+                group.follow(held)
             self._expected = math.nan
             x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
             getattr(self, work)(x, y, bounds)
@@ -326,18 +321,17 @@ class Replicas(Trainer):
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
         parts, first = [], 0
         for k, group in enumerate(self.groups):
-            group.g = self.team.gradients[k][0]  # where the sums will be
-            for start, stop, lr_step in group.stretches(have[first : first + len(group.params)]):
-                parts.append((k, group, *self.team.part(start, stop), lr_step))
+            for start, stop, lr_count in group.stretches(have[first : first + len(group.params)]):
+                parts.append((k, group, *self.team.part(start, stop), lr_count))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
-        for k, group, start, stop, lr_step in parts:
+        for k, group, start, stop, lr_count in parts:
             for a in range(start, stop, CHUNK) or [start]:  # summed and used while they are in the cache
                 b = min(a + CHUNK, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
-                self.optimizer.apply(group, a, b, lr_step if b == stop else lr_step.copy(), loss)
+                self.optimizer.apply(group, a, b, lr_count if b == stop else lr_count.copy(), loss)
 
     def _clip(self, sums: list[np.ndarray], most: float) -> None:
         """Scale the gradient, of which `sums` are this replica's parts, to a norm of at most `most`."""

@@ -28,12 +28,12 @@ def squares(x):
         return np.asarray(total if np.isfinite(total) else np.square(x, dtype=np.float64).sum(), np.float64)
 
 
-def _begin(lr_step, loss) -> tuple[float, float] | None:
+def _begin(lr_count, loss) -> tuple[float, float] | None:
     """(learning rate, step count) of this step, or None where the loss voids it."""
     if loss is not None and not np.isfinite(loss):
         return None
-    lr_step[1] += 1
-    return float(lr_step[0]), float(lr_step[1])
+    lr_count[1] += 1
+    return float(lr_count[0]), float(lr_count[1])
 
 
 def _chunks(w, g, *states, weight_decay) -> Iterator[list]:
@@ -57,8 +57,8 @@ def _flush(state: np.ndarray, step: float) -> None:
         state[np.abs(state) < np.finfo(state.dtype).tiny] = 0
 
 
-def sgd_step(w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay):
-    if (begun := _begin(lr_step, loss)) is None:
+def sgd_step(w, g, velocity, lr_count, loss, momentum, nesterov, weight_decay):
+    if (begun := _begin(lr_count, loss)) is None:
         return
     lr, t = begun
     if velocity is not None:
@@ -71,8 +71,8 @@ def sgd_step(w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay):
         w -= lr * d
 
 
-def adam_step(w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoupled):
-    if (begun := _begin(lr_step, loss)) is None:
+def adam_step(w, g, m, v, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled):
+    if (begun := _begin(lr_count, loss)) is None:
         return
     lr, t = begun
     root = math.sqrt(1 - beta2**t)  # the bias correction, moved outside: rate·m / (√v + eps·root)
@@ -105,8 +105,8 @@ def adam_step(w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoup
         x -= s
 
 
-def rmsprop_step(w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_decay):
-    if (begun := _begin(lr_step, loss)) is None:
+def rmsprop_step(w, g, v, velocity, lr_count, loss, alpha, eps, momentum, weight_decay):
+    if (begun := _begin(lr_count, loss)) is None:
         return
     lr, _ = begun
     for w, d, v, velocity in _chunks(w, g, v, velocity, weight_decay=weight_decay):
@@ -120,8 +120,8 @@ def rmsprop_step(w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_
         w -= lr * d
 
 
-def adagrad_step(w, g, v, lr_step, loss, eps, lr_decay, weight_decay):
-    if (begun := _begin(lr_step, loss)) is None:
+def adagrad_step(w, g, v, lr_count, loss, eps, lr_decay, weight_decay):
+    if (begun := _begin(lr_count, loss)) is None:
         return
     lr, t = begun
     for w, d, v in _chunks(w, g, v, weight_decay=weight_decay):

@@ -28,11 +28,11 @@ class Optim(Arrays):
         """How many blocks of eight warps go through a flat vector."""
         return max(1, min(-(-n // 1024), MOST_BLOCKS))
 
-    def _advance(self, lr_step: Array, loss: Array | None, w: Array) -> Array | None:
+    def _advance(self, lr_count: Array, loss: Array | None, w: Array) -> Array | None:
         """Count the step unless the loss voids it; gives the loss in w's dtype."""
         loss = None if loss is None else self.asarray(loss, w.dtype)
         T = {"float32": "float", "float64": "double"}[str(w.dtype)]
-        self.launch("advance", lr_step, loss, grid=1, block=1, T=T)
+        self.launch("advance", lr_count, loss, grid=1, block=1, T=T)
         return loss
 
     def sgd_step(
@@ -40,14 +40,14 @@ class Optim(Arrays):
         w: Array,
         g: Array,
         velocity: Array | None,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         momentum: float,
         nesterov: bool,
         weight_decay: float,
     ) -> None:
-        loss = self._advance(lr_step, loss, w)
-        self.launch("sgd", w, g, velocity, lr_step, loss, momentum, nesterov, weight_decay, w.size)
+        loss = self._advance(lr_count, loss, w)
+        self.launch("sgd", w, g, velocity, lr_count, loss, momentum, nesterov, weight_decay, w.size)
 
     def adam_step(
         self,
@@ -55,7 +55,7 @@ class Optim(Arrays):
         g: Array,
         m: Array,
         v: Array,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         beta1: float,
         beta2: float,
@@ -63,8 +63,8 @@ class Optim(Arrays):
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        loss = self._advance(lr_step, loss, w)
-        self.launch("adam", w, g, m, v, lr_step, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
+        loss = self._advance(lr_count, loss, w)
+        self.launch("adam", w, g, m, v, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
 
     def rmsprop_step(
         self,
@@ -72,26 +72,26 @@ class Optim(Arrays):
         g: Array,
         v: Array,
         velocity: Array | None,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         alpha: float,
         eps: float,
         momentum: float,
         weight_decay: float,
     ) -> None:
-        loss = self._advance(lr_step, loss, w)
-        self.launch("rmsprop", w, g, v, velocity, lr_step, loss, alpha, eps, momentum, weight_decay, w.size)
+        loss = self._advance(lr_count, loss, w)
+        self.launch("rmsprop", w, g, v, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, w.size)
 
     def adagrad_step(
         self,
         w: Array,
         g: Array,
         v: Array,
-        lr_step: Array,
+        lr_count: Array,
         loss: Array | None,
         eps: float,
         lr_decay: float,
         weight_decay: float,
     ) -> None:
-        loss = self._advance(lr_step, loss, w)
-        self.launch("adagrad", w, g, v, lr_step, loss, eps, lr_decay, weight_decay, w.size)
+        loss = self._advance(lr_count, loss, w)
+        self.launch("adagrad", w, g, v, lr_count, loss, eps, lr_decay, weight_decay, w.size)
