@@ -320,6 +320,9 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(m, k), d.normal(k, n), d.pick(None, d.normal(n)), d.pick(True, False))
 
 
+calls("one")(lambda d: d.call(d.pick((), (1,), (1, 1)), d.T, any_layout=False))
+
+
 @calls("dense_grad")
 def _(d: Dice) -> Call:
     m, k, n = d.draw(

@@ -34,7 +34,8 @@ Pads = tuple[Pair, Pair]
 
 class Backend(Protocol):
     """See the module's text. `name` is what `tn.use` takes. A device may have `ahead(batches)` besides, which copies
-    host batches to it while it computes."""
+    host batches to it while it computes, and `part(flat, start, shape)`, an array on a vector's memory, elements from
+    `start` on, for which `owns` is true."""
 
     name: str
 
@@ -50,6 +51,9 @@ class Backend(Protocol):
 
     def full(self, shape: tuple, value: float, dtype: Any) -> Array:
         """A C-contiguous array filled with value."""
+
+    def one(self, shape: tuple, dtype: Any) -> Array:
+        """A 1 in a shape of one element, which nobody changes: what `backward` starts from."""
 
     def copy(self, x: Array, *, out: Array | None = None) -> Array:
         """A C-contiguous copy of x, whatever its strides."""

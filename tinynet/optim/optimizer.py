@@ -38,6 +38,7 @@ class Group:
         options["lr"] = float(options["lr"])  # a NumPy scalar or a Fraction would go on into arrays and files
         lr_count = self.be.asarray(np.array([options["lr"], 0.0]))
         self.segments: list[tuple[int, int, Any]] = [(0, len(params), lr_count)]
+        self.offered: list | None = None  # on a device: the parts of `g`, which operations may write gradients to
         self.lr = options["lr"]  # the value last written to lr_count
         self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)  # a larger gradient would overflow
         self.w_tensor = Tensor(self.w, self.be)  # stands for all parameters where changes are noted
@@ -65,7 +66,7 @@ class Group:
             return new
 
         self.adopt(allocate(self.w.shape, self.w.dtype))
-        self.g = moved(self.g) if g is None else g
+        self.g, self.offered = moved(self.g) if g is None else g, None
         self.state = {name: moved(flat) for name, flat in self.state.items()}
 
     def snapshot(self) -> tuple[dict, list[tuple[int, int, list[float]]]]:
@@ -125,9 +126,28 @@ class Group:
             for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)
         ]
 
+    def offer(self) -> None:
+        """On a device, where a copy costs a launch: let operations write gradients where the step reads them, in a new
+        flat vector, since somebody may keep a gradient of the last step. What was offered and not used stays."""
+        nodes = [p.node for p in self.params]
+        if not hasattr(self.be, "part") or (self.offered and all(n is None or n.home is not None for n in nodes)):
+            return
+        self.g = self.be.empty(self.g.shape, self.g.dtype)
+        self.offered = [self.be.part(self.g, a, p.shape) for p, a in zip(self.params, self.starts, strict=False)]
+        for node, part in zip(nodes, self.offered, strict=True):
+            if node is not None:
+                node.home = part
+
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; returns (start, stop, lr_count) of the stretches of elements that have one."""
-        return self.stretches(self.gather(self.views(self.g)))
+        parts = self.offered or self.views(self.g)
+        if self.offered and any(
+            p.grad is not None and p.grad.data is not part and (p.node is None or p.node.home is not part)
+            for p, part in zip(self.params, parts, strict=True)
+        ):  # a part was given out, and the gradient is another by now: clipped, or the sum of two
+            self.g = self.be.empty(self.g.shape, self.g.dtype)
+            parts = self.views(self.g)
+        return self.stretches(self.gather(parts))
 
     def gather(self, views: list) -> list[bool]:
         """Copy the gradients into views of a flat vector, but for those that are there; which parameters have one."""
@@ -271,6 +291,7 @@ class Optimizer:
         for group in self.groups:
             for p in group.params:
                 p.grad = None
+            group.offer()
 
     @property
     def lr(self) -> float:

@@ -43,6 +43,10 @@ class CupyLauncher(Launcher):
         array.data.memset_async(0, array.nbytes)
         return array
 
+    def part(self, flat: Any, start: int, shape: Any) -> Any:
+        """An array on the memory of a flat one, elements from `start` on; a view of none."""
+        return self.cupy.ndarray(shape, flat.dtype, flat.data + start * flat.dtype.itemsize)
+
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """A host array's contents as a new array here; an array of this launcher as it is."""
         if isinstance(array, self.arraytype) and dtype in (None, array.dtype):

@@ -76,6 +76,10 @@ class SimulatorLauncher(Launcher):
         """A new array whose bytes are zero."""
         return np.zeros(shape, dtype).view(DeviceArray)
 
+    def part(self, flat: DeviceArray, start: int, shape: Any) -> DeviceArray:
+        """An array on the memory of a flat one, elements from `start` on; a view of none."""
+        return np.ndarray.__new__(DeviceArray, shape, flat.dtype, flat.base, start * flat.dtype.itemsize)  # type: ignore[arg-type]
+
     def asarray(self, array: Any, dtype: Any = None) -> DeviceArray:
         """A host array's contents as a new array here; an array of this launcher as it is."""
         if isinstance(array, DeviceArray) and dtype in (None, array.dtype):
