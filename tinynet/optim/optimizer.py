@@ -113,8 +113,20 @@ class Group:
         if self.options["lr"] != self.lr:
             self.set_lr(self.options["lr"])
 
+    def fixed(self) -> list:
+        """What a captured graph that steps this group repeats, and must not repeat once it has changed: settings (the
+        rate lies on the device), where vectors and step counts are, which parameters are frozen."""
+        return [
+            {name: value for name, value in self.options.items() if name != "lr"},
+            [id(x) for x in (self.w, *self.state.values())],
+            [(a, b, id(lr_count)) for a, b, lr_count in self.segments],
+            [p.node is None for p in self.params],
+        ]
+
     def set_lr(self, lr: float) -> None:
         """Write the learning rate to where the kernels read it, beside the step count."""
+        if (recording := getattr(self.be, "recording", None)) is not None:
+            recording.refuse("sets a learning rate; set optimizer.lr before the call")
         self.lr = self.options["lr"] = float(lr)
         for _, _, lr_count in self.segments:
             self.be.copyto(lr_count[:1], self.lr)
@@ -264,6 +276,8 @@ class Optimizer:
         `voided` is true."""
         guard, be, parts = (None, None, []) if loss is None else (loss.data, loss.backend, [])
         for group in self.groups:
+            if (recording := getattr(group.be, "recording", None)) is not None:
+                recording.groups.append(group)
             group.reclaim()
             guard, be = _moved(guard, be, group.be), group.be
             for start, stop, lr_count in group.collect():

@@ -67,6 +67,11 @@ class Arrays(Backend):
         self.fill(y, value)
         return y
 
+    @property
+    def recording(self) -> Any:
+        """The graph that a function runs for at the moment, or None."""
+        return self.launcher.recording
+
     def one(self, shape: tuple, dtype: Any) -> Array:
         if dtype not in self._ones:
             self._ones[dtype] = self.full((), 1, dtype)
@@ -118,7 +123,10 @@ class Arrays(Backend):
         if not isinstance(src, self.launcher.arraytype):
             if np.ndim(src) == 0 and dst.flags.c_contiguous:
                 return self.fill(dst, src)
-            src = self.asarray(np.asarray(src, dst.dtype))
+            src = np.asarray(src, dst.dtype, order="C")
+            if src.shape == dst.shape and dst.flags.c_contiguous:
+                return self.launcher.copyto(dst, src)
+            src = self.asarray(src)
         self._move(src if src.dtype == dst.dtype else self.astype(src, dst.dtype), dst)
 
     def _move(self, x: Array, y: Array) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
+from ..errors import BackendError, CaptureError
 from . import sources
 from .launcher import KernelError, Launcher
 from .table import TABLE, Entry
@@ -52,11 +52,17 @@ class CupyLauncher(Launcher):
         if isinstance(array, self.arraytype) and dtype in (None, array.dtype):
             return array
         host = np.asarray(array, dtype, order="C")
+        self.refuse(
+            f"moves a host array of shape {host.shape} to the device; pass it as an argument, or move it before"
+        )
         with self._memory(host.shape, host.dtype):
             return self.cupy.asarray(host)
 
     def asnumpy(self, array: Any) -> np.ndarray:
         """A copy on the host; waits for the work that makes it."""
+        self.refuse(
+            f"reads an array of shape {array.shape} on the host (item, numpy, print, float); return it, read it later"
+        )
         return self.cupy.asnumpy(array, order="C")
 
     def copyto(self, to: Any, source: Any, stream: Any = None) -> None:
@@ -69,6 +75,8 @@ class CupyLauncher(Launcher):
         if not (to.flags.c_contiguous and source.flags.c_contiguous):
             raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
         stream = stream or self.cupy.cuda.get_current_stream()
+        if not (isinstance(to, self.arraytype) and isinstance(source, self.arraytype)):
+            self.refuse("copies between host and device; pass the array as an argument, or return it")
         if not isinstance(to, self.arraytype):
             source.get(stream=stream, out=to)
         elif not isinstance(source, self.arraytype):
@@ -84,6 +92,7 @@ class CupyLauncher(Launcher):
         and its buffers are kept for the next `ahead`: however this one ends, it waits for the copies first.
         """
         cuda = self.cupy.cuda
+        self.refuse("draws batches that are copied to the device; draw them outside, and pass each as an argument")
         try:
             lane = self._lanes.pop()
         except IndexError:  # the first, or one beside another
@@ -110,8 +119,18 @@ class CupyLauncher(Launcher):
         self.cupy.cuda.get_current_stream().wait_event(copied)
         return array, y
 
+    def graph(self) -> Graph:
+        """A graph that repeats what a function does."""
+        return Graph(self)
+
+    def refuse(self, what: str) -> None:
+        """Raise CaptureError where a graph is recorded, in which there is no such thing."""
+        if self.recording is not None:
+            self.recording.refuse(what)
+
     def synchronize(self) -> None:
         """Wait until the work of the current stream is done."""
+        self.refuse("waits for the device; do so outside")
         self.cupy.cuda.get_current_stream().synchronize()
 
     @contextlib.contextmanager
@@ -133,6 +152,7 @@ class CupyLauncher(Launcher):
 
     def compile(self, file: str, kernel: sources.Kernel, name: str) -> Callable[..., None]:
         cupy = self.cupy
+        self.refuse(f"needs the kernel {name}, which its first calls did not; it must take the same way each time")
         text = self.texts.get(file)
         own = file if text is not None else f"kernels/{file}"
         module = cupy.RawModule(
@@ -155,6 +175,82 @@ class CupyLauncher(Launcher):
 
     def pointer(self, array: Any) -> Any:
         return np.uint64(0) if array is None else array
+
+
+class Graph:
+    """What a function does on the device, recorded once and then repeated as a whole.
+
+    `warm` runs the function in the stream where it will be recorded, so that its kernels are loaded and the graph's
+    memory is taken. `record` runs its Python once more: what it launches is written down, with all arguments, and not
+    run. `replay` queues that. Its arrays lie in memory of the graph's own, which nothing else gets while it lives.
+
+    Attributes:
+        groups: the optimisers' groups that made a step while the function ran.
+    """
+
+    def __init__(self, launcher: CupyLauncher):
+        cuda = launcher.cupy.cuda
+        self.launcher, self.stream, self.pool = launcher, cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        self.groups: list[Any] = []
+        self.capturing = False
+        self.refused: CaptureError | None = None
+        self.recorded: Any = None
+
+    def warm(self, function: Callable[[], Any]) -> Any:
+        """The function's result; it runs as ever, in the graph's stream and memory."""
+        with self._alone():
+            return function()
+
+    def record(self, function: Callable[[], Any]) -> Any:
+        """The function's result: arrays that each `replay` fills. Raises CaptureError for what no graph can hold."""
+        error: Exception | None = None
+        with self._alone():
+            self.stream.begin_capture()
+            self.capturing = True
+            try:
+                result = function()
+            except Exception as caught:
+                error = caught
+            finally:
+                self.capturing = False
+                try:
+                    self.recorded = self.stream.end_capture()
+                except self.launcher.cupy.cuda.runtime.CUDARuntimeError as caught:
+                    error = error or caught
+        if self.refused is not None:
+            raise self.refused from (None if error is self.refused else error)
+        if error is not None and "StreamCapture" in str(error):
+            raise CaptureError(
+                "capture: the function does what no graph can hold (its calls must be alike, take no new memory after"
+                f" the first two, and leave the host out): {error}"
+            ) from error
+        if error is not None:
+            raise error
+        return result
+
+    def refuse(self, what: str) -> None:
+        """Raise CaptureError while the graph is recorded; who catches it saves nothing."""
+        if self.capturing:
+            self.refused = self.refused or CaptureError(f"capture: the function {what}")
+            raise self.refused
+
+    def replay(self) -> None:
+        """Queue all that was recorded, in the current stream."""
+        self.recorded.launch(self.launcher.cupy.cuda.get_current_stream())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within, work goes to the graph's stream, behind what was queued so far, and new arrays to its memory."""
+        cuda, launcher = self.launcher.cupy.cuda, self.launcher
+        before = cuda.get_current_stream()
+        self.stream.wait_event(before.record())
+        self.groups, launcher.recording = [], self
+        try:
+            with self.stream, cuda.using_allocator(self.pool.malloc):
+                yield
+        finally:
+            launcher.recording = None
+            before.wait_event(self.stream.record())
 
 
 class _Lane:
