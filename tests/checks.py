@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests.references import KINKS, REFERENCES, two
-from tinynet.backends.cpu import conv, memory, taps, threads, winograd
+from tinynet.backends.cpu import columns, conv, memory, taps, threads, winograd
 from tinynet.changes import overlap
 from tinynet.ops.cases import CASES, Case, normal
 from tinynet.tape import Node
@@ -362,7 +362,7 @@ def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
     with ExitStack() as stack:
         smallest = (
-            (conv, "COLUMNS_BYTES", 1),
+            (columns, "COLUMNS_BYTES", 1),
             (taps, "COLUMNS_BYTES", 1),
             (winograd, "PART_BYTES", 1),
             (taps, "SMALL_PRODUCT", 1500),

@@ -111,7 +111,7 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
 # ---- changing the source -----------------------------------------------------------------------------------
 
 OPS = ("elementwise", "reduce", "shape", "matmul", "conv", "pool", "loss", "random")
-KERNELS = ("elementwise", "reduce", "shape", "matmul", "loss", "random", "pool", "conv", "taps", "winograd")
+KERNELS = ("elementwise", "reduce", "shape", "matmul", "loss", "random", "pool", "columns", "conv", "taps", "winograd")
 # parts of derivatives under another name
 HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests import oracles
 from tests.checks import poisoned
-from tinynet.backends.cpu import conv, memory, pool, taps, winograd
+from tinynet.backends.cpu import columns, conv, images, memory, pool, taps, winograd
 
 NEED = (True, True, True)
 NO_PADS = ((0, 0), (0, 0))
@@ -171,7 +171,7 @@ def test_winograd_in_parts(monkeypatch, tile, pooled, part_bytes):
 
 @pytest.mark.parametrize("limit", [1, 3000, 1 << 22])
 def test_direct_in_parts(monkeypatch, limit):
-    monkeypatch.setattr(conv, "COLUMNS_BYTES", limit)
+    monkeypatch.setattr(columns, "COLUMNS_BYTES", limit)
     monkeypatch.setattr(taps, "COLUMNS_BYTES", limit)
     monkeypatch.setattr(taps, "SMALL_PRODUCT", 2000)
     rng = np.random.default_rng(1)
@@ -188,7 +188,7 @@ def test_direct_in_parts(monkeypatch, limit):
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_one_pixel_kernels(monkeypatch, limit, size):
     """Their input gradient is a product alone, but where a pool drops lines, or there is padding or a stride."""
-    monkeypatch.setattr(conv, "COLUMNS_BYTES", limit)
+    monkeypatch.setattr(columns, "COLUMNS_BYTES", limit)
     rng = np.random.default_rng(1)
     x, b = array(rng, (3, *size, 4)), array(rng, (6,))
     for pooled in (True, False):
@@ -267,7 +267,7 @@ def test_crop(h, w, data, seed):
     x = array(np.random.default_rng(seed), (2, h, w, 3))
     starts = [data.draw(st.integers(-7, 7)) for _ in range(2)]
     ends = [data.draw(st.integers(start, 9)) for start in starts]
-    found = pool.crop(x, (starts[0], ends[0]), (starts[1], ends[1]))
+    found = images.crop(x, (starts[0], ends[0]), (starts[1], ends[1]))
     endless = np.pad(x, ((0, 0), (9, 9), (9, 9), (0, 0)))
     assert_array_equal(found, endless[:, starts[0] + 9 : ends[0] + 9, starts[1] + 9 : ends[1] + 9])
     if min(starts) >= 0 and ends[0] <= h and ends[1] <= w:
@@ -280,9 +280,9 @@ def test_a_tall_image_is_not_padded_again_for_each_part(monkeypatch, algorithm, 
     """Work grows with the image, not with its square: a part pads the lines that it sees."""
     x, w = np.ones((1, height, 8, 4), np.float32), np.ones((3, 3, 4, 4), np.float32)
     lines: list[int] = []
-    pad = pool.pad
-    monkeypatch.setattr(pool, "pad", lambda x, pads: lines.append(x.shape[1]) or pad(x, pads))
-    monkeypatch.setattr(conv, "COLUMNS_BYTES", 1 << 14)
+    pad = images.pad
+    monkeypatch.setattr(images, "pad", lambda x, pads: lines.append(x.shape[1]) or pad(x, pads))
+    monkeypatch.setattr(columns, "COLUMNS_BYTES", 1 << 14)
     monkeypatch.setattr(winograd, "PART_BYTES", 1 << 12)
     with conv.set_conv_algorithm(algorithm):
         _, saved = conv.conv2d(x, w, None, (1, 1), ((1, 1), (1, 1)), (1, 1), 1)

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from .geometry import Pads, Pair
+
 Array = Any
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
 
 
 class Backend(Protocol):

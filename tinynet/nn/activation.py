@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from .. import ops
 from ..tensor import Tensor
 from .module import Module
@@ -32,6 +34,8 @@ def get(activation: str | Callable | None) -> Callable[[Tensor], Tensor] | None:
 
 class SameSize(Module):
     """Base of the layers whose output has the input's shape."""
+
+    input_dtype = np.float32
 
     def output_size(self, shape: tuple) -> tuple:
         return shape

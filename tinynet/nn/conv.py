@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import ops
+from ..backends.geometry import Pair
 from ..integers import count
-from ..ops.conv import Pair, pair, windows
+from ..ops.conv import pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
@@ -29,6 +32,7 @@ class Conv2d(Module):
     Parameters: weight (KH, KW, C // groups, out_channels), bias (out_channels,).
     """
 
+    input_dtype = np.float32
     weight: Parameter
     bias: Parameter | None = None
 

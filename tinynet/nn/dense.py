@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..integers import count
 from ..tensor import Tensor
@@ -22,6 +24,7 @@ class Dense(Module):
     Parameters: weight (in, out_features), bias (out_features,).
     """
 
+    input_dtype = np.float32
     weight: Parameter
     bias: Parameter | None = None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import ops
-from ..ops.conv import Pair, pair
+from ..backends.geometry import Pair
+from ..ops.conv import pair
 from ..ops.pool import pool_windows
 from ..tensor import Tensor
 from .module import Module
@@ -34,6 +37,8 @@ class AvgPool2d(_Pool2d):
     count_include_pad: whether padded zeros count in the divisor.
     """
 
+    input_dtype = np.float32
+
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -53,6 +58,8 @@ class AvgPool2d(_Pool2d):
 
 class GlobalAvgPool2d(Module):
     """(N, H, W, C) → (N, C): the mean of each image's channel."""
+
+    input_dtype = np.float32
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.global_avg_pool2d(x)

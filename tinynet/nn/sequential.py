@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
+from . import door
 from .activation import ReLU
 from .conv import Conv2d
 from .dense import Dense
@@ -33,6 +34,11 @@ class Sequential(Module):
         if input_shape is not None:
             self.build(input_shape)
 
+    @property
+    def input_dtype(self) -> Any:  # type: ignore[override]
+        """That of the first layer that says one."""
+        return next((layer.input_dtype for layer in self.layers if layer.input_dtype is not None), None)
+
     def children(self) -> Any:
         yield from ((str(i), layer) for i, layer in enumerate(self.layers))
         yield from ((name, module) for name, module in super().children() if not name.startswith("layers."))
@@ -40,8 +46,13 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         i = 0
         while i < len(self.layers):
-            fused, length = self._fused(i) if fusing() else (None, 1)
-            x = fused(x) if fused else self.layers[i](x)
+            fused, length = self._fused(i) if fusing() and isinstance(x, Tensor) else (None, 1)
+            try:
+                x = fused(x) if fused else self.layers[i](x)
+            except (ValueError, TypeError, IndexError) as error:
+                if fused:
+                    door.explain(error, self.layers[i], (x,))
+                raise
             i += length
         return x
 

@@ -1,7 +1,4 @@
-"""2-D convolution (cross-correlation, as every framework means by it), channels last.
-
-Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016), has the pictures.
-"""
+"""2-D convolution (cross-correlation, as every framework means by it), channels last."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..autograd import op
+from ..backends.geometry import NO_PADS, Pads, Pair, output_size, reach, same_padding
 from ..integers import count, counts
 from ..tensor import Tensor
-
-Pair = tuple[int, int]
 
 
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
@@ -27,30 +23,32 @@ def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     return values[0], values[-1]
 
 
-def windows(name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, dilation: Pair = (1, 1)):
+def windows(
+    name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, dilation: Pair = (1, 1)
+) -> tuple[Pads, Pair]:
     """The padding as ((top, bottom), (left, right)) and the output size (OH, OW) of a sliding window.
 
     `padding`: an int, a (vertical, horizontal) pair, "valid" (none), or "same": an output of
     ceil(size / stride), an odd surplus going after, as in Keras.
     """
-    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if padding == "same":
-        total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(size, stride, extent, strict=True)]
-        pads = [(t // 2, t - t // 2) for t in total]
+        pads = same_padding(size, kernel, stride, dilation)
     elif padding == "valid":
-        pads = [(0, 0), (0, 0)]
+        pads = NO_PADS
     elif isinstance(padding, str):
         raise ValueError(f'{name}: padding={padding!r} must be an int, a pair of ints, "same" or "valid"')
     else:
-        pads = [(p, p) for p in pair(name, "padding", padding, 0)]
-    room = [n + a + b for n, (a, b) in zip(size, pads, strict=True)]
-    if any(e > r for e, r in zip(extent, room, strict=True)):
+        down, across = pair(name, "padding", padding, 0)
+        pads = (down, down), (across, across)
+    try:
+        return pads, output_size(size, kernel, stride, pads, dilation)
+    except ValueError:
         spread = f" with dilation {dilation}" if dilation != (1, 1) else ""
+        high, wide = reach(kernel, dilation)
         raise ValueError(
-            f"{name}: the kernel {kernel}{spread} covers {extent[0]}×{extent[1]}, more than the image of "
+            f"{name}: the kernel {kernel}{spread} covers {high}×{wide}, more than the image of "
             f"{size[0]}×{size[1]} with padding {padding!r}; use a smaller kernel or more padding"
-        )
-    return tuple(pads), tuple((r - e) // s + 1 for r, e, s in zip(room, extent, stride, strict=True))
+        ) from None
 
 
 @op

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import op
+from ..backends.geometry import Pair
 from ..tensor import Tensor
-from .conv import Pair, pair, windows
+from .conv import pair, windows
 from .reduce import mean
 
 

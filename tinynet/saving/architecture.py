@@ -17,6 +17,7 @@ from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module, Parameter
+from ..nn.tree import BOOKKEEPING
 from ..ops import random
 
 NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
@@ -24,7 +25,6 @@ NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
 }
 SCALARS = (int, float, str, bool, type(None))
 MODULES, DEPTH = 10_000, 32  # a description of more, or deeper nested, is refused
-BOOKKEEPING = {"training", "built", "output_shape", "_arguments", "_hooks"}
 
 
 class Unknown(ValueError):
@@ -50,7 +50,7 @@ def describe(model: Module) -> dict[str, Any]:
         build_unrun(again, model.built or (), ties)
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
-    shapes, made = ({name: p.shape for name, p in m._tensors(Parameter)} for m in (model, again))
+    shapes, made = ({name: p.shape for name, p in m.named_tensors(Parameter)} for m in (model, again))
     if shapes != made:
         differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
         raise Unknown(f"its parameters are not those that its layers make: {', '.join(differ):.200}")
@@ -67,7 +67,7 @@ def tied(model: Module) -> dict[str, str]:
     first: dict[int, str] = {}
     return {
         name: first[id(p)]
-        for name, p in model._tensors(Parameter, aliases=True)
+        for name, p in model.named_tensors(Parameter, aliases=True)
         if first.setdefault(id(p), name) != name
     }
 
@@ -163,7 +163,7 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
             del layer.parameter, layer.output_size
     if not ties:
         return new
-    own, modules = dict(model._tensors(Parameter, aliases=True)), dict(model.named_modules())
+    own, modules = dict(model.named_tensors(Parameter, aliases=True)), dict(model.named_modules())
     for name, other in ties.items():
         if name not in own or other not in own or own[name].shape != own[other].shape:
             raise Unknown(f"{name:.60} cannot be the same parameter as {other:.60}")

@@ -68,7 +68,7 @@ def load(path: PathLike, model: Module | None = None) -> Module:
     if model is None:
         model = rebuilt(path, arrays, description)
     else:
-        with model._all_or_nothing():
+        with model.all_or_nothing():
             if model.built is None and spec["input"]:
                 _build(path, model, spec, weights)
             restore(path, model, weights)
@@ -116,7 +116,15 @@ def refuse_broken(path: PathLike, model: Module, weights: Arrays, optimizer: Arr
 
 
 def describe(model: Module) -> dict[str, Any]:
-    """What `load` needs to build the model again; for a class of one's own, why it cannot."""
+    """What `load` needs to build the model again; for a class of one's own, why it cannot.
+
+    Raises TypeError for a NumPy array among the model's attributes, as no file would hold it.
+    """
+    if lost := model.unsaved():
+        raise TypeError(
+            f"{type(model).__name__}: {lost[0]} is a NumPy array, which is not saved; keep it as a buffer: "
+            "self.buffer(name, array), or in lists and dicts tn.tensor(array)"
+        )
     description: dict[str, Any] = {
         "class": type(model).__name__,
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],

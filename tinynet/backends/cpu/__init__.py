@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as _np
 from numpy.lib.array_utils import byte_bounds as _byte_bounds
 
-from .conv import (
-    col2im,
-    conv2d,
-    conv2d_grad,
-    conv_relu_pool,
-    conv_relu_pool_grad,
-    im2col,
-)
+from .columns import col2im, im2col
+from .conv import conv2d, conv2d_grad, conv_relu_pool, conv_relu_pool_grad
 from .elementwise import (
     abs,
     add,

@@ -12,9 +12,9 @@ import numpy as np
 
 from .elementwise import rectify, relu_grad
 from .memory import empty
-from .pool import SMALL_PRODUCT
 from .summation import Sums, add_up
 
+SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
 THIN = 32  # rows (of a batch) that count as few
 LONG = 8  # how many times as long as the others the long axis is
 DEEP = 1 << 12  # so many products BLAS adds up at one time; its rounding errors grow with their number

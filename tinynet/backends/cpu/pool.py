@@ -7,115 +7,17 @@ image is never read: the slice of a place is cut to the windows for which that p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from ..geometry import NO_PADS, Pads, Pair, output_size, places
+from .images import bands, quadrants
 from .memory import empty
 from .summation import FEW
 
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
-Slices = tuple[slice, slice]
-NO_PADS: Pads = ((0, 0), (0, 0))
 PART_BYTES = 1 << 19  # of the images, what max_pool2d works on at one time: it stays in the cache
-KEPT_BYTES = 10 << 20  # a convolution's columns up to so large are kept for the way back
-SMALL_PRODUCT = 1_000_000  # up to so many multiplications OpenBLAS works on its operands where they lie
-
-
-class Geometry(NamedTuple):
-    """How windows lie on an image."""
-
-    stride: Pair
-    padding: Pads
-    dilation: Pair
-    groups: int
-
-
-def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
-    """(OH, OW): how many windows fit along each axis of an image of `size` (H, W)."""
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    room = [n + before + after for n, (before, after) in zip(size, padding, strict=True)]
-    if room[0] < reach[0] or room[1] < reach[1]:
-        raise ValueError(f"a window of {reach[0]}×{reach[1]} does not fit a padded image of {room[0]}×{room[1]}")
-    return (room[0] - reach[0]) // stride[0] + 1, (room[1] - reach[1]) // stride[1] + 1
-
-
-def strided(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], first: int = 0) -> np.ndarray:
-    """A view of x, from byte `first` on, with any shape and strides, only to be read. (NumPy's as_strided takes ten
-    times as long.)"""
-    if x.flags.c_contiguous:
-        return np.ndarray(shape, x.dtype, x, first, strides)
-    assert first == 0
-    return as_strided(x, shape, strides, writeable=False)
-
-
-def window_slice(start: Pair, count: Pair, step: Pair) -> tuple[slice, ...]:
-    """The index of `count` lines and columns from `start` on, every `step`."""
-    return (slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(start, count, step, strict=True)))
-
-
-def pad(x: np.ndarray, padding: Pads) -> np.ndarray:
-    """x (N, H, W, C) with zeros around its images; x itself where there are none to add."""
-    if padding == NO_PADS:
-        return x
-    n, h, w, c = x.shape
-    (top, bottom), (left, right) = padding
-    padded = empty((n, h + top + bottom, w + left + right, c), x.dtype)
-    padded[:, :top] = 0
-    padded[:, top + h :] = 0
-    padded[:, top : top + h, :left] = 0
-    padded[:, top : top + h, left + w :] = 0
-    padded[:, top : top + h, left : left + w] = x
-    return padded
-
-
-def crop(x: np.ndarray, lines: Pair, columns: Pair) -> np.ndarray:
-    """Lines and columns [first, last) of the images x (N, H, W, C), zeros where these lie outside; a view of x where
-    none do."""
-    places, pads = [], []
-    for (first, last), size in zip((lines, columns), x.shape[1:3], strict=True):
-        inside = slice(min(max(first, 0), size), min(max(last, 0), size))
-        before = min(max(-first, 0), last - first)
-        places.append(inside)
-        pads.append((before, last - first - before - (inside.stop - inside.start)))
-    return pad(x[:, places[0], places[1]], (pads[0], pads[1]))
-
-
-def bands(n: int, lines: int, line_bytes: int, limit: int, step: int = 1) -> Iterator[tuple[slice, slice]]:
-    """Cuts n images of so many lines into parts of at most `limit` bytes: whole images where one fits, else
-    some lines (a multiple of `step`) of one image. Gives (images, lines)."""
-    count = max(1, limit // max(1, line_bytes))
-    if count >= lines:
-        together = count // max(1, lines)
-        together = -(-n // max(1, -(-n // together)))  # parts of about the same size
-        for first in range(0, n, max(1, together)):
-            yield slice(first, min(first + together, n)), slice(0, lines)
-        return
-    count = max(1, count // step) * step
-    for image in range(n):
-        for first in range(0, lines, count):
-            yield slice(image, image + 1), slice(first, min(first + count, lines))
-
-
-def _inside(place: int, outputs: int, size: int, stride: int, before: int) -> tuple[slice, slice]:
-    """Along one axis: (the windows whose `place` lies inside the image, where in the image that is)."""
-    first = max(0, -((place - before) // stride))  # the first window with window·stride + place >= before
-    last = min(outputs - 1, (size - 1 + before - place) // stride)
-    start = first * stride + place - before
-    return slice(first, max(last + 1, first)), slice(start, max(last * stride + place - before + 1, start), stride)
-
-
-def places(size: Pair, kernel: Pair, stride: Pair, padding: Pads) -> Iterator[tuple[int, Slices, Slices]]:
-    """For each place of the window in C order: (its number, the windows it is inside for, its image slice)."""
-    oh, ow = output_size(size, kernel, stride, padding)
-    for i in range(kernel[0]):
-        rows, image_rows = _inside(i, oh, size[0], stride[0], padding[0][0])
-        for j in range(kernel[1]):
-            cols, image_cols = _inside(j, ow, size[1], stride[1], padding[1][0])
-            yield i * kernel[1] + j, (rows, cols), (image_rows, image_cols)
 
 
 # ---- maximum ----------------------------------------------------------------------------------------
@@ -175,12 +77,6 @@ def _max_pool_any(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pads) -> t
         np.maximum(won, np.multiply(better, won.dtype.type(number)), out=won)  # numbers grow; a masked copy is slow
         np.maximum(best, value, out=best)
     return y, winner
-
-
-def quadrants(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The four places of all 2×2 windows, as views (N, H // 2, W // 2, C)."""
-    h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    return x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2], x[:, 1:h:2, 0:w:2], x[:, 1:h:2, 1:w:2]
 
 
 def _max_pool_2x2(x: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -23,23 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..geometry import Geometry, Pads, Pair, output_size
 from . import threads
+from .columns import KEPT_BYTES
 from .elementwise import rectify, relu_grad
-from .matmul import matmul
+from .images import bands, pad, strided, window_slice
+from .matmul import SMALL_PRODUCT, matmul
 from .memory import empty
-from .pool import (
-    KEPT_BYTES,
-    SMALL_PRODUCT,
-    Geometry,
-    Pads,
-    Pair,
-    bands,
-    four_masks,
-    four_maximum,
-    pad,
-    strided,
-    window_slice,
-)
+from .pool import four_masks, four_maximum
 from .summation import Sums, add_up
 
 COLUMNS_BYTES = 3 << 20  # of the columns worked on at one time
@@ -66,12 +57,13 @@ def layout(x: np.ndarray, w: np.ndarray, padding: Pads, pool: bool) -> Layout:
     (top, bottom), (left, right) = padding
     q = 2 if pool else 1
     lines, width = -(-(h + top + bottom) // q), -(-(wide + left + right) // q)
-    output = ((h + top + bottom - kh + 1) // q, (wide + left + right - kw + 1) // q)
+    oh, ow = output_size((h, wide), (kh, kw), (1, 1), padding)
     columns = q * (kh + q - 1) * kw * c * lines * width * x.itemsize
     images = max(1, min(n, COLUMNS_BYTES // max(columns, 1)))
     pixels = images * lines * width
     product, members = pixels * (kh * kw * c + 1) * f, q * q * pixels * f * x.itemsize
     parts = max(1, -(-product // SMALL_PRODUCT), -(-members // MEMBERS_BYTES))
+    output = oh // q, ow // q
     return Layout(q, (kh, kw), padding, lines, width, output, images, -(-pixels // parts), n * columns <= KEPT_BYTES)
 
 

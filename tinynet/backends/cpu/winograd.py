@@ -29,10 +29,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..geometry import Pads, Pair, output_size
 from . import threads
 from .elementwise import rectify, relu_grad
+from .images import bands, crop, strided
+from .matmul import SMALL_PRODUCT
 from .memory import empty
-from .pool import SMALL_PRODUCT, Pads, bands, crop, four_masks, four_maximum, strided
+from .pool import four_masks, four_maximum
 from .summation import Sums, add_up
 
 PART_BYTES = 3 << 20  # what V and M of the tiles in work at one time may take together
@@ -101,23 +104,22 @@ class Plan(NamedTuple):
     """One layer's work: `size` is the output that is computed, without the lines that a pool drops."""
 
     tile: Tile
-    size: tuple[int, int]
-    tiles: tuple[int, int]
+    size: Pair
+    tiles: Pair
     padding: Pads
     pool: bool
     relu: bool
     groups: int
 
     @property
-    def covered(self) -> tuple[int, int]:
+    def covered(self) -> Pair:
         """The lines and columns that the tiles read, of the image with its padding."""
         m, beyond = self.tile.m, self.tile.k - 1
         return m * self.tiles[0] + beyond, m * self.tiles[1] + beyond
 
 
 def plan(tile: Tile, x: np.ndarray, padding: Pads, relu: bool, pool: bool, groups: int = 1) -> Plan:
-    (top, bottom), (left, right) = padding
-    oh, ow = x.shape[1] + top + bottom - tile.k + 1, x.shape[2] + left + right - tile.k + 1
+    oh, ow = output_size(x.shape[1:3], (tile.k, tile.k), (1, 1), padding)
     if pool:
         oh, ow = oh // 2 * 2, ow // 2 * 2
     return Plan(tile, (oh, ow), (-(-oh // tile.m), -(-ow // tile.m)), padding, pool, relu, groups)

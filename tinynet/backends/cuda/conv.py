@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import BackendError
+from ..geometry import NO_PADS, Geometry, output_size
 from .arrays import Array, Arrays, computed_in
 from .matmul import product, weight_product
 from .pool import max_pool
@@ -28,24 +29,6 @@ def chosen_path() -> str:
     return path
 
 
-class Geometry(NamedTuple):
-    """How windows lie on an image."""
-
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-    groups: int = 1
-
-
-def _output(shape: tuple, kernel: tuple, at: Geometry) -> tuple[int, int, int]:
-    """(N, OH, OW)."""
-    oh, ow = (
-        (n + sum(p) - (k - 1) * d - 1) // s + 1
-        for n, p, k, d, s in zip(shape[1:3], at.padding, kernel, at.dilation, at.stride, strict=True)
-    )
-    return shape[0], oh, ow
-
-
 def _divisor(d: int) -> int:
     """What makes n // d a multiplication and a shift (see conv.cu): magic + 2³² · shift."""
     shift = (d - 1).bit_length()
@@ -55,7 +38,7 @@ def _divisor(d: int) -> int:
 def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]:
     """The integers that `conv.cu` takes for an image batch of `shape`."""
     n, h, w, channels = shape
-    _, oh, ow = _output(shape, kernel, at)
+    oh, ow = output_size((h, w), kernel, *at[:3])
     c, f = channels // at.groups, filters // at.groups
     if max(n * h * w, n * oh * ow, math.prod(kernel) * max(c, f)) > MOST_PIXELS:
         raise ValueError(f"conv2d: images {shape} have more than {MOST_PIXELS} pixels; use a smaller batch")
@@ -86,7 +69,7 @@ class Conv(Arrays):
         self, x: Array, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, *, out: Array | None = None
     ) -> Array:
         at = Geometry(stride, padding, dilation)
-        shape = (*_output(x.shape, kernel, at), *kernel, x.shape[3])
+        shape = (len(x), *output_size(x.shape[1:3], kernel, *at[:3]), *kernel, x.shape[3])
         return self.into(
             out,
             shape,
@@ -182,7 +165,7 @@ class Conv(Arrays):
         dtype = computed_in(np.result_type(x.dtype, w.dtype))
         x, w = (self.contiguous(self.asarray(z, dtype)) for z in (x, w))
         bias = None if b is None else self.contiguous(self.asarray(b, dtype))
-        y = self.empty((*_output(x.shape, w.shape[:2], at), w.shape[3]), dtype)
+        y = self.empty((len(x), *output_size(x.shape[1:3], w.shape[:2], *at[:3]), w.shape[3]), dtype)
         getattr(self, f"_{self.conv_path}_forward")(x, w, bias, y, at, relu)
         return y, (x, w, b is not None, at)
 
@@ -212,7 +195,7 @@ class Conv(Arrays):
         y, convolution = self._conv2d(x, w, b, Geometry(stride, padding, dilation, groups), relu=True)
         if not pool:
             return y, (convolution, y, None)
-        y, winners = max_pool(self, y, (2, 2), (2, 2), ((0, 0), (0, 0)), positive=True)
+        y, winners = max_pool(self, y, (2, 2), (2, 2), NO_PADS, positive=True)
         return y, (convolution, None, winners)
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:

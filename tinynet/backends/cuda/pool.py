@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ..geometry import output_size
 from .arrays import Array, Arrays
 
 
 def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[tuple, list[int]]:
     """(the output's shape, the eleven sizes that `pool.cu` takes)."""
     n, h, w, c = shape
-    (top, bottom), (left, right) = padding
-    oh = (h + top + bottom - kernel[0]) // stride[0] + 1
-    ow = (w + left + right - kernel[1]) // stride[1] + 1
-    return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, top, left]
+    oh, ow = output_size((h, w), kernel, stride, padding)
+    return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, padding[0][0], padding[1][0]]
 
 
 def max_pool(
