@@ -18,7 +18,7 @@ import pytest
 import tinynet as tn
 from tests import cuda_calls, cuda_parity, fake_cupy
 from tests.fake_cuda import SCHEDULES, CUDARuntimeError
-from tinynet import parallel
+from tinynet import folders, parallel
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import Cuda, cupy_launcher
 from tinynet.backends.cuda.launcher import KernelError
@@ -354,6 +354,47 @@ def test_headers_are_missing(monkeypatch, module=cupy_launcher):
     with monkeypatch.context() as m, fake_cupy.installed():
         m.setattr(fake_cupy.cuda, "get_cuda_path", lambda: None)
         module.CupyLauncher()
+
+
+@pytest.mark.parametrize(
+    ("home", "cache", "given", "expected"),
+    [
+        ("/home/me", None, None, None),  # CuPy's own choice, ~/.cupy
+        ("", "/cache", None, "/cache/tinynet/cupy"),
+        ("relative", "/cache", None, "/cache/tinynet/cupy"),
+        (None, "/cache", "/elsewhere", "/elsewhere"),
+        (None, None, None, "a temporary folder"),
+    ],
+)
+def test_where_compiled_kernels_are_kept(monkeypatch, home, cache, given, expected, module=cupy_launcher):
+    """In a process without a home CuPy would make a folder called ~ in the current one."""
+    monkeypatch.setattr(folders, "_home_of_record", lambda: "")
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", cache), ("CUPY_CACHE_DIR", given)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    with fake_cupy.installed():
+        module.CupyLauncher()
+    chosen = os.environ.get("CUPY_CACHE_DIR")
+    if expected == "a temporary folder":
+        assert chosen == str(folders.temporary_folder() / "cupy")
+    else:
+        assert chosen == expected
+
+
+def test_no_way_to_convolve(monkeypatch):
+    """A word in the environment that means nothing is named; nothing breaks that does not need it."""
+    monkeypatch.setattr(tn.backends, "_loaded", {})
+    monkeypatch.setenv("TINYNET_CUDA_CONV", "fastest")
+    with pytest.raises(
+        BackendError, match="TINYNET_CUDA_CONV='fastest' is no way to convolve; choose one of implicit, im2"
+    ):
+        tn.use("simulator")
+    assert "simulator" not in tn.backends.available()
+    for word, path in (("", "implicit"), ("im2col", "im2col"), ("implicit", "implicit")):
+        monkeypatch.setattr(tn.backends, "_loaded", {})
+        monkeypatch.setenv("TINYNET_CUDA_CONV", word)
+        assert tn.backends.get("simulator").conv_path == path
 
 
 def test_no_cupy(monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ...folders import cache_folder, temporary_folder
 from ..errors import BackendError, CaptureError
 from . import sources
 from .launcher import KernelError, Launcher
@@ -295,6 +297,7 @@ def import_cupy() -> Any:
 
     Looks without starting anything on the device, so that a process which only asks may still be forked.
     """
+    give_cache()
     try:
         import cupy
     except ImportError as error:
@@ -323,6 +326,12 @@ def import_cupy() -> Any:
             " 12) or 'tinynet[gpu13]' (CUDA 13) brings both it and its headers, or CUDA_PATH says where a toolkit is"
         )
     return cupy
+
+
+def give_cache() -> None:
+    """Tell CuPy where to keep compiled kernels in a process without a home, where it would use a folder called `~`."""
+    if "CUPY_CACHE_DIR" not in os.environ and not os.path.isabs(os.environ.get("HOME", "")):
+        os.environ["CUPY_CACHE_DIR"] = str(cache_folder("cupy") or temporary_folder() / "cupy")
 
 
 def missing_toolkit(cupy: Any) -> str | None:
