@@ -56,6 +56,9 @@ class _Device:
         self.schedule, self.rng, self.total, self.refuse = schedule, np.random.default_rng(seed), total, 0
         self.streams: list[Stream] = []
         self.arenas: defaultdict[tuple[Any, int, int], list] = defaultdict(list)  # (pool, stream, size) → free memory
+        self.released: defaultdict[int, list] = defaultdict(
+            list
+        )  # by size: memory of the device, which any pool may take
         self.pool: MemoryPool | None = None  # that new arrays come from, if not the default one
         self.taken = self.used = 0  # bytes of the device, of arrays
         self.pinned: list[np.ndarray] = []
@@ -104,7 +107,7 @@ class _Device:
             if self.refuse or self.taken + size > self.total:
                 self.refuse = max(0, self.refuse - 1)
                 raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-            free.append(np.full(size, 0xFF, np.uint8))
+            free.append(self.released[size].pop() if self.released[size] else np.full(size, 0xFF, np.uint8))
             self.memory.append(free[-1])
             self.taken += size
         memory = free.pop()
@@ -121,7 +124,9 @@ class _Device:
         """Give the default pool's free memory back to the device, which waits for all work to do so."""
         self.synchronize()
         for pool, stream, size in [arena for arena in self.arenas if arena[0] is None]:
-            self.taken -= size * len(self.arenas.pop((pool, stream, size)))
+            free = self.arenas.pop((pool, stream, size))
+            self.taken -= size * len(free)
+            self.released[size] += free
 
     def synchronize(self) -> None:
         self.forbid("waiting for the device")

@@ -1,11 +1,14 @@
 """Break the CuPy launcher, and see whether its tests on the stand-in notice: `python -m tests.mutate_launcher`.
 
-Each mutant replaces one text of `cupy_launcher.py` by another. Prints which test noticed it, and in which schedule;
+Each mutant replaces one text of `cupy_launcher.py`, or of `parallel/capture.py`, by another. Prints which test
+noticed it, and in which schedule;
 exits with 1 if one survived. test_cupy_launcher.py runs all of them too.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +17,12 @@ from types import ModuleType
 from typing import Any
 
 import tests.conftest  # noqa: F401    its profile of Hypothesis: the same examples each time, no deadline
+from tests import test_capture as captured
 from tests import test_cupy_launcher as proofs
 from tests.fake_cuda import SCHEDULES
 from tinynet.backends.cuda import cupy_launcher
 
+capturing = importlib.import_module("tinynet.parallel.capture")
 SOURCE = Path(cupy_launcher.__file__).read_text(encoding="utf-8")
 
 # what is wrong → (the right text, the wrong one)
@@ -100,6 +105,54 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "asking makes a stream": ("= []  # those that no", "= [_Lane(self.cupy.cuda)]  # those that no"),
     "CuPy's message": ("except cupy.cuda.compiler.CompileException as error:", "except KeyError as error:"),
 }
+# of a captured step: in either of the two files
+CAPTURED: dict[str, tuple[str, str]] = {
+    "the graph's stream does not wait": ("        self.stream.wait_event(before.record())\n", ""),
+    "nobody waits for the graph's stream": (
+        "            before.wait_event(self.stream.record())\n",
+        "            pass\n",
+    ),
+    "the graph's memory is everybody's": (
+        "with self.stream, cuda.using_allocator(self.pool.malloc):",
+        "with self.stream:",
+    ),
+    "recorded in the stream of the others": (
+        "with self.stream, cuda.using_allocator(self.pool.malloc):",
+        "with cuda.using_allocator(self.pool.malloc):",
+    ),
+    "repeated in the graph's stream": (
+        "self.recorded.launch(self.launcher.cupy.cuda.get_current_stream())",
+        "self.recorded.launch(self.stream)",
+    ),
+    "nothing is refused": ("        if self.capturing:\n", "        if False:\n"),
+    "a refusal that was caught is forgotten": ("        if self.refused is not None:\n", "        if False:\n"),
+    "an error in the capture is lost": ("        if error is not None:\n            raise error\n", ""),
+    "CUDA's words alone": ('"StreamCapture" in str(error):', "False:"),
+    "the recording does not end": ("            launcher.recording = None\n", ""),
+    "the batch of the third call": (
+        "        for i, x in arrays.items():\n            own",
+        "        for i, x in arrays.items() if not self.result else ():\n            own",
+    ),
+    "rates are not followed": ("            group.reclaim()  #", "            pass  #"),
+    "settings are not followed": ("if any(group.fixed() != fixed for group, fixed in self.fixed):", "if False:"),
+    "the seed is not followed": ("(be.name, state.seed, state.first,", "(be.name, state.first,"),
+    "shapes are not told apart": ("(x.shape, x.dtype) if", "x.dtype if"),
+    "the same dropout each time": ("self.be.fill(self.moved[name], state.steps[name] - self.first[name])", "pass"),
+    "draws are not on the device": ("{STREAMS[name]: x for name, x in self.moved.items()}", "None"),
+    "draws are not counted": ("            state.steps[name] += draws\n", "            pass\n"),
+    "draws of the recording count, too": ("            state.steps.update(self.first)\n", ""),
+    "the recording is not run": (
+        "            self._record()\n        self._replay()\n",
+        "            self._record()\n        else:\n            self._replay()\n",
+    ),
+    "results are the graph's own": ("        return self._fresh(self.result)\n", "        return self.result\n"),
+    "all in one graph's way": ("self.graph.warm(self.function)", "self.function()"),
+    "a broken recording stays": (
+        "        except BaseException:\n            self.forget()\n",
+        "        except BaseException:\n",
+    ),
+    "numbers of draws stay on the device": ("            self.be.moved = None\n", "            pass\n"),
+}
 EXTRA = {
     "the event before the copy": ("pinned.copied = lane.stream.record()", "pinned.copied = early"),
     "the wait after the copy": (
@@ -109,17 +162,35 @@ EXTRA = {
 }
 
 
-def broken(mutant: str) -> ModuleType:
-    """cupy_launcher.py with one fault."""
-    text = SOURCE
-    for old, new in filter(None, (MUTANTS[mutant], EXTRA.get(mutant))):
+def broken(mutant: str, of: ModuleType = cupy_launcher) -> ModuleType:
+    """cupy_launcher.py, or capture.py, with one fault."""
+    text = Path(of.__file__ or "").read_text(encoding="utf-8")
+    for old, new in filter(None, ((MUTANTS | CAPTURED)[mutant], EXTRA.get(mutant))):
         if text.count(old) != 1:
-            raise ValueError(f"{mutant}: {old!r} stands {text.count(old)} times in cupy_launcher.py, not once")
+            raise ValueError(f"{mutant}: {old!r} stands {text.count(old)} times in {of.__name__}, not once")
         text = text.replace(old, new)
-    module = ModuleType(cupy_launcher.__name__)
-    module.__package__ = cupy_launcher.__package__
-    exec(compile(text, f"cupy_launcher.py ({mutant})", "exec"), vars(module))
+    module = ModuleType(of.__name__)
+    module.__package__ = of.__package__
+    exec(compile(text, f"{of.__name__} ({mutant})", "exec"), vars(module))
     return module
+
+
+def of_captured(mutant: str | None) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, test) of all that a captured step must pass."""
+    modules = {"module": cupy_launcher, "capturing": capturing}
+    if mutant:
+        place = "module" if CAPTURED[mutant][0] in SOURCE else "capturing"
+        modules[place] = broken(mutant, modules[place])
+    for test, values in (
+        (captured.test_replayed_and_not_run, [()]),
+        (captured.test_arguments_and_results, [()]),
+        (captured.test_what_may_change_between_calls, [(change,) for change in captured.CHANGES]),
+        (captured.test_what_breaks_a_capture, [(message,) for message in captured.REFUSED]),
+        (captured.test_other_ways_to_break_a_capture, [()]),
+        (captured.test_small_steps_to_the_bit, [(schedule,) for schedule in SCHEDULES]),
+    ):
+        for given in values:
+            yield f"{test.__name__}{list(given)}", lambda test=test, given=given: test(*given, **modules)
 
 
 def trials(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -163,7 +234,8 @@ def _with_patches(test: Callable, module: ModuleType) -> None:
 
 def noticed(mutant: str | None) -> str | None:
     """The first test that fails on a mutant (None: on the launcher as it is)."""
-    for name, trial in trials(broken(mutant) if mutant else cupy_launcher):
+    tried = of_captured(mutant) if mutant in CAPTURED else trials(broken(mutant) if mutant else cupy_launcher)
+    for name, trial in tried if mutant else itertools.chain(tried, of_captured(None)):
         try:
             trial()
         except BaseException as error:
@@ -177,11 +249,11 @@ def main() -> int:
     start, survived = time.time(), 0
     if name := noticed(None):
         raise SystemExit(f"the launcher as it is fails {name}")
-    for mutant in MUTANTS:
+    for mutant in (*MUTANTS, *CAPTURED):
         name = noticed(mutant)
         survived += name is None
         print(f"{mutant:48} {name or 'SURVIVED'}", flush=True)
-    print(f"{len(MUTANTS)} mutants, {survived} survived, {time.time() - start:.0f} s")
+    print(f"{len(MUTANTS) + len(CAPTURED)} mutants, {survived} survived, {time.time() - start:.0f} s")
     return 1 if survived else 0
 
 

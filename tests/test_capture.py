@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from tests.fake_cuda import SCHEDULES
 from tests.test_cupy_launcher import backend, needs_the_simulator  # noqa: F401    a fixture
 from tinynet import nn, ops, optim
 from tinynet.backends import cuda
+from tinynet.backends.cuda import cupy_launcher
 from tinynet.backends.errors import CaptureError
 
+capturing = importlib.import_module("tinynet.parallel.capture")
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
@@ -69,12 +72,30 @@ def small(be, **options):
     return model, rule, training(model, rule)
 
 
-def test_replayed_and_not_run():
+@every_schedule
+def test_small_steps_to_the_bit(schedule, module=cupy_launcher, capturing=capturing):
+    """With as much of other work as there is memory between the steps, and losses that are read late."""
+    seen = []
+    for wrap in (lambda step: step, capturing.capture):
+        tn.seed(0)
+        with backend(schedule, module, seed=2) as (be, _), tn.use(be):
+            model, _, step = small(be)
+            step, losses, others = wrap(step), [], []
+            for k, (x, y) in enumerate(batches(9, shape=(4,))):
+                losses.append(step(x, y % 3))
+                be.launcher.cupy.get_default_memory_pool().free_all_blocks()
+                others += [be.full((size,), k, np.float32) for size in (1, 40, 200, 1000)]  # not on the graph's memory
+            assert [set(be.numpy(x)) for x in others] == [{k // 4} for k in range(36)]
+            seen.append(([loss.item() for loss in losses], [p.numpy().tolist() for p in model.parameters()]))
+    assert seen[0] == seen[1]
+
+
+def test_replayed_and_not_run(module=cupy_launcher, capturing=capturing):
     """From the fourth call on Python queues the batch's copies, the dropout's place, one graph and the loss's copy."""
-    with backend("lazy") as (be, device), tn.use(be):
+    with backend("lazy", module) as (be, device), tn.use(be):
         _, _, step = small(be)
         calls = []
-        step = tn.capture(lambda x, y, run=step: (calls.append(1), run(x, y))[1])
+        step = capturing.capture(lambda x, y, run=step: (calls.append(1), run(x, y))[1])
         counts = []
         for x, y in batches(6, shape=(4,)):
             before, queued = len(device.launched), device.streams[0].queued
@@ -103,12 +124,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_may_change_between_calls(change):
+def test_what_may_change_between_calls(change, module=cupy_launcher, capturing=capturing):
     """Set from outside: the graph follows, or is recorded anew."""
     seen = []
-    for wrap in (lambda step: step, tn.capture):
+    for wrap in (lambda step: step, capturing.capture):
         tn.seed(0)
-        with backend("random", seed=1) as (be, _), tn.use(be):
+        with backend("random", module, seed=1) as (be, _), tn.use(be):
             model, rule, step = small(be)
             step, losses = wrap(step), []
             for k, (x, y) in enumerate(batches(12, shape=(4,))):
@@ -119,11 +140,11 @@ def test_what_may_change_between_calls(change):
     assert seen[0] == seen[1]
 
 
-def test_arguments_and_results():
+def test_arguments_and_results(module=cupy_launcher, capturing=capturing):
     """Arrays, lists, Tensors of either kind and numbers go in, structures come out; each result stays what it was."""
-    with backend("random") as (be, _), tn.use(be):
+    with backend("random", module) as (be, _), tn.use(be):
 
-        @tn.capture
+        @capturing.capture
         def parts(x, factor, *, shift=None):
             """Its own text."""
             return {"sum": (x * factor).sum(), "both": (x + 1, [x if shift is None else x + shift]), "n": factor}
@@ -153,15 +174,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_breaks_a_capture(message):
+def test_what_breaks_a_capture(message, module=cupy_launcher, capturing=capturing):
     """Says what, computes nothing, and leaves all as it was: without the culprit it goes on as if it had not been."""
     seen = []
     for wrong in (False, True):
         tn.seed(0)
-        with backend("random") as (be, device), tn.use(be):
+        with backend("random", module) as (be, device), tn.use(be):
             model, rule, step = small(be)
-            broken = []
-            captured = tn.capture(lambda x, y, s=step, r=rule, b=broken: (s(x, y), [f(x, r) for f in b])[0])
+            broken, losses = [], []
+            captured = capturing.capture(lambda x, y, s=step, r=rule, b=broken: (s(x, y), [f(x, r) for f in b])[0])
             data = [(x, y % 3) for x, y in batches(7, shape=(4,))]
             for k, (x, y) in enumerate(data):
                 if k == 2 and wrong:
@@ -171,18 +192,18 @@ def test_what_breaks_a_capture(message):
                     assert str(caught.value).startswith(f"capture: the function {message}"), caught.value
                     assert device.graph is None and be.recording is None and be.moved is None
                     broken.clear()
-                captured(x, y)
-            seen.append([p.numpy().tolist() for p in model.parameters()])
+                losses.append(captured(x, y).item())
+            seen.append((losses, [p.numpy().tolist() for p in model.parameters()]))
     assert seen[0] == seen[1]
 
 
-def test_other_ways_to_break_a_capture():
-    with backend("lazy") as (be, device), tn.use(be):
+def test_other_ways_to_break_a_capture(module=cupy_launcher, capturing=capturing):
+    with backend("lazy", module) as (be, device), tn.use(be):
         x, turn = np.ones(3, np.float32), []
 
         def calls(function, count=3):
             turn.clear()
-            captured = tn.capture(function)
+            captured = capturing.capture(function)
             for _ in range(count):
                 captured(x)
                 turn.append(1)
@@ -202,10 +223,10 @@ def test_other_ways_to_break_a_capture():
             calls(hidden)
         with pytest.raises(ZeroDivisionError):
             calls(lambda x: 1 / (len(turn) < 2))
-        inner = tn.capture(lambda x: x + 1)
+        inner = capturing.capture(lambda x: x + 1)
         with pytest.raises(CaptureError, match="calls another one"):
             calls(lambda x: inner(x))
-        odd = tn.capture(lambda x, n: x * n)
+        odd = capturing.capture(lambda x, n: x * n)
         with pytest.raises(CaptureError, match=r"called in more than 8 ways.*8\]; pass what changes as an array"):
             for n in range(9):
                 odd(x, n)

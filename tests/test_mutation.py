@@ -32,7 +32,7 @@ def test_every_exception_has_a_reason_and_a_mutant():
 
 
 @pytest.mark.skipif(tn.backends.why_not("simulator") is not None, reason="the stand-in for CuPy needs the simulator")
-@pytest.mark.parametrize("mutant", [None, *mutate_launcher.MUTANTS])
+@pytest.mark.parametrize("mutant", [None, *mutate_launcher.MUTANTS, *mutate_launcher.CAPTURED])
 def test_a_broken_cupy_launcher_is_noticed(mutant):
     """Each mutant is; the launcher as it is passes the same tests."""
     assert (mutate_launcher.noticed(mutant) is None) == (mutant is None)

@@ -65,12 +65,12 @@ class Captured:
         self.steps: dict[tuple, _Step] = {}
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        be: Any = backends.current()
-        if not hasattr(getattr(be, "launcher", None), "graph"):
+        given = [*args, *options.values()]
+        be: Any = next((a.backend for a in given if isinstance(a, Tensor) and _graphs(a.backend)), backends.current())
+        if not _graphs(be):
             return self.function(*args, **options)
         if be.recording is not None:
             raise CaptureError("capture: a captured function calls another one; capture the outer one alone")
-        given = [*args, *options.values()]
         arrays = {i: _array(a) for i, a in enumerate(given) if isinstance(a, Tensor | np.ndarray | list)}
         kinds = [(x.shape, x.dtype) if (x := arrays.get(i)) is not None else given[i] for i in range(len(given))]
         key = (be.name, state.seed, state.first, len(args), *options, *kinds)
@@ -150,6 +150,10 @@ class _Step:
         if isinstance(result, tuple | list):
             return type(result)(self._fresh(r) for r in result)
         return {k: self._fresh(r) for k, r in result.items()} if isinstance(result, dict) else result
+
+
+def _graphs(be: Any) -> bool:
+    return hasattr(getattr(be, "launcher", None), "graph")
 
 
 def _array(a: Any) -> Any:
