@@ -115,9 +115,11 @@ def cases(be: Any, n: int = 128, side: int = 32) -> Iterator[Case]:
     p, q, m, v = (be.abs(array(parameters)) for _ in range(4))
     state = be.asarray(np.array([1e-3, 1.0]))
     yield Case(
-        "adam_step", lambda: be.adam_step(p, q, m, v, state, None, 0.9, 0.999, 1e-8, 0.0, False), 28 * parameters
+        "adam_step",
+        lambda: be.adam_step(p, q, m, v, None, state, None, 0.9, 0.999, 1e-8, 0.0, False, False),
+        28 * parameters,
     )
-    yield Case("sgd_step", lambda: be.sgd_step(p, q, m, state, None, 0.9, False, 0.0), 20 * parameters)
+    yield Case("sgd_step", lambda: be.sgd_step(p, q, m, state, None, 0.9, 0.0, False, 0.0, False), 20 * parameters)
 
 
 # ---- the clock ---------------------------------------------------------------------------------------------

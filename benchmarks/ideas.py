@@ -28,7 +28,7 @@ IDEAS: dict[str, Callable[[], list]] = {
     "without Winograd": lambda: [tn.set_conv_algorithm("exact")],
     "im2col only": lambda: [tn.set_conv_algorithm("im2col")],
     "without fusion": lambda: [tn.set_fusion(False)],
-    "without the memory pool": lambda: [memory.disabled()],
+    "without the memory pool": lambda: [memory.set_pool(False)],
 }
 
 

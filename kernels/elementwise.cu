@@ -14,6 +14,14 @@
 template <typename T> __device__ T absolute(T x) { return fabs(x); }
 __device__ __forceinline__ i64 absolute(i64 x) { return x < 0 ? i64(-u64(x)) : x; }
 
+// Of mish, x·tanh(log(1 + e)) with e = e^x, the tanh: n / (n + 2) with n = e (e + 2). It is 1 from x = 20 on.
+template <typename T> __device__ T mish_e(T x) { return exp(x < T(20) ? x : T(20)); }
+template <typename T> __device__ T mish_tanh(T e) { return e * (e + T(2)) / (e * (e + T(2)) + T(2)); }
+template <typename T> __device__ T mish_slope(T x, T e) {
+    T n = e * (e + T(2)) + T(2);
+    return mish_tanh(e) + x * T(4) * e * (T(1) + e) / (n * n);
+}
+
 #define UNARY(Name, expression)                                            \
     struct Name {                                                          \
         template <typename T> __device__ static T apply(T x, T a, T b) {   \
@@ -34,6 +42,7 @@ UNARY(Relu, x < T(0) ? T(0) : x)                                           // Na
 UNARY(LeakyRelu, x > T(0) ? x : a * x)
 UNARY(Gelu, x * T(0.5) * erfc(-x * T(0.70710678118654752440)))             // x·Φ(x)
 UNARY(Softplus, (x > T(0) ? x : T(0)) + log1p(exp(-fabs(x))))
+UNARY(Mish, x * mish_tanh(mish_e(x)))
 UNARY(Clip, x < a ? a : x > b ? b : x)
 
 // ---- functions of two values ---------------------------------------------------------------------------
@@ -83,6 +92,7 @@ GRADIENT(LeakyReluGrad, y > T(0) ? g : a * g)
 GRADIENT(GeluGrad, g * (T(0.5) * erfc(-y * T(0.70710678118654752440))      // Φ(x) + x·φ(x)
                         + y * T(0.39894228040143267794) * exp(T(-0.5) * y * y)))
 GRADIENT(SoftplusGrad, g * (tanh(y * T(0.5)) + T(1)) * T(0.5))
+GRADIENT(MishGrad, g * mish_slope(y, mish_e(y)))
 
 // d(x^y)/dx and d(x^y)/dy
 BINARY(PowerSlope, y == T(0) ? T(0) : y * power_of(x, y - T(1)))

@@ -6,7 +6,6 @@ a block), both float types, numbers beside arrays, ties, NaN, and every layout t
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from hypothesis.extra import numpy as hnp
 
 from tests import strategies
 from tinynet.backends import cpu
-from tinynet.backends.contract import Backend
+from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.ops import cases
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 LAYOUTS = ("C", "C", "F", "negative", "spread", "offset", "stride 0")
-NAMES = [name for name, kernel in vars(Backend).items() if inspect.isfunction(kernel) and not name.startswith("_")]
+NAMES = list(KERNELS)
 
 
 @dataclass
@@ -119,29 +119,16 @@ def calls(*names: str) -> Callable:
     return register
 
 
-calls("negative", "exp", "tanh", "sigmoid", "gelu", "softplus", "copy")(lambda d: d.call(d.normal(*d.shape())))
+calls("copy")(lambda d: d.call(d.normal(*d.shape())))
 calls("abs", "sign", "relu")(lambda d: d.call(d.pick(d.ties, d.normal)(*d.shape())))
-calls("log", "sqrt")(lambda d: d.call(d.positive(*d.shape())))
 calls("leaky_relu")(lambda d: d.call(d.ties(*d.shape()), d.pick(0.01, 0.3)))
 calls("clip")(lambda d: d.call(d.ties(*d.shape()), d.pick(None, -1.0), d.pick(None, 1.0, 0.5)))
 
 
-@calls("tanh_grad", "sigmoid_grad", "gelu_grad", "softplus_grad", "relu_grad")
+@calls("relu_grad")
 def _(d: Dice) -> Call:
     shape = d.shape()
     return d.call(d.normal(*shape), d.normal(*shape) if d.int(0, 1) else d.whole(3, *shape).astype(d.T))
-
-
-@calls("sqrt_grad")
-def _(d: Dice) -> Call:
-    shape = d.shape()
-    return d.call(d.normal(*shape), d.positive(*shape))
-
-
-@calls("leaky_relu_grad")
-def _(d: Dice) -> Call:
-    shape = d.shape()
-    return d.call(d.normal(*shape), d.away(*shape), d.pick(0.01, 0.3))
 
 
 def _broadcast(d: Dice, count: int) -> list[tuple]:
@@ -171,10 +158,31 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(*shape), x, y)
 
 
+def _elementwise(name: str, arguments: list[str]) -> Callable[[Dice], Call]:
+    """A call of an elementwise kernel that has none of its own above: x (or y, the output) from where the operation's
+    cases are drawn, two operands that broadcast, numbers 0.3 or 1.5."""
+    arrays = [a for a in arguments if a in ARRAYS]
+    draws = cases.UNARY.get(name.removesuffix("_grad")) or cases.BINARY.get(name) or (cases.normal, cases.normal)
+
+    def make(d: Dice) -> Call:
+        shapes = _broadcast(d, 2) if arrays == ["x", "y"] else [d.shape()] * 2
+        domains = (cases.normal, draws[0]) if arrays[0] == "g" else draws
+        given = [np.asarray(f(*s)(d.rng), d.T) for f, s, _ in zip(domains, shapes, arrays, strict=False)]
+        return d.call(*given, *(d.pick(0.3, 1.5) for _ in arguments[len(arrays) :]))
+
+    return make
+
+
 @calls("where")
 def _(d: Dice) -> Call:
     c, x, y = _broadcast(d, 3)
     return d.call(d.whole(2, *c).astype(bool), d.number_or(d.normal(*x), 2.0), d.normal(*y))
+
+
+for _names, _arguments, _ in ELEMENTWISE:
+    for _name in _names.split():
+        if _name not in CALLS:
+            calls(_name)(_elementwise(_name, _arguments.split(" ->")[0].split()))
 
 
 # reductions: the axes that are reduced hold at least one element, the others may hold none
@@ -411,6 +419,51 @@ calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
 
 
+def _norm(d: Dice) -> tuple:
+    """x (N, L, G, K) of a batch, of samples and of groups; mean, var, gamma, beta."""
+    shapes = [
+        (1, 300, 3, 1),
+        (1, 7, 41, 1),
+        (1, 1, 2, 1),
+        (4, 1, 1, 70),
+        (3, 1, 1, 5),
+        (2, 5, 3, 4),
+        (2, 2, 1, 33),
+        (0, 2, 2, 1),
+    ]
+    shape = d.pick(*shapes)
+    n, _, g, k = shape
+    x = d.normal(*shape) + d.pick(0, 100)
+    return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
+
+
+@calls("moments")
+def _(d: Dice) -> Call:
+    return d.call(_norm(d)[0], d.pick(True, True, False))
+
+
+@calls("normalize")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, beta = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+
+
+@calls("normalize_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, _ = _norm(d)
+    means = d.pick((None, None), (d.normal(*var.shape), d.normal(*var.shape)))
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(1e-5, 0.1), *means)
+
+
+@calls("normalize_scale_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, _, _ = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(1e-5, 0.1))
+
+
 def _logits(d: Dice) -> tuple:
     n, k = d.draw(st.one_of(st.tuples(st.integers(0, 4), st.integers(1, 12)), st.sampled_from([(70, 10), (3, 100)])))
     return d.normal(n, k), d.whole(k, n)
@@ -439,13 +492,17 @@ calls("dropout_grad")(lambda d: d.call(*_dropout(d), forward="dropout"))
 
 
 # optimisers: flat vectors, in place
-def _step(d: Dice, vectors: int, *rest: Any, optional: bool = False) -> Call:
+def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, count: bool = True) -> Call:
+    """w, g, states as large as `vectors` say, as many `optional` ones; the first elements of all are 0."""
     n = d.pick(0, 1, 7, 300)
-    states = [np.abs(d.normal(n)) for _ in range(vectors)]
-    if optional:
-        states.append(d.pick(None, d.normal(n)))
+    states = [size * np.abs(d.normal(n)) for size in vectors]
+    given = [d.normal(n), d.normal(n), *states, *(d.pick(None, np.abs(d.normal(n))) for _ in range(optional))]
+    if d.pick(True, False):
+        for vector in given:
+            if vector is not None:
+                vector[:1] = 0
     loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
-    return d.call(d.normal(n), d.normal(n), *states, np.array([0.1, d.pick(0.0, 4.0)]), loss, *rest, any_layout=False)
+    return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 
 def _guarded(d: Dice) -> Call:
@@ -458,10 +515,30 @@ def _guarded(d: Dice) -> Call:
 
 calls("guard")(_guarded)
 calls("squares")(lambda d: d.call(d.normal(*d.shape())))
-calls("sgd_step")(lambda d: _step(d, 0, 0.9, d.pick(True, False), d.pick(0.0, 0.1), optional=True))
-calls("adam_step")(lambda d: _step(d, 2, 0.9, 0.999, 1e-8, d.pick(0.0, 0.1), d.pick(True, False)))
-calls("rmsprop_step")(lambda d: _step(d, 1, 0.99, 1e-8, 0.9, d.pick(0.0, 0.1), optional=True))
-calls("adagrad_step")(lambda d: _step(d, 1, 1e-10, d.pick(0.0, 0.1), d.pick(0.0, 0.1)))
+_decay = lambda d: d.pick(0.0, 0.1)  # noqa: E731
+_flag = lambda d: d.pick(True, False)  # noqa: E731
+calls("sgd_step")(lambda d: _step(d, (), 0.9, d.pick(0.0, 0.3), _flag(d), _decay(d), _flag(d), optional=1))
+calls("adam_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d), _flag(d), optional=1))
+calls("rmsprop_step")(lambda d: _step(d, (1,), 0.9, 0.1, 0.9, _decay(d), _flag(d), optional=2))
+calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, d.pick(0.0, 0.1), _decay(d), _flag(d)))
+calls("adadelta_step")(lambda d: _step(d, (1, 1), 0.9, 1e-6, _decay(d), _flag(d)))
+calls("adamax_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d)))
+calls("nadam_step")(lambda d: _step(d, (1, 1, 0.3), 0.9, 0.999, 1e-8, _decay(d), _flag(d), 4e-3, _flag(d)))
+calls("lion_step")(lambda d: _step(d, (1,), 0.9, 0.99, _decay(d), _flag(d)))
+calls("muon_momentum_step")(lambda d: _step(d, (1,), 0.95, _flag(d), _flag(d), count=False))
+
+
+@calls("lamb_step")
+def _(d: Dice) -> Call:
+    sizes = d.pick((), (0,), (1,), (7, 300, 1), (5, 0, 3000), (3,) * 40)
+    w, g, m, v = (d.normal(sum(sizes)) for _ in range(4))
+    for vector in (w, g, m) if d.pick(True, False) else ():
+        vector[: sum(sizes[:1])] = 0  # a parameter whose norm is 0, and whose step is where there is no decay
+    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(np.nan, d.T))
+    lr_count = np.array([0.1, d.pick(0.0, 4.0)])
+    rule = 0.9, 0.999, 1e-6, d.pick(0.0, 0.1), d.pick(True, False)
+    return d.call(w, g, m, np.abs(v), sizes, lr_count, loss, *rule, any_layout=False)
+
 
 # arrays
 calls("asarray")(lambda d: d.call(d.normal(*d.shape()), d.pick(None, *FLOATS)))

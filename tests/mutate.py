@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from tests import checks
-from tinynet import autograd, tape
+from tinynet import autograd, ops, tape
 from tinynet.backends.cpu import threads
 from tinynet.ops.cases import CASES, Case
 
@@ -110,7 +110,7 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
 
 # ---- changing the source -----------------------------------------------------------------------------------
 
-OPS = ("elementwise", "reduce", "shape", "matmul", "conv", "pool", "loss", "random")
+OPS = [topic.__name__.rpartition(".")[2] for topic in ops.TOPICS]
 KERNELS = ("elementwise", "reduce", "shape", "matmul", "loss", "random", "pool", "columns", "conv", "taps", "winograd")
 # parts of derivatives under another name
 HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
@@ -267,7 +267,7 @@ def users() -> dict[CodeType, list[Proof]]:
     found: dict[CodeType, list[Proof]] = defaultdict(list)
     for proof in checks.PROOFS.values():
         seen: set[CodeType] = set()
-        with threads.limited(1):
+        with threads.set_threads(1):
             sys.setprofile(lambda frame, event, _, seen=seen: seen.add(frame.f_code) if event == "call" else None)
             try:
                 proof()

@@ -69,10 +69,10 @@ def test_a_product_that_loses_a_gradient_is_refused(declare):
     half(x, 2.0).sum().backward()  # the rest may be left out where nobody wants it
     for call, error, message in (
         (lambda: half(x, y), TypeError, "half returned 1 gradients for 2 inputs"),
-        (lambda: three(x), TypeError, "three gave 3 gradients for 1 inputs"),
+        (lambda: three(x), TypeError, "three returned 3 gradients for 1 inputs"),
         (lambda: bare(x), TypeError, "bare must return a tuple, a gradient for each input; it returned a ndarray"),
-        (lambda: crooked(x), ValueError, r"crooked gave a gradient of shape \(3,\) for an input of shape \(2,\)"),
-        (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu gave 1 gradients for 2 inputs; where"),
+        (lambda: crooked(x), ValueError, r"crooked returned a gradient of shape \(3,\) for an input of shape \(2,\)"),
+        (lambda: ops.leaky_relu(x, y), TypeError, "leaky_relu returned 1 gradients for 2 inputs; where"),
     ):
         with pytest.raises(error, match=message):
             call().sum().backward()

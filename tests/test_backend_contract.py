@@ -10,9 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import checks
-from tinynet.backends.contract import Backend
-
-KERNELS = {name: f for name, f in vars(Backend).items() if inspect.isfunction(f) and not name.startswith("_")}
+from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
 
 
 @pytest.fixture(params=["numpy", "simulator", pytest.param("cupy", marks=pytest.mark.gpu)])
@@ -52,43 +50,20 @@ X = np.linspace(0.25, 2.0, 6).reshape(2, 3)
 G = np.linspace(-1.0, 1.5, 6).reshape(2, 3)
 PADS, SAME = ((0, 0), (0, 0)), ((1, 1), (0, 0))
 IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
+SAMPLES, CHANNELS = np.linspace(0.5, 2, 8).reshape(2, 4), np.linspace(-1, 1, 8).reshape(4, 2)
+
+# Of elementwise kernels, by the contract's names of arguments; other numbers are 0.3.
+ARGUMENTS = {"x": X / 2.25, "y": X, "g": G, "condition": X > 1, "low": 0.5, "high": 1.0}
 
 # For each kernel with out=: a call, as positional arguments.
 CALLS: dict[str, tuple] = {
-    **dict.fromkeys(
-        ("copy", "negative", "exp", "log", "sqrt", "abs", "sign", "tanh", "sigmoid", "relu", "gelu", "softplus"), (X,)
-    ),
-    **dict.fromkeys(
-        (
-            "sqrt_grad",
-            "tanh_grad",
-            "sigmoid_grad",
-            "relu_grad",
-            "gelu_grad",
-            "softplus_grad",
-            "add",
-            "subtract",
-            "multiply",
-            "divide",
-            "maximum",
-            "minimum",
-            "equal",
-            "not_equal",
-            "less",
-            "less_equal",
-            "greater",
-            "greater_equal",
-        ),
-        (G, X),
-    ),
+    **{
+        name: tuple(ARGUMENTS[a] if a in ARRAYS else ARGUMENTS.get(a, 0.3) for a in arguments.split(" ->")[0].split())
+        for names, arguments, _ in ELEMENTWISE
+        for name in names.split()
+    },
+    "copy": (X,),
     "astype": (X, np.float32),
-    "leaky_relu": (G, 0.1),
-    "leaky_relu_grad": (G, X, 0.1),
-    "power": (X, G),
-    "power_grad": (G, X, X),
-    "power_grad_exponent": (G, X, X),
-    "where": (X > 1, X, G),
-    "clip": (X, 0.5, 1.0),
     "sum": (X, (1,)),
     "sum_to": (X, (3,)),
     "logsumexp": (X, (0,)),
@@ -107,6 +82,8 @@ CALLS: dict[str, tuple] = {
     "avg_pool2d": (IMAGE, (2, 2), (2, 2), PADS, True),
     "avg_pool2d_grad": (IMAGE, (2, 8, 8, 2), (2, 2), (2, 2), PADS, True),
     "random_bits": ((2, 3), 1, 2, 3, 4),
+    "normalize": (IMAGE, SAMPLES, SAMPLES**2, CHANNELS, CHANNELS, 0.1),
+    "normalize_grad": (IMAGE[::-1], IMAGE, SAMPLES, SAMPLES**2, CHANNELS, 0.1, None, None),
 }
 SAVED: dict[str, tuple] = {  # these take what their forward kernel saved
     "max_grad": ("max", (X, (1,))),
@@ -184,7 +161,7 @@ def test_sgd_step(be):
     state = state_of(be)
     expected, v = W.copy(), None
     for _ in range(3):
-        be.sgd_step(w, be.asarray(D), velocity, state, None, 0.9, True, 0.01)
+        be.sgd_step(w, be.asarray(D), velocity, state, None, 0.9, 0.0, True, 0.01, False)
         d = D + 0.01 * expected
         v = d if v is None else 0.9 * v + d
         expected = expected - 0.1 * (d + 0.9 * v)
@@ -197,7 +174,7 @@ def test_adam_step(be, decoupled):
     w, m, v = be.asarray(W.copy()), be.asarray(np.zeros(3)), be.asarray(np.zeros(3))
     state, expected, a, b = state_of(be), W.copy(), 0, 0
     for t in (1, 2, 3):
-        be.adam_step(w, be.asarray(D), m, v, state, None, 0.9, 0.99, 1e-8, 0.1, decoupled)
+        be.adam_step(w, be.asarray(D), m, v, None, state, None, 0.9, 0.99, 1e-8, 0.1, decoupled, False)
         d = D if decoupled else D + 0.1 * expected
         expected = expected * (1 - 0.1 * 0.1) if decoupled else expected
         a, b = 0.9 * a + 0.1 * d, 0.99 * b + 0.01 * d * d
@@ -209,14 +186,14 @@ def test_rmsprop_and_adagrad_steps(be):
     w, v, velocity = be.asarray(W.copy()), be.asarray(np.zeros(3)), be.asarray(np.zeros(3))
     state, expected, a, b = state_of(be), W.copy(), 0, 0
     for _ in range(3):
-        be.rmsprop_step(w, be.asarray(D), v, velocity, state, None, 0.9, 1e-8, 0.5, 0.0)
+        be.rmsprop_step(w, be.asarray(D), v, None, velocity, state, None, 0.9, 1e-8, 0.5, 0.0, False)
         a = 0.9 * a + 0.1 * D * D
         b = 0.5 * b + D / (np.sqrt(a) + 1e-8)
         expected = expected - 0.1 * b
     assert_allclose(be.numpy(w), expected, rtol=1e-10)
     w, v, state, expected, a = be.asarray(W.copy()), be.asarray(np.zeros(3)), state_of(be), W.copy(), 0
     for t in (1, 2, 3):
-        be.adagrad_step(w, be.asarray(D), v, state, None, 1e-10, 0.5, 0.0)
+        be.adagrad_step(w, be.asarray(D), v, state, None, 1e-10, 0.5, 0.0, False)
         a = a + D * D
         expected = expected - 0.1 / (1 + (t - 1) * 0.5) * D / (np.sqrt(a) + 1e-10)
     assert_allclose(be.numpy(w), expected, rtol=1e-10)
@@ -264,5 +241,5 @@ def test_squares_do_not_overflow(be, dtype):
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_step_with_a_loss_that_is_not_finite_changes_nothing(be, loss):
     w, state = be.asarray(W.copy()), state_of(be)
-    be.sgd_step(w, be.asarray(D), None, state, be.asarray(np.array(loss)), 0.0, False, 0.0)
+    be.sgd_step(w, be.asarray(D), None, state, be.asarray(np.array(loss)), 0.0, 0.0, False, 0.0, False)
     assert be.numpy(w).tolist() == W.tolist() and be.numpy(state).tolist() == [0.1, 0]

@@ -375,13 +375,13 @@ def test_exact_keeps_zeros():
 
 
 def test_set_conv_algorithm():
-    assert conv._algorithm == "auto"
+    assert conv.set_conv_algorithm.now == "auto"
     with conv.set_conv_algorithm("taps"), pytest.raises(RuntimeError), conv.set_conv_algorithm("winograd"):
-        assert conv._algorithm == "winograd"
+        assert conv.set_conv_algorithm.now == "winograd"
         raise RuntimeError
-    assert conv._algorithm == "auto"
+    assert conv.set_conv_algorithm.now == "auto"
     conv.set_conv_algorithm("exact")
-    assert conv._algorithm == "exact"
+    assert conv.set_conv_algorithm.now == "exact"
     conv.set_conv_algorithm("auto")
     with pytest.raises(ValueError, match="'fft' is none of auto, im2col"):
         conv.set_conv_algorithm("fft")

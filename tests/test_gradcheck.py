@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import tinynet as tn
+from tests import checks
 from tinynet import ops
 from tinynet.gradcheck import GradientError
+from tinynet.ops.cases import Case, away
 
 X = np.random.default_rng(0).standard_normal((2, 3))
 
@@ -144,3 +148,67 @@ def test_the_cases_ship_with_the_package():
     from tinynet.ops.cases import CASES, missing
 
     assert not missing() and len({str(c) for c in CASES}) == len(CASES), "two cases look the same in a table"
+
+
+# ---- operations with several outputs ---------------------------------------------------------------------------------
+
+
+def polar(be, x, y):
+    """(r, angle) of the point (x, y)."""
+    r = be.sqrt(be.add(be.multiply(x, x), be.multiply(y, y)))
+
+    def vjp(gs, need):
+        gr, ga = (be.full(r.shape, 0, r.dtype) if g is None else g for g in gs)
+        c, s = be.divide(x, r), be.divide(y, r)
+        dx = be.subtract(be.multiply(gr, c), be.divide(be.multiply(ga, s), r)) if need[0] else None
+        dy = be.add(be.multiply(gr, s), be.divide(be.multiply(ga, c), r)) if need[1] else None
+        return dx, dy
+
+    return (r, np.arctan2(y, x)), vjp
+
+
+POLAR = Case("polar", None, (away(2, 3), away(2, 3)))
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+def test_an_operation_with_several_outputs_passes_every_check(declare, check):
+    """Each output alone, both at once, one input alone: what every operation is held to."""
+    with checks.poisoned():
+        check(dataclasses.replace(POLAR, fn=declare(polar)))
+
+
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("change", [lambda g: None, lambda g: None if g is None else g * 1.001], ids=["lost", "scaled"])
+def test_a_gradient_of_one_of_several_outputs_that_is_wrong_is_found(declare, k, change):
+    @declare
+    def broken(be, x, y):
+        outputs, vjp = polar(be, x, y)
+        return outputs, lambda gs, need: vjp(tuple(change(g) if i == k else g for i, g in enumerate(gs)), need)
+
+    with pytest.raises(GradientError, match="is wrong"):
+        dataclasses.replace(POLAR, fn=broken).check()
+
+
+def test_several_outputs_at_once_are_checked_too(declare):
+    """A product that takes one gradient where it got both is right for each output alone."""
+
+    @declare
+    def forgets(be, x):
+        def vjp(gs, need):
+            g = gs[0] if gs[0] is not None else be.multiply(gs[1], 2.0)
+            return (be.multiply(g, 1.0),)
+
+        return (be.copy(x), be.multiply(x, 2.0)), vjp
+
+    with pytest.raises(GradientError, match="from all outputs at once"):
+        tn.gradcheck(forgets, X)
+
+
+def test_integer_outputs_take_no_gradient(declare):
+    @declare
+    def with_count(be, x):
+        return (be.multiply(x, 2.0), be.astype(x, np.int64)), lambda gs, need: (be.multiply(gs[0], 2.0),)
+
+    y, whole = with_count(tn.tensor(X, requires_grad=True))
+    assert y.requires_grad and not whole.requires_grad
+    assert tn.gradcheck(with_count, X)

@@ -53,6 +53,39 @@ def test_a_missing_name_is_explained(owner, name, remedy):
         getattr(owner, name)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "remedy"),
+    [
+        (ops, "sigmoit", "ops.sigmoid"),
+        (ops, "conv_2d", "ops.conv2d"),
+        (ops, "Relu", "ops.relu"),
+        (nn, "Sequental", "nn.Sequential"),
+        (optim, "Adamw", "optim.AdamW"),
+        (tn, "evalute", "tn.evaluate"),
+        (tn.tensor([1.0]), "softplus", "ops.softplus"),
+        (tn.tensor([1.0]), "softpluss", "ops.softplus"),
+    ],
+)
+def test_a_near_miss_is_answered(owner, name, remedy):
+    with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}; in tinynet: {remedy}") + "$"):
+        getattr(owner, name)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(nn.ReLU(), "add"), (nn.ReLU(), "concatenate"), (data, "stack"), (optim, "abs")]
+)
+def test_a_name_of_another_kind_of_thing_is_no_answer(owner, name):
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'$"):
+        getattr(owner, name)
+
+
+def test_every_operation_is_found_by_its_name_and_a_misspelt_one():
+    for name in ops.__all__:
+        assert hints._elsewhere("tn", name) == f"ops.{name}"
+        if len(name) > 5:
+            assert hints._elsewhere("ops", name[:-1] + "q").startswith("ops."), name
+
+
 @pytest.mark.parametrize("owner", [tn, nn, ops, optim, tn.tensor([1.0]), nn.ReLU()])
 def test_a_name_that_nobody_knows_is_an_ordinary_error(owner):
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
@@ -104,6 +137,9 @@ def net():
         (lambda: optim.RMSprop(net().parameters(), "0.1"), "RMSprop: lr='0.1' must be a number >= 0"),
         (lambda: optim.Adam(net().parameters(), betas=0.9), "Adam: betas=0.9 must be two numbers"),
         (lambda: copy.deepcopy(optim.Adam(net().parameters())), "Adam: an optimiser cannot be copied or pickled"),
+        (lambda: ops.nll_loss(tn.tensor(Y), tn.tensor(X)), r"nll_loss: the arguments are the other way round.*\(8,\)"),
+        (lambda: ops.softmax_cross_entropy(Y, tn.tensor(X)), "softmax_cross_entropy: the arguments are the other way"),
+        (lambda: np.exp(tn.tensor([1.0], requires_grad=True)), "np.exp would take .* use ops.exp"),
         (lambda: pickle.dumps(tn.tensor([1.0], requires_grad=True) * 2), "pickle: only leaf tensors"),
         (
             lambda: (

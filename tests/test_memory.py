@@ -174,8 +174,8 @@ def test_what_is_not_needed_goes_back(monkeypatch):
 def test_small_arrays_and_switching_off():
     before = memory.stats()["leases"]
     assert memory.empty((10, 10), np.float32).base is None
-    with memory.disabled():
-        with memory.disabled():
+    with memory.set_pool(False):
+        with memory.set_pool(False):
             assert memory.empty(SHAPE, np.float32).base is None
         assert memory.empty(SHAPE, np.float32).base is None
     assert memory.stats()["leases"] == before

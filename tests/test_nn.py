@@ -273,7 +273,7 @@ def test_no_cycles_a_model_and_its_graph_die_by_reference_counting():
 # ---- initialisers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(nn.init.INITIALISERS))
+@pytest.mark.parametrize("name", sorted({*nn.init.INITIALISERS} - {"ones"}))
 def test_initial_variance(name):
     shape = (3, 3, 40, 60)
     w = nn.init.get(name)(shape, np.random.default_rng(0))
@@ -435,7 +435,8 @@ def test_a_containers_own_parameters_are_in_the_summary(capsys):
     assert names == ["factors.0", "factors.1", "inner.0.weight", "inner.0.bias"]
     model.summary()
     text = capsys.readouterr().out
-    assert [line.split()[-1] for line in text.splitlines() if line.split()[-1:][0].isdigit()] == ["7", "8"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("Scaled")] == ["7"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("inner.0")] == ["8"]
     assert "15 parameters" in text
 
 
@@ -493,6 +494,10 @@ SIZES = [
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),
     (nn.Dropout(0.5), (3, 4)),
+    (nn.BatchNorm(), (3, 4)),
+    (nn.LayerNorm(axes=(1, -1)), (3, 2, 4)),
+    (nn.GroupNorm(2), (3, 4)),
+    (nn.RMSNorm(), (4,)),
     (nn.ReLU(), ()),
     (nn.LeakyReLU(), (3,)),
     (nn.GELU(), (3, 4)),
@@ -501,6 +506,10 @@ SIZES = [
     (nn.Softmax(), (3,)),
     (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),
     (nn.Sequential(), (3, 4)),
+    (nn.Lambda(ops.tanh), (3, 4)),
+    (nn.Lambda(lambda x: x[:, 1:]), (3, 4)),
+    (nn.Residual(nn.Conv2d(2, 3, stride=2, padding=1), ops.relu, shortcut=nn.Conv2d(2, 1, stride=2)), (7, 8, 3)),
+    (nn.Concatenate(nn.Dense(3), ops.relu), (4,)),
 ]
 
 

@@ -1,122 +1,14 @@
-"""Optimisers against the rules as published, the flat buffer, and clipping."""
+"""Optimisers: what they are given, the flat vectors, their state."""
 
 import functools
-import itertools
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 import tinynet as tn
+from tests.optimising import BE, EVERY, KINDS, parameters, set_grads
 from tinynet import nn, optim
-from tinynet.training import settings
-
-BE = tn.backends.get("numpy")
-
-
-def parameters(seed=0, shapes=((3, 4), (5,), (2, 2, 2)), dtype=np.float64):
-    rng = np.random.default_rng(seed)
-    return [nn.Parameter(rng.standard_normal(s).astype(dtype), BE) for s in shapes]
-
-
-def set_grads(params, rng):
-    grads = [rng.standard_normal(p.shape).astype(p.dtype) for p in params]
-    for p, g in zip(params, grads, strict=True):
-        p.grad = tn.tensor(g)
-    return grads
-
-
-# ---- the rules, written once more from the papers, element by element -----------------------------------
-
-
-def sgd(w, g, s, t, lr, momentum=0, nesterov=False, weight_decay=0):
-    g = g + weight_decay * w
-    if momentum:
-        s["v"] = momentum * s["v"] + g if t > 1 else g
-        g = g + momentum * s["v"] if nesterov else s["v"]
-    return w - lr * g
-
-
-def adam(w, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False):
-    if decoupled:
-        w = w - lr * weight_decay * w
-    else:
-        g = g + weight_decay * w
-    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
-    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
-    m, v = s["m"] / (1 - betas[0] ** t), s["v"] / (1 - betas[1] ** t)
-    return w - lr * m / (np.sqrt(v) + eps)
-
-
-def adamw(w, g, s, t, lr, **settings):
-    return adam(w, g, s, t, lr, decoupled=True, **{"weight_decay": 1e-2, **settings})
-
-
-def rmsprop(w, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0, weight_decay=0):
-    g = g + weight_decay * w
-    s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
-    step = g / (np.sqrt(s["v"]) + eps)
-    if momentum:
-        s["b"] = step = momentum * s.get("b", 0) + step
-    return w - lr * step
-
-
-def adagrad(w, g, s, t, lr, lr_decay=0, eps=1e-10, weight_decay=0):
-    g = g + weight_decay * w
-    s["v"] = s.get("v", 0) + g**2
-    return w - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["v"]) + eps)
-
-
-CASES = [
-    (optim.SGD, sgd, {}),
-    (optim.SGD, sgd, {"momentum": 0.9}),
-    (optim.SGD, sgd, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    (optim.Adam, adam, {}),
-    (optim.Adam, adam, {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.AdamW, adamw, {}),
-    (optim.AdamW, adamw, {"weight_decay": 0.3}),
-    (optim.RMSprop, rmsprop, {}),
-    (optim.RMSprop, rmsprop, {"momentum": 0.5, "alpha": 0.9, "weight_decay": 0.1}),
-    (optim.Adagrad, adagrad, {}),
-    (optim.Adagrad, adagrad, {"lr_decay": 0.1, "weight_decay": 0.1}),
-]
-
-
-@pytest.mark.parametrize(("kind", "rule", "settings"), CASES)
-def test_rule(kind, rule, settings):
-    params = parameters()
-    want = [p.numpy().copy() for p in params]
-    states = [{} for _ in params]
-    optimizer = kind(params, 0.05, **settings)
-    rng = np.random.default_rng(1)
-    for t in range(1, 6):
-        grads = set_grads(params, rng)
-        kept = [g.copy() for g in grads]
-        optimizer.step()
-        want = [rule(w, g, s, t, 0.05, **settings) for w, g, s in zip(want, grads, states, strict=True)]
-        for p, w, g in zip(params, want, kept, strict=True):
-            np.testing.assert_allclose(p.numpy(), w, rtol=1e-12, atol=1e-12)
-            np.testing.assert_array_equal(p.grad.numpy(), g)  # a step leaves gradients as they are
-
-
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
-def test_large_vectors_are_done_in_chunks_that_agree(kind):
-    params = parameters(shapes=((40_000,), (3,), (70_000,)), dtype=np.float32)
-    twin = [nn.Parameter(p.numpy().copy(), BE) for p in params]
-    one, many = kind(params, 0.1), [kind([p], 0.1) for p in twin]
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        for p, q, g in zip(params, twin, set_grads(params, rng), strict=True):
-            q.grad = tn.tensor(g)
-            assert p.shape == q.shape
-        one.step()
-        for optimizer in many:
-            optimizer.step()
-    for p, q in zip(params, twin, strict=True):
-        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-6, atol=1e-7)
-
-
-# ---- the flat buffer ----------------------------------------------------------------------------------
 
 
 def test_parameters_become_views_of_one_vector():
@@ -128,143 +20,36 @@ def test_parameters_become_views_of_one_vector():
     np.testing.assert_array_equal(flat, np.concatenate([v.ravel() for v in values]))
 
 
-def test_a_parameter_that_sits_out_keeps_its_value_and_its_own_step_count():
-    params, rng = parameters(), np.random.default_rng(0)
-    want = [p.numpy().copy() for p in params]
-    states, steps = [{} for _ in params], [0, 0, 0]
-    optimizer = optim.Adam(params, 0.05)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parameter_that_sits_out_keeps_its_value_and_its_own_step_count(kind):
+    """As where each parameter has an optimiser of its own, which makes only the steps for which there is a gradient."""
+    params, twins, rng = parameters(), parameters(), np.random.default_rng(0)
+    optimizer, own = kind(params), [kind([p]) for p in twins]
     for present in ([1, 1, 1], [1, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, 1]):
         grads = set_grads(params, rng)
-        for i, here in enumerate(present):
-            if here:
-                steps[i] += 1
-                want[i] = adam(want[i], grads[i], states[i], steps[i], 0.05)
-            else:
-                params[i].grad = None
+        for here, p, twin, g, alone in zip(present, params, twins, grads, own, strict=True):
+            if not here:
+                p.grad = None
+                continue
+            twin.grad = tn.tensor(g)
+            alone.step()
         optimizer.step()
-        for p, w in zip(params, want, strict=True):
-            np.testing.assert_allclose(p.numpy(), w, rtol=1e-12, atol=1e-12)
+        for p, twin in zip(params, twins, strict=True):
+            np.testing.assert_allclose(p.numpy(), twin.numpy(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_voids_the_step(kind, bad):
-    params = parameters()
-    optimizer = kind(params, 0.1)
-    set_grads(params, np.random.default_rng(0))
-    before, state = [p.numpy().copy() for p in params], optimizer.state_dict()
-    optimizer.step(tn.tensor(bad))
-    for p, b in zip(params, before, strict=True):
-        np.testing.assert_array_equal(p.numpy(), b)
-    for name, value in optimizer.state_dict().items():
-        np.testing.assert_array_equal(value, state[name])
-    optimizer.step(tn.tensor(1.0))
-    assert not np.array_equal(params[0].numpy(), before[0])
+@pytest.mark.parametrize(("name", "settings"), EVERY)
+def test_state_dict_resumes_bit_for_bit(name, settings):
+    kind = functools.partial(getattr(optim, name), **settings)
 
-
-KINDS = [optim.SGD, lambda p: optim.SGD(p, momentum=0.9), optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
-
-
-@pytest.mark.parametrize("backend", ["numpy", "simulator"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_gradient_that_is_not_finite_voids_the_step_of_all_groups(kind, backend):
-    """Also without a loss; neither the parameters, nor their state, nor the step count change."""
-    if reason := tn.backends.why_not(backend):
-        pytest.skip(reason)
-    be = tn.backends.get(backend)
-    params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
-    optimizer = kind([{"params": params[:1]}, {"params": params[1:]}])
-    rng = np.random.default_rng(0)
-    for i, bad, loss in itertools.product(range(3), (np.nan, np.inf, -np.inf), (None, 1.0)):
-        for p in params:
-            p.grad = tn.tensor(rng.standard_normal(p.shape).astype(np.float32), backend=be)
-        values = params[i].grad.numpy().copy()
-        values.flat[-1] = bad
-        params[i].grad = tn.tensor(values, backend=be)
-        before, state = [p.numpy().copy() for p in params], optimizer.state_dict()
-        optimizer.step(None if loss is None else tn.tensor(loss, backend=be))
-        assert optimizer.voided
-        for p, b in zip(params, before, strict=True):
-            np.testing.assert_array_equal(p.numpy(), b)
-        for name, value in optimizer.state_dict().items():
-            np.testing.assert_array_equal(value, state[name])
-        params[i].grad = tn.tensor(np.zeros(params[i].shape, np.float32), backend=be)
-        optimizer.step()
-        assert not optimizer.voided
-        assert not np.array_equal(params[i - 1].numpy(), before[i - 1])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_gradient_whose_square_overflows_voids_where_the_rule_squares_it(kind, dtype):
-    """Else the running average of squares would be infinite, and the parameter stand still, for ever."""
-    params = parameters(dtype=dtype)
-    optimizer = kind(params)
-    for size in 0.4, 0.6, 1.0:  # of the largest number
-        for p in params:
-            p.grad = tn.tensor(np.full(p.shape, np.finfo(dtype).max ** dtype(size)))
-        optimizer.step()
-        assert optimizer.voided == (size > 0.5 and optimizer.squares)
-    if not optimizer.squares:
-        return
-    assert all(np.isfinite(v).all() for v in optimizer.state_dict().values())
-    assert all(np.isfinite(p.numpy()).all() for p in params)
-
-
-def test_a_voided_step_is_that_of_all_parameters_or_of_none():
-    optimizer = optim.SGD(parameters(), 0.1)
-    assert not optimizer.voided
-    optimizer.step()  # no gradients
-    assert not optimizer.voided
-    optimizer.step(tn.tensor(np.nan))
-    assert optimizer.voided
-
-
-@pytest.mark.parametrize("backend", ["numpy", "simulator"])
-def test_clipping_hides_no_gradient_that_is_not_finite(backend):
-    if reason := tn.backends.why_not(backend):
-        pytest.skip(reason)
-    be = tn.backends.get(backend)
-    for bad, clip in itertools.product((np.nan, np.inf), (optim.clip_grad_norm, optim.clip_grad_value)):
-        params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
-        optimizer = optim.SGD(params, 0.1)
-        before = [p.numpy().copy() for p in params]
-        for p in params:
-            p.grad = tn.tensor(np.ones(p.shape, np.float32), backend=be)
-        params[1].grad = tn.tensor(np.array([1, 2, 3, 4, bad], np.float32), backend=be)
-        norm = clip(params, 0.5)
-        assert norm is None or not np.isfinite(norm.item())
-        optimizer.step()
-        assert optimizer.voided == (np.isnan(bad) or clip is optim.clip_grad_norm)
-        for p, b in zip(params, before, strict=True):
-            assert np.array_equal(p.numpy(), b) == optimizer.voided
-            assert np.isfinite(p.numpy()).all()
-
-
-@pytest.mark.parametrize("backend", ["numpy", "simulator"])
-def test_the_norm_of_large_gradients_does_not_overflow(backend):
-    if reason := tn.backends.why_not(backend):
-        pytest.skip(reason)
-    be = tn.backends.get(backend)
-    params = [nn.Parameter(be.asarray(p.numpy()), be) for p in parameters(dtype=np.float32)]
-    for p in params:
-        p.grad = tn.tensor(np.full(p.shape, 1e30, np.float32), backend=be)
-    assert optim.clip_grad_norm(params, 1.0).item() == pytest.approx(5e30, rel=1e-6)  # 25 values
-    for p in params:
-        np.testing.assert_allclose(p.grad.numpy(), np.full(p.shape, 0.2), rtol=1e-6)
-        assert p.grad.dtype == np.float32
-
-
-def test_state_dict_resumes_bit_for_bit():
     def run(stop):
         params, rng = parameters(dtype=np.float32), np.random.default_rng(3)
-        optimizer = optim.Adam(params, 0.01)
+        optimizer = kind(params, lr=0.01)
         for t in range(8):
             if t == stop:
                 weights, state = [p.numpy().copy() for p in params], optimizer.state_dict()
-                del optimizer
                 params = [nn.Parameter(w, BE) for w in weights]
-                optimizer = optim.Adam(params, 0.5)
+                optimizer = kind(params, lr=0.5)
                 optimizer.load_state_dict(state)
             set_grads(params, rng)
             if t % 3 == 1:
@@ -338,20 +123,6 @@ def test_data_that_was_replaced_is_taken_over():
         ours.step()
 
 
-@pytest.mark.parametrize("kind", [lambda p: optim.SGD(p, 0.1, momentum=0.9), optim.Adam])
-def test_averages_do_not_stay_subnormal(kind):
-    """Where gradients end, the state goes to zero, not to the smallest numbers, which processors are slow with."""
-    (p,) = parameters(shapes=((50,),), dtype=np.float32)
-    optimizer = kind([p])
-    for step in range(1200):
-        p.grad = tn.tensor(np.full(50, 1e-3 if step == 0 else 0.0, np.float32))
-        optimizer.step()
-        if step == 700:
-            assert all(abs(v).max() > 0 for v in optimizer.groups[0].state.values())
-    name = "m" if "m" in optimizer.groups[0].state else "velocity"
-    assert not optimizer.groups[0].state[name].any()
-
-
 def test_mistakes_are_refused():
     params = parameters()
     with pytest.raises(ValueError, match="given twice"):
@@ -370,8 +141,14 @@ def test_mistakes_are_refused():
         optim.SGD(parameters(), -1)
     with pytest.raises(ValueError, match="betas"):
         optim.Adam(parameters(), betas=(1.0, 0.9))
-    with pytest.raises(ValueError, match="nesterov"):
-        optim.SGD(parameters(), 0.1, nesterov=True)
+    for wrong in ({"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}):
+        with pytest.raises(ValueError, match="nesterov=True needs momentum > 0 and no dampening"):
+            optim.SGD(parameters(), 0.1, **wrong)
+    for wrong in ({"adjust_lr_fn": "adam"}, {"ns_coefficients": (1, 2)}, {"matrices": "all"}):
+        with pytest.raises(ValueError, match=f"Muon: .*{next(iter(wrong))}"):
+            optim.Muon(parameters(), **wrong)
+    with pytest.raises(ValueError, match=r"Muon: a parameter of shape \(5,\) is no matrix"):
+        optim.Muon(parameters(), matrices=True)
     with pytest.raises(ValueError, match="unknown setting"):
         optim.SGD([{"params": parameters(), "momentun": 1}], 0.1)
 
@@ -385,9 +162,6 @@ def test_a_saved_array_changed_by_a_step_is_noticed():
     optimizer.step()
     with pytest.raises(RuntimeError, match=r"dense saved an array of shape \(3, 2\) \(as 'w'\)"):
         late.backward()
-
-
-# ---- what may be given ------------------------------------------------------------------------------------
 
 
 def test_a_second_optimiser_takes_the_parameters_over():
@@ -479,65 +253,14 @@ def test_dtypes_and_backends_become_groups():
 
 def test_repr():
     assert repr(optim.SGD(parameters(), 0.1, momentum=0.9)) == (
-        "SGD(3 parameters, 25 values: lr=0.1, momentum=0.9, nesterov=False, weight_decay=0)"
+        "SGD(3 parameters, 25 values: lr=0.1, momentum=0.9, dampening=0, nesterov=False, weight_decay=0, "
+        "maximize=False)"
     )
     params = parameters()
     lines = repr(optim.Adam([{"params": params[:1], "lr": 0.5}, {"params": params[1:]}])).split("\n")
     assert lines[0] == "Adam of 2 groups"
     assert lines[1].startswith("  0: 1 parameters, 12 values: lr=0.5, betas=(0.9, 0.999)")
     assert lines[2].startswith("  1: 2 parameters, 13 values: lr=0.001,")
-
-
-# ---- clipping and schedules ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
-def test_clip_grad_norm(limit):
-    params = parameters()
-    grads = set_grads(params, np.random.default_rng(0))
-    total = np.sqrt(sum((g**2).sum() for g in grads))
-    assert float(optim.clip_grad_norm(params, limit)) == pytest.approx(total)
-    for p, g in zip(params, grads, strict=True):
-        np.testing.assert_allclose(p.grad.numpy(), g * min(1, limit / (total + 1e-6)))
-
-
-def test_clip_grad_value():
-    params = parameters()
-    grads = set_grads(params, np.random.default_rng(0))
-    optim.clip_grad_value(params, 0.5)
-    for p, g in zip(params, grads, strict=True):
-        np.testing.assert_array_equal(p.grad.numpy(), g.clip(-0.5, 0.5))
-    for bad in (
-        lambda: optim.clip_grad_value(params, 0),
-        lambda: optim.clip_grad_norm(params, -1.0),
-        lambda: optim.clip_grad_norm(parameters(), 1.0),
-    ):
-        with pytest.raises(ValueError, match="clip_grad"):
-            bad()
-
-
-def test_schedules():
-    s = optim.schedules
-    assert [s.step_decay(t, every=2, factor=0.5) for t in range(5)] == [1, 1, 0.5, 0.5, 0.25]
-    assert s.exponential(3, rate=0.9) == pytest.approx(0.729)
-    rates = [s.cosine(t, total=10, warmup=2, final=0.1) for t in range(12)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert rates[10] == rates[11] == pytest.approx(0.1)
-    assert all(a >= b for a, b in itertools.pairwise(rates[2:]))
-
-
-def test_a_schedule_without_a_step_is_a_function_of_the_step():
-    s = optim.schedules
-    rate = s.cosine(total=200, warmup=10)
-    assert [rate(t) for t in (0, 10, 105, 200)] == [s.cosine(t, total=200, warmup=10) for t in (0, 10, 105, 200)]
-    partial = functools.partial(s.cosine, total=200)
-    assert partial(50) == s.cosine(total=200)(50)
-    assert settings.text(s.cosine(total=200)) == settings.text(partial) != settings.text(s.cosine(total=201))
-    for bad in ({}, {"total": 3, "warm": 2}):
-        with pytest.raises(TypeError, match=r"total|warm"):
-            s.cosine(**bad)
-    with pytest.raises(TypeError, match="total"):
-        s.cosine(200)
 
 
 def test_settings_of_groups_are_checked_too():

@@ -30,8 +30,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are fo
         adam,
         lambda p: optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
         lambda p: optim.RMSprop([{"params": p[:2], "lr": 1e-3}, {"params": p[2:]}], 1e-2, momentum=0.5),
+        optim.Adagrad,
+        optim.Adadelta,
+        optim.Adamax,
+        optim.NAdam,
+        optim.Lion,
+        optim.LAMB,  # needs norms of whole parameters, and
+        optim.Muon,  # whole matrices: each replica updates some
     ],
-    ids=["adam", "sgd", "two groups"],
+    ids=["adam", "sgd", "two groups", "adagrad", "adadelta", "adamax", "nadam", "lion", "lamb", "muon"],
 )
 def test_any_number_of_workers_gives_the_losses_of_one(workers, optimizer):
     assert_same_run(train(1, optimizer=optimizer), train(workers, optimizer=optimizer))
@@ -42,6 +49,8 @@ def test_the_gradient_is_clipped_by_its_joint_norm():
     assert free[0] != one[0]
     assert_same_run(one, train(2, clip_norm=0.3))
     assert_same_run(one, train(3, clip_norm=0.3))
+    lamb = train(1, optimizer=optim.LAMB, clip_norm=0.3)
+    assert_same_run(lamb, train(3, optimizer=optim.LAMB, clip_norm=0.3))
 
 
 def test_dropout_masks_do_not_depend_on_the_number_of_workers():
@@ -365,7 +374,7 @@ def test_the_engines_switches_reach_the_replicas():
     """Checked in a replica's own loss function, which fails where they are not as they should be."""
 
     def loss(out, y):
-        switches = nn.sequential.fusing(), conv._algorithm
+        switches = nn.sequential.fusing(), conv.set_conv_algorithm.now
         assert switches == ((True, "auto") if y[0] == 0 else (False, "im2col"))
         return tn.ops.softmax_cross_entropy(out, y)
 

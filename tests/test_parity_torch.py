@@ -5,12 +5,15 @@ Channels-last images and weights (KH, KW, C // groups, F) are transposed to PyTo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 import tinynet as tn
 from tinynet import ops
+from tinynet.ops.cases import BINARY, CASES, UNARY
 
 pytestmark = pytest.mark.parity
 try:
@@ -44,18 +47,6 @@ ROWS = np.array([0, 2, 2, -1])
 TABLE = {
     "arithmetic": (*same(lambda x, y: (x + y) * x / (y * y + 1.0) - 2.0 * y), [(3, 1, 4), (2, 1)]),
     "power": (*same(lambda x, y: (x * x + 0.5) ** y), [(3, 4), (4,)]),
-    "exp": (*same(lambda x: x.exp()), [(3, 4)]),
-    "log": (*same(lambda x: (x * x + 1).log()), [(3, 4)]),
-    "sqrt": (*same(lambda x: (x * x + 1).sqrt()), [(3, 4)]),
-    "abs": (*same(abs), [(3, 4)]),
-    "tanh": (*same(lambda x: x.tanh()), [(3, 4)]),
-    "sigmoid": (*same(lambda x: x.sigmoid()), [(3, 4)]),
-    "relu": (*same(lambda x: x.relu()), [(3, 4)]),
-    "leaky_relu": (lambda x: ops.leaky_relu(x, 0.2), lambda x: F.leaky_relu(x, 0.2), [(3, 4)]),
-    "gelu": (lambda x: ops.gelu(x * 3), lambda x: F.gelu(x * 3), [(30, 4)]),
-    "softplus": (ops.softplus, lambda x: F.softplus(x), [(3, 4)]),
-    "maximum": (ops.maximum, lambda x, y: torch.maximum(x, y), [(3, 4), (4,)]),
-    "minimum": (ops.minimum, lambda x, y: torch.minimum(x, y), [(3, 4), (4,)]),
     "where": (lambda x, y: ops.where(x > y, x, y * 2), lambda x, y: torch.where(x > y, x, y * 2), [(3, 4), (3, 1)]),
     "clip": (*same(lambda x: x.clip(-0.5, 0.7)), [(5, 6)]),
     "sum": (*same(lambda x: x.sum((0, -1))), [(2, 3, 4)]),
@@ -120,6 +111,31 @@ TABLE = {
         [(2, 7, 6, 3)],
     ),
     "global_avg_pool2d": (ops.global_avg_pool2d, lambda x: x.mean((1, 2)), [(2, 3, 4, 5)]),
+    "batch_norm": (
+        lambda x, w, b: ops.batch_norm(x, w, b, eps=0.1)[0],
+        lambda x, w, b: last(F.batch_norm(first(x), None, None, w, b, True, eps=0.1)),
+        [(3, 4, 2, 5), (5,), (5,)],
+    ),
+    "normalize": (
+        lambda x, m, v, w, b: ops.normalize(x, m, v * v, w, b, eps=0.1),
+        lambda x, m, v, w, b: (x - m) / torch.sqrt(v * v + 0.1) * w + b,
+        [(3, 4, 5), (5,), (5,), (5,), (5,)],
+    ),
+    "layer_norm": (
+        lambda x, w, b: ops.layer_norm(x, w, b, axes=(1, 2), eps=0.1),
+        lambda x, w, b: F.layer_norm(x, (4, 5), w, b, 0.1),
+        [(3, 4, 5), (4, 5), (4, 5)],
+    ),
+    "group_norm": (
+        lambda x, w, b: ops.group_norm(x, 2, w, b, eps=0.1),
+        lambda x, w, b: last(F.group_norm(first(x), 2, w, b, 0.1)),
+        [(3, 4, 5, 6), (6,), (6,)],
+    ),
+    "rms_norm": (
+        lambda x, w: ops.rms_norm(x, w, eps=0.1),
+        lambda x, w: F.rms_norm(x, (5,), w, 0.1),
+        [(3, 4, 5), (5,)],
+    ),
     "softmax_cross_entropy": (
         lambda x: ops.softmax_cross_entropy(x, LABELS),
         lambda x: F.cross_entropy(x, torch.tensor(LABELS)),
@@ -146,35 +162,44 @@ def test_operation(name):
     arrays = [rng.standard_normal(shape) for shape in shapes]
     xs = [tn.tensor(a, requires_grad=True) for a in arrays]
     ts = [torch.tensor(a, requires_grad=True) for a in arrays]
-    y, t = ours(*xs), theirs(*ts)
+    compare(ours(*xs), theirs(*ts), xs, ts)
+
+
+def compare(y, t, xs, ts):
+    """Values, and the gradients of one random cotangent."""
     assert y.shape == tuple(t.shape)
     assert_allclose(y.numpy(), t.detach().numpy(), rtol=1e-12, atol=1e-13)
-    g = rng.standard_normal(y.shape)
+    g = np.asarray(np.random.default_rng(3).standard_normal(y.shape))
     y.backward(g)
     t.backward(torch.tensor(g))
     for x, theirs_x in zip(xs, ts, strict=True):
         assert_allclose(x.grad.numpy(), theirs_x.grad.numpy(), rtol=1e-10, atol=1e-11)
 
 
+# Where PyTorch has another name for an operation, or an option.
+NAMES = {"power": "pow"}
+KEYWORDS = {"leaky_relu": lambda slope=0.01: {"negative_slope": slope}}
+
+
+def theirs_of(name: str) -> Any:
+    """PyTorch's function of an operation's name."""
+    name = NAMES.get(name, name)
+    return next((f for place in (torch, F, torch.special) if callable(f := getattr(place, name, None))), None)
+
+
+BY_NAME = [c for c in CASES if c.fn is getattr(ops, c.name) and c.smooth and c.name in {*UNARY, *BINARY}]
+
+
+@pytest.mark.parametrize("case", BY_NAME, ids=str)
+def test_elementwise_operations_by_name(case):
+    """Every elementwise operation of the cases beside PyTorch's function of the same name."""
+    xs = [tn.tensor(a, requires_grad=True) for a in case.arrays()]
+    ts = [torch.tensor(a, requires_grad=True) for a in case.arrays()]
+    compare(case(*xs), theirs_of(case.name)(*ts, **KEYWORDS.get(case.name, dict)(**case.options)), xs, ts)
+
+
 def test_every_operation_is_here():
     """Except comparisons, shape changes without values, and dropout, whose random numbers are our own."""
-    left = {
-        "astype",
-        "broadcast_to",
-        "dropout",
-        "expand_dims",
-        "flatten",
-        "squeeze",
-        "add",
-        "subtract",
-        "multiply",
-        "divide",
-        "negative",
-        "equal",
-        "not_equal",
-        "less",
-        "less_equal",
-        "greater",
-        "greater_equal",
-    }
-    assert set(ops.__all__) - {name.split()[0] for name in TABLE} <= left
+    left = {"astype", "broadcast_to", "dropout", "expand_dims", "flatten", "squeeze"}
+    found = {name.split()[0] for name in TABLE} | {c.name for c in BY_NAME}
+    assert set(ops.__all__) - found == left | {c.name for c in CASES if not c.smooth}

@@ -25,7 +25,7 @@ from tests.replica_runs import adam, assert_same_run, batches, small_net, train,
 from tinynet import nn, parallel
 from tinynet.backends.cpu import threads
 from tinynet.backends.cpu.threads import usable_cores
-from tinynet.parallel import replicas
+from tinynet.parallel import replicas, start
 from tinynet.parallel import team as team_module
 from tinynet.parallel.team import LINE, ReplicaError, Team, single_threaded_blas
 
@@ -172,7 +172,7 @@ def test_one_process_says_why(monkeypatch):
             return step.note
 
     with monkeypatch.context() as m:
-        m.setattr(sys.modules["tinynet.parallel.trainer"], "usable_cores", lambda: 1)
+        m.setattr(start, "usable_cores", lambda: 1)
         assert "one core" in note()
     with monkeypatch.context() as m:
         m.setattr(sys, "platform", "darwin")
@@ -274,7 +274,7 @@ def test_replicas_that_hang_at_their_start_are_given_up(monkeypatch):
 
 
 def test_auto_is_one_a_core(monkeypatch):
-    monkeypatch.setattr(sys.modules["tinynet.parallel.trainer"], "usable_cores", lambda: 3)
+    monkeypatch.setattr(start, "usable_cores", lambda: 3)
     with trainer("auto")[1] as step:
         assert step.workers == 3
     assert 1 <= usable_cores() <= os.cpu_count()
@@ -399,7 +399,7 @@ import os, sys, time
 import numpy as np
 import tinynet as tn
 from tinynet import nn, optim, parallel
-from tinynet.parallel import replicas
+from tinynet.parallel import replicas, start
 
 print("made", flush=True)
 model = nn.Sequential(nn.Dense(8, activation="relu"), nn.Dense(3), input_shape=(5,))
@@ -516,7 +516,7 @@ import tinynet as tn
 from tinynet import nn, optim
 from tinynet.backends.cpu import threads
 
-threads._limit = 2
+threads.set_threads(2)
 warnings.simplefilter("ignore", DeprecationWarning)     # of threads at a fork, in Python 3.12
 turns, errors, stop = {}, [], threading.Event()
 x, y = np.ones((8, 5), np.float32), np.zeros(8, int)

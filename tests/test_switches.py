@@ -10,22 +10,36 @@ import pytest
 import tinynet as tn
 from tinynet import parallel
 from tinynet.autograd import mode
-from tinynet.backends.cpu import conv, memory, threads
+from tinynet.backends.cpu import memory, threads
+from tinynet.backends.switches import SWITCHES as ALL
+from tinynet.backends.switches import snapshot
 from tinynet.nn.fusion import fusing
 
 MODEL = tn.nn.Sequential(tn.nn.Dense(1), input_shape=1)
 # A scope, and whether it holds now.
 SCOPES = {
     "no_grad": (tn.no_grad, lambda: not mode.recording),
-    "memory.disabled": (memory.disabled, lambda: not memory.enabled),
-    "threads.limited": (lambda: threads.limited(7), lambda: threads.count() == 7),
     "evaluating": (lambda: parallel.evaluating(MODEL), lambda: not MODEL.training and not mode.recording),
 }
 SWITCHES = {
     "use": (lambda: tn.use("simulator"), lambda: tn.backends.current().name == "simulator"),
     "set_fusion": (lambda: tn.set_fusion(False), lambda: not fusing()),
-    "set_conv_algorithm": (lambda: tn.set_conv_algorithm("im2col"), lambda: conv._algorithm == "im2col"),
+    "set_conv_algorithm": (lambda: tn.set_conv_algorithm("im2col"), lambda: snapshot()["conv_algorithm"] == "im2col"),
+    "memory.set_pool": (lambda: memory.set_pool(False), lambda: not snapshot()["memory_pool"]),
+    "threads.set_threads": (lambda: threads.set_threads(7), lambda: threads.count() == 7),
 }
+
+
+def test_all_switches_are_tested_and_a_snapshot_has_them():
+    assert {name.rpartition(".")[2] for name in SWITCHES} == {switch.__name__ for switch in ALL.values()}
+    before = snapshot()
+    assert before.keys() == ALL.keys() and before["backend"] == tn.backends.current().name
+    for name, (make, _) in SWITCHES.items():
+        if name != "use" or not tn.backends.why_not("simulator"):
+            with make() as switch:
+                changed = [title for title, value in snapshot().items() if value != before[title]]
+            assert len(changed) == 1 and (ALL[changed[0]] is type(switch) or name in ("use", "set_fusion"))
+    assert snapshot() == before
 
 
 @pytest.fixture(params=SCOPES)

@@ -17,7 +17,7 @@ from tinynet.parallel.team import Team
 @pytest.fixture(autouse=True)
 def two_threads():
     threads.stop()
-    with threads.limited(2):
+    with threads.set_threads(2):
         yield
     threads.stop()
 
@@ -38,7 +38,7 @@ def test_results_come_in_order_from_other_threads():
 def test_one_item_or_one_thread_stay_here():
     here = threading.current_thread()
     assert threads.each(lambda _: threading.current_thread(), [0]) == [here]
-    with threads.limited(1):
+    with threads.set_threads(1):
         assert threads.each(lambda _: threading.current_thread(), [0, 1]) == [here, here]
     assert threads.each(abs, []) == []
 
@@ -62,7 +62,7 @@ def test_shares_hold_all_items_in_order_where_there_are_enough():
     for n in (8, 9, 23):
         runs = threads.shares(list(range(n)))
         assert len(runs) == 8 and [item for run in runs for item in run] == list(range(n))
-    with threads.limited(1):
+    with threads.set_threads(1):
         assert threads.shares(range(99)) == [range(99)]
 
 
@@ -82,7 +82,7 @@ def test_a_convolution_is_the_same_with_threads(monkeypatch, how, pooled):
         results = []
         for count in (1, 2, 3):
             shared.clear()
-            with threads.limited(count):
+            with threads.set_threads(count):
                 y, saved = conv.conv_relu_pool(x, w, b, (1, 1), ((1, 1), (1, 1)), (1, 1), 1, pooled)
                 results.append((y, *conv.conv_relu_pool_grad(np.cos(y), saved, (True, True, True))))
             assert shared == ([1, 1] if count == 1 else [4 * count, 4 * count])

@@ -30,8 +30,7 @@ from .training import EarlyStopping, evaluate, fit
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
 vars(nn).update(from_torch=from_torch, to_torch=to_torch)
 
-for _module in (nn, ops, optim, data, _sys.modules[__name__]):
-    _explain_missing(_module)
+_explain_missing(tn=_sys.modules[__name__], nn=nn, ops=ops, optim=optim, data=data)
 
 __version__ = "0.1.0"
 

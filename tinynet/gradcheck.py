@@ -7,6 +7,8 @@ True
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,6 +59,8 @@ def gradcheck(
     rng = np.random.default_rng(0)
     cotangents = [rng.standard_normal(y.shape) for y in outputs]
     gradients = _analytic(fn, arrays, checked, cotangents)
+    if len(outputs) > 1:
+        _together(fn, arrays, checked, cotangents, gradients)
     for i in checked:
         numerical = _numerical(fn, arrays, i, cotangents, eps)
         _compare(i, arrays[i].backend.numpy(gradients[i]), numerical, atol, rtol)
@@ -135,6 +139,26 @@ def _analytic(fn: Callable, arrays: list[Tensor], checked: list[int], cotangents
                 )
             gradients[i] = g
     return gradients
+
+
+def _together(fn: Callable, arrays: list[Tensor], checked: list[int], cotangents: list, apart: dict) -> None:
+    """Raise where one graph with all outputs gives another gradient than the sum over a graph for each: an operation
+    with several outputs gets several gradients then, and None for none of them."""
+    leaves = [x.detach().requires_grad_() if i in checked else x for i, x in enumerate(arrays)]
+    parts = [
+        (y * tensor(g, backend=y.backend)).sum()  # type: ignore[operator]
+        for y, g in zip(_outputs(fn(*leaves)), cotangents, strict=True)
+        if y.node is not None
+    ]
+    functools.reduce(operator.add, parts).backward()
+    for i in checked:
+        be = arrays[i].backend
+        grad = leaves[i].grad
+        both = np.zeros(arrays[i].shape) if grad is None else grad.numpy()
+        if not np.allclose(both, be.numpy(apart[i]), rtol=1e-9, atol=1e-12):
+            raise GradientError(
+                f"gradcheck: the gradient of input {i} from all outputs at once is not the sum of those from each alone"
+            )
 
 
 def _refuse_shared(leaves: list[Tensor], checked: list[int], others: dict[str, Any]) -> None:

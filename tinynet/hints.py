@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import re
-import sys
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,8 @@ NAMES = {
     "AveragePooling2D": "nn.AvgPool2d(kernel_size)",
     "AdaptiveAvgPool2d": "nn.GlobalAvgPool2d()",
     "GlobalAveragePooling2D": "nn.GlobalAvgPool2d()",
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNormalization"), "nn.BatchNorm()"),
+    "LayerNormalization": "nn.LayerNorm()",
     "ModuleList": "a list of modules, as an attribute",
     "ModuleDict": "a dict of modules, as an attribute",
     "functional": "ops",
@@ -68,32 +71,49 @@ KEYWORDS = {
 }
 
 
-def missing(owner: str, name: str, obj: Any) -> AttributeError:
-    """The error for a name that `obj` does not have, with what it is called here, where that is known."""
-    remedy = NAMES.get(name) or _elsewhere(name)
+# Where a name that is missing in a place may be found: of a model no operation, of the data neither.
+LOOK = {
+    "tn": ("tn", "ops", "nn", "optim", "data"),
+    "nn": ("nn", "ops", "optim"),
+    "ops": ("ops", "nn"),
+    "optim": ("optim",),
+    "data": ("data",),
+    "Tensor": ("ops",),
+    "model": ("tn",),
+}
+_places: dict[str, ModuleType] = {}  # tn, ops, nn, optim, data
+
+
+def explain_missing(**places: ModuleType) -> None:
+    """Let the modules' AttributeErrors say what a name is called here: explain_missing(tn=tinynet, ops=ops, …)."""
+    _places.update(places)
+    for place, module in places.items():
+        vars(module)["__getattr__"] = functools.partial(_missing_in, place, module)  # PEP 562
+
+
+def _missing_in(place: str, module: ModuleType, name: str) -> Any:
+    raise missing(f"module {module.__name__!r}", name, module, place)
+
+
+def missing(owner: str, name: str, obj: Any, place: str = "model") -> AttributeError:
+    """The error for a name that `obj`, a module, a Tensor or a model, does not have, with what it is called here, where
+    that is known."""
+    remedy = NAMES.get(name) or _elsewhere("Tensor" if owner == "Tensor" else place, name)
     return AttributeError(
         f"{owner} has no attribute {name!r}" + (f"; in tinynet: {remedy}" if remedy else ""), name=name, obj=obj
     )
 
 
-def explain_missing(module: ModuleType) -> None:
-    """Let the module's AttributeErrors say what it is called here."""
-
-    def __getattr__(name: str) -> Any:
-        raise missing(f"module {module.__name__!r}", name, module)
-
-    vars(module)["__getattr__"] = __getattr__  # PEP 562
-
-
-def _elsewhere(name: str) -> str | None:
-    """Where tinynet has a public name that is written like this, or like this but for capitals."""
-    found = [
-        (public != name, f"{place}.{public}")
-        for place in ("tn", "ops", "nn", "optim", "data")
-        for public in getattr(sys.modules.get(f"tinynet.{place}".replace(".tn", "")), "__all__", ())
-        if public.lower() == name.lower()
-    ]
-    return min(found)[1] if found else None
+def _elsewhere(place: str, name: str) -> str | None:
+    """The public name that is written like this, but for capitals, where it may be; else one that is nearly so."""
+    if name.startswith("_"):
+        return None
+    names = {f"{p}.{n}": n for p in LOOK[place] for n in getattr(_places.get(p), "__all__", ())}
+    found = [(n != name, full) for full, n in names.items() if n.lower() == name.lower()]
+    if found:
+        return min(found, key=lambda f: f[0])[1]  # the nearest place first
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names.values()], 1, 0.8)
+    return next((full for full, n in names.items() if [n.lower()] == near), None)
 
 
 def keyword(message: str) -> str:

@@ -20,7 +20,7 @@ def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bo
     be: Any = None
     inputs: list[Any] = []
     parents: list[Any] = []
-    floating = True
+    floating, lists, dtype = True, False, None
     for a in args:
         if isinstance(a, Tensor):
             if a.backend is not be:
@@ -31,6 +31,8 @@ def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bo
             parents.append(a.node)
             if a.node is None and x.dtype.kind != "f":
                 floating = False
+            else:
+                dtype = x.dtype
             continue
         if type(a) is float or type(a) is int or a is None:
             pass
@@ -39,11 +41,17 @@ def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bo
         elif isinstance(a, Real) and not isinstance(a, int):  # a Fraction
             a = float(a)
         elif hasattr(type(a), "__array__") or (isinstance(a, list | tuple) and len(inputs) in operands):
+            lists = lists or isinstance(a, list | tuple)
             a, floating = whole.operand(a), False
             if not a.ndim and len(inputs) not in operands:
                 a = a.item()  # a limit, a rate
         inputs.append(a)
         parents.append(None)
+    if lists and dtype is not None:  # Python's ints in a list do not promote either
+        inputs = [
+            x.astype(dtype) if isinstance(a, list | tuple) and isinstance(x, np.ndarray) and x.dtype.kind == "i" else x
+            for a, x in zip(args, inputs, strict=True)
+        ]
     return be, inputs, parents, floating
 
 

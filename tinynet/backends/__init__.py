@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+from typing import ClassVar
 
 from .contract import Backend
 from .errors import BackendError
@@ -18,7 +19,6 @@ from .switches import Switch
 
 NAMES = ("numpy", "cupy", "simulator")
 _loaded: dict[str, Backend] = {}
-_current: Backend | None = None
 
 
 def get(name: str | Backend) -> Backend:
@@ -40,30 +40,33 @@ def get(name: str | Backend) -> Backend:
 
 def current() -> Backend:
     """The backend of new tensors: the last `use`, else $TINYNET_BACKEND, else numpy."""
-    global _current
-    if _current is None:
-        name = os.environ.get("TINYNET_BACKEND") or "numpy"
+    if use.now is None:
+        name = use.get()
         if name not in NAMES:
             raise ValueError(f"TINYNET_BACKEND={name!r:.60} is no backend; choose one of {', '.join(NAMES)}")
-        _current = get(name)
-    return _current
+        use.now = get(name)
+    return use.now
 
 
-class use(Switch):
+class use(Switch, title="backend"):
     """Make new tensors on a backend: at once and for good, or for the length of a `with` block.
 
     Args: name: "numpy", "cupy" (a GPU through CuPy) or "simulator" (the same CUDA kernels, run on the CPU).
     Raises: BackendError with the remedy where it cannot run here; ValueError for an unknown name.
     """
 
+    now: ClassVar[Backend | None]
+
     def __init__(self, name: str):
         super().__init__(name)
 
-    @staticmethod
-    def put(name: str | Backend | None) -> Backend | None:
-        global _current
-        previous, _current = _current, None if name is None else get(name)
-        return previous
+    @classmethod
+    def put(cls, name: str | Backend | None) -> Backend | None:
+        return super().put(None if name is None else get(name))
+
+    @classmethod
+    def get(cls) -> str:
+        return os.environ.get("TINYNET_BACKEND") or "numpy" if cls.now is None else cls.now.name
 
     def __enter__(self) -> Backend:
         super().__enter__()

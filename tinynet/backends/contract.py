@@ -25,11 +25,45 @@ Words used throughout:
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .geometry import Pads, Pair
 
 Array = Any
+
+# The elementwise kernels: names, arguments, meaning. All arguments but the last ones of a name of its own (slope, low,
+# high) are arrays that broadcast as in NumPy; where there are two or more, x and y may be numbers. Each kernel takes
+# `out`. The CUDA backend makes a method of each row, whose struct in elementwise.cu is called alike (leaky_relu_grad:
+# LeakyReluGrad).
+ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
+    ("negative exp log sqrt abs sign tanh", "x", "as NumPy's"),
+    ("sigmoid", "x", "1 / (1 + exp(-x)), without overflow"),
+    ("relu", "x", "max(x, 0); NaN stays NaN"),
+    ("leaky_relu", "x slope", "x where x > 0, else slope·x"),
+    ("gelu", "x", "x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016)"),
+    ("softplus", "x", "log(1 + exp(x)), without overflow"),
+    ("mish", "x", "x·tanh(log(1 + exp(x))), without overflow (Misra 2019)"),
+    ("clip", "x low high", "x limited to [low, high], ints where x holds integers; None: open; NaN stays NaN"),
+    # derivatives times g: of the output y where that is the shorter rule, else of x
+    ("sqrt_grad", "g y", "g / (2 y)"),
+    ("tanh_grad", "g y", "g (1 - y²)"),
+    ("sigmoid_grad", "g y", "g y (1 - y)"),
+    ("relu_grad", "g y", "g where y > 0, else 0"),
+    ("leaky_relu_grad", "g x slope", "g where x > 0, else slope·g"),
+    ("gelu_grad", "g x", "g (Φ(x) + x φ(x))"),
+    ("softplus_grad", "g x", "g · sigmoid(x)"),
+    ("mish_grad", "g x", "g times the derivative of mish"),
+    # of two and three
+    ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
+    ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),
+    ("power_grad", "g x y", "d/dx: g y x^(y-1), and 0 where y = 0"),
+    ("power_grad_exponent", "g x y", "d/dy: g x^y log x, and 0 where x = 0"),
+    ("equal not_equal less less_equal greater greater_equal", "x y -> bool", "bool arrays, as NumPy's"),
+    ("where", "condition x y", "x where the own bool array `condition` holds, else y"),
+)
+ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that are arrays
 
 
 class Backend(Protocol):
@@ -38,6 +72,11 @@ class Backend(Protocol):
     `start` on, for which `owns` is true."""
 
     name: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Callable[..., Array]:
+            """The elementwise kernels."""
 
     # ---- arrays: making, moving, viewing ------------------------------------------------------
     def asarray(self, data: Any, dtype: Any = None) -> Array:
@@ -70,85 +109,6 @@ class Backend(Protocol):
     def bounds(self, x: Array) -> tuple[int, int]:
         """The addresses of the first byte of x's elements and of the one after the last; equal where there are none.
         What shares memory overlaps there."""
-
-    # ---- elementwise: one input ------------------------------------------------------------------
-    def negative(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def exp(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def log(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def sqrt(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def abs(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def sign(self, x: Array, *, out: Array | None = None) -> Array: ...
-    def tanh(self, x: Array, *, out: Array | None = None) -> Array: ...
-
-    def sigmoid(self, x: Array, *, out: Array | None = None) -> Array:
-        """1 / (1 + exp(-x)), without overflow."""
-
-    def relu(self, x: Array, *, out: Array | None = None) -> Array:
-        """max(x, 0); NaN stays NaN."""
-
-    def leaky_relu(self, x: Array, slope: float, *, out: Array | None = None) -> Array:
-        """x where x > 0, else slope·x."""
-
-    def gelu(self, x: Array, *, out: Array | None = None) -> Array:
-        """x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016)."""
-
-    def softplus(self, x: Array, *, out: Array | None = None) -> Array:
-        """log(1 + exp(x)), without overflow."""
-
-    # their derivatives times g: of y where that is the shorter rule, else of x
-    def sqrt_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
-        """g / (2 y)"""
-
-    def tanh_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
-        """g (1 - y²)"""
-
-    def sigmoid_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
-        """g y (1 - y)"""
-
-    def relu_grad(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
-        """g where y > 0, else 0"""
-
-    def leaky_relu_grad(self, g: Array, x: Array, slope: float, *, out: Array | None = None) -> Array:
-        """g where x > 0, else slope·g"""
-
-    def gelu_grad(self, g: Array, x: Array, *, out: Array | None = None) -> Array:
-        """g (Φ(x) + x φ(x))"""
-
-    def softplus_grad(self, g: Array, x: Array, *, out: Array | None = None) -> Array:
-        """g · sigmoid(x)"""
-
-    # ---- elementwise: two and three inputs, broadcasting as NumPy does; each x, y or number -----------
-    def add(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def subtract(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def multiply(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def divide(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def power(self, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """x^y. Of integers y >= 0: the operation refuses others."""
-
-    def maximum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def minimum(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-
-    def power_grad(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """d/dx: g y x^(y-1), and 0 where y = 0."""
-
-    def power_grad_exponent(self, g: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """d/dy: g x^y log x, and 0 where x = 0."""
-
-    def equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def not_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def less(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def less_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-    def greater(self, x: Array, y: Array, *, out: Array | None = None) -> Array: ...
-
-    def greater_equal(self, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """The six comparisons give bool arrays."""
-
-    def where(self, condition: Array, x: Array, y: Array, *, out: Array | None = None) -> Array:
-        """x where the own bool array `condition` holds, else y."""
-
-    def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
-        """x limited to [low, high], numbers with low <= high, ints where x holds integers; None leaves that side open;
-        NaN stays NaN."""
 
     # ---- reduce -------------------------------------------------------------------------------------
     def sum(self, x: Array, axes: tuple, keepdims: bool = False, *, out: Array | None = None) -> Array:
@@ -278,6 +238,42 @@ class Backend(Protocol):
     ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
+    # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) ------
+    def moments(self, x: Array, centered: bool = True) -> tuple:
+        """(mean, biased variance), in one pass that no large mean disturbs; if not centered (None, mean square)."""
+
+    def normalize(
+        self,
+        x: Array,
+        mean: Array | None,
+        var: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        eps: float,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out."""
+
+    def normalize_grad(
+        self,
+        g: Array,
+        x: Array,
+        mean: Array | None,
+        var: Array,
+        gamma: Array | None,
+        eps: float,
+        g_mean: Array | None,
+        gx_mean: Array | None,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """(g gamma - g_mean - x̂ gx_mean) / sqrt(var + eps), with the means (N, G) of g gamma and of g gamma x̂ over each
+        statistic's values, computed here where they are None; no g_mean where mean is None."""
+
+    def normalize_scale_grad(self, g: Array, x: Array, mean: Array | None, var: Array, eps: float) -> tuple:
+        """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""
+
     # ---- loss ----------------------------------------------------------------------------------------
     def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
         """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,). With a scale (1 / N
@@ -311,7 +307,9 @@ class Backend(Protocol):
 
     # ---- optim: in place, over flat vectors ---------------------------------------------------------------
     # `lr_count` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
-    # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count first.
+    # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count, then called t, first.
+    # g stands for -g where `maximize` says so, plus weight_decay · w; g itself stays as it is. `decoupled` decay, and
+    # lion's, shrinks w itself, by 1 - lr · weight_decay, before.
     def guard(self, g: Array, loss: Array | None, most: float) -> Array:
         """What voids a step, as a 0-d array: `loss` (0 where it is None), or NaN where an element of the flat vector g
         is NaN or lies outside [-most, most]."""
@@ -327,11 +325,13 @@ class Backend(Protocol):
         lr_count: Array,
         loss: Array | None,
         momentum: float,
+        dampening: float,
         nesterov: bool,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
-        """g += weight_decay w; velocity = momentum · velocity + g (g itself at the first step);
-        w -= lr (g + momentum · velocity if nesterov else velocity). Neither w's nor g's owner sees g change."""
+        """velocity = momentum · velocity + (1 - dampening) g, or g itself at the first step;
+        w -= lr · (g + momentum · velocity if nesterov else velocity)."""
 
     def adam_step(
         self,
@@ -339,6 +339,7 @@ class Backend(Protocol):
         g: Array,
         m: Array,
         v: Array,
+        largest: Array | None,
         lr_count: Array,
         loss: Array | None,
         beta1: float,
@@ -346,14 +347,17 @@ class Backend(Protocol):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        maximize: bool,
     ) -> None:
-        """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019)."""
+        """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019); largest, where it is
+        given: AMSGrad's maximum of v (Reddi et al. 2018)."""
 
     def rmsprop_step(
         self,
         w: Array,
         g: Array,
         v: Array,
+        mean: Array | None,
         velocity: Array | None,
         lr_count: Array,
         loss: Array | None,
@@ -361,8 +365,10 @@ class Backend(Protocol):
         eps: float,
         momentum: float,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
-        """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum."""
+        """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum; with mean, the
+        same average of g, sqrt(v - mean²) in place of sqrt(v)."""
 
     def adagrad_step(
         self,
@@ -374,5 +380,131 @@ class Backend(Protocol):
         eps: float,
         lr_decay: float,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
-        """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)"""
+        """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)."""
+
+    def adadelta_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        u: Array,
+        lr_count: Array,
+        loss: Array | None,
+        rho: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        """v = rho v + (1 - rho) g²; d = g · sqrt(u + eps) / sqrt(v + eps); u = rho u + (1 - rho) d²; w -= lr · d."""
+
+    def adamax_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        u: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        """m as Adam's; u = max(beta2 u, |g| + eps); w -= lr / (1 - beta1^t) · m / u."""
+
+    def nadam_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rest: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        momentum_decay: float,
+        maximize: bool,
+    ) -> None:
+        """Adam with Nesterov's momentum (Dozat 2016): mu_t = beta1 (1 - 0.96^(t · momentum_decay) / 2);
+        rest = 1 - mu_1 · … · mu_t, which starts at 0;
+        w -= lr · d / (sqrt(v / (1 - beta2^t)) + eps) with
+        d = (1 - mu_t) / rest · g + mu_(t+1) / (1 - (1 - rest) mu_(t+1)) · m."""
+
+    def lion_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        """w -= lr · (sign(beta1 m + (1 - beta1) g) + weight_decay w); then m = beta2 m + (1 - beta2) g."""
+
+    def lamb_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        sizes: tuple[int, ...],
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        """r = Adam's step, bias-corrected, + weight_decay w; w -= lr · ‖w‖ / ‖r‖ · r, norms over each parameter: w
+        consists of some, of `sizes` elements. 1 in place of their ratio where one is 0."""
+
+    def muon_momentum_step(
+        self,
+        g: Array,
+        velocity: Array,
+        update: Array,
+        loss: Array | None,
+        momentum: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        """velocity = momentum · velocity + (1 - momentum) g; update = momentum · velocity + (1 - momentum) g, or the
+        velocity without nesterov. It counts no step."""
+
+
+def _declared(name: str, arguments: str, meaning: str) -> Callable:
+    """An elementwise kernel as a method of the contract."""
+
+    def kernel(self: Any, *args: Any, out: Any = None) -> Any: ...
+
+    P = inspect.Parameter
+    names = arguments.partition(" ->")[0].split()
+    parameters = [
+        P("self", P.POSITIONAL_OR_KEYWORD),
+        *(P(n, P.POSITIONAL_OR_KEYWORD, annotation="Array" if n in ARRAYS else "float") for n in names),
+        P("out", P.KEYWORD_ONLY, default=None, annotation="Array | None"),
+    ]
+    kernel.__name__, kernel.__doc__ = name, meaning
+    kernel.__signature__ = inspect.Signature(parameters, return_annotation="Array")  # type: ignore[attr-defined]
+    return kernel
+
+
+for _names, _arguments, _meaning in ELEMENTWISE:
+    for _name in _names.split():
+        setattr(Backend, _name, _declared(_name, _arguments, _meaning))
+
+# Every kernel of the contract by name.
+KERNELS: dict[str, Callable] = {
+    name: f for name, f in vars(Backend).items() if inspect.isfunction(f) and not name.startswith("_")
+}

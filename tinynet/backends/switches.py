@@ -6,22 +6,34 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Switch:
     """Sets a global value when it is made: for good, or, as `with Name(value):`, for the block's length.
 
-    A subclass has `put(value)`, which sets the value and returns the one before. One object may be entered again, also
-    inside itself; each time the value is set.
+    Each is a class of its own, `class set_speed(Switch, title="speed")`, that checks the value; `now` is what holds.
+    One object may be entered again, also inside itself; each time the value is set.
     """
+
+    now: ClassVar[Any] = None
+
+    def __init_subclass__(cls, title: str):
+        SWITCHES[title] = cls
 
     def __init__(self, value: Any):
         self.value, self.before, self.fresh = value, [self.put(value)], True
 
-    @staticmethod
-    def put(value: Any) -> Any:
-        raise NotImplementedError
+    @classmethod
+    def put(cls, value: Any) -> Any:
+        """Sets the value; returns the one before."""
+        before, cls.now = cls.now, value
+        return before
+
+    @classmethod
+    def get(cls) -> Any:
+        """What holds, as a value that can be compared and written to a file."""
+        return cls.now
 
     def __enter__(self) -> Any:
         if not self.fresh:
@@ -37,6 +49,14 @@ class Switch:
             self.__exit__()
         name = type(self).__name__
         raise TypeError(f"{name} is no decorator; write `with {name}({self.value!r}):` inside the function")
+
+
+SWITCHES: dict[str, type[Switch]] = {}  # by title
+
+
+def snapshot() -> dict[str, Any]:
+    """What all switches are at, by title: a run's settings, and what a copy of this process must have alike."""
+    return {title: switch.get() for title, switch in SWITCHES.items()}
 
 
 def decorated(scope: Callable[[], Any], function: Callable) -> Callable:

@@ -2,10 +2,12 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .blocks import Concatenate, Lambda, Residual
 from .conv import Conv2d
 from .dense import Dense, Flatten
 from .fusion import set_fusion
 from .module import Module, Parameter
+from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
 from .sequential import Sequential
@@ -13,16 +15,23 @@ from .sequential import Sequential
 __all__ = [
     "GELU",
     "AvgPool2d",
+    "BatchNorm",
+    "Concatenate",
     "Conv2d",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "Lambda",
+    "LayerNorm",
     "LeakyReLU",
     "MaxPool2d",
     "Module",
     "Parameter",
+    "RMSNorm",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from ..backends.switches import Switch
 
-_fusion = True
-
 
 def fusing() -> bool:
     """Whether fused operations may be used."""
-    return _fusion
+    return set_fusion.now
 
 
-class set_fusion(Switch):
+class set_fusion(Switch, title="fusion"):
     """`set_fusion(False)` runs every layer as its own operation, from now on or for a `with` block.
 
     Fused and unfused agree to rounding; only speed and memory differ.
     """
 
+    now = True
+
     def __init__(self, flag: bool):
         super().__init__(bool(flag))
-
-    @staticmethod
-    def put(flag: bool) -> bool:
-        global _fusion
-        before, _fusion = _fusion, flag
-        return before
 
     def __enter__(self) -> None:
         super().__enter__()

@@ -1,112 +1,19 @@
-"""The differentiable operations, a file a topic. NumPy's names and argument order."""
+"""The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
-from . import inplace, protocols
-from .conv import conv2d, conv_relu_pool
-from .elementwise import (
-    abs,
-    add,
-    astype,
-    clip,
-    divide,
-    equal,
-    exp,
-    gelu,
-    greater,
-    greater_equal,
-    leaky_relu,
-    less,
-    less_equal,
-    log,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    power,
-    relu,
-    sigmoid,
-    softplus,
-    sqrt,
-    subtract,
-    tanh,
-    where,
-)
-from .loss import binary_cross_entropy_with_logits, mse, nll_loss, softmax_cross_entropy
-from .matmul import dense, matmul
-from .pool import avg_pool2d, global_avg_pool2d, max_pool2d
-from .random import dropout
-from .reduce import log_softmax, logsumexp, max, mean, min, softmax, sum, var
-from .shape import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    flatten,
-    getitem,
-    pad,
-    reshape,
-    split,
-    squeeze,
-    stack,
-    transpose,
-)
+from . import conv, elementwise, inplace, loss, norm, pool, protocols, random, reduce, shape
+from . import matmul as products
 
-__all__ = [
-    "abs",
-    "add",
-    "astype",
-    "avg_pool2d",
-    "binary_cross_entropy_with_logits",
-    "broadcast_to",
-    "clip",
-    "concatenate",
-    "conv2d",
-    "conv_relu_pool",
-    "dense",
-    "divide",
-    "dropout",
-    "equal",
-    "exp",
-    "expand_dims",
-    "flatten",
-    "gelu",
-    "getitem",
-    "global_avg_pool2d",
-    "greater",
-    "greater_equal",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "log",
-    "log_softmax",
-    "logsumexp",
-    "matmul",
-    "max",
-    "max_pool2d",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mse",
-    "multiply",
-    "negative",
-    "nll_loss",
-    "not_equal",
-    "pad",
-    "power",
-    "relu",
-    "reshape",
-    "sigmoid",
-    "softmax",
-    "softmax_cross_entropy",
-    "softplus",
-    "split",
-    "sqrt",
-    "squeeze",
-    "stack",
-    "subtract",
-    "sum",
-    "tanh",
-    "transpose",
-    "var",
-    "where",
-]
+TOPICS = (conv, elementwise, loss, products, norm, pool, random, reduce, shape)
+
+# Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
+from .conv import *
+from .elementwise import *
+from .loss import *
+from .matmul import *
+from .norm import *
+from .pool import *
+from .random import *
+from .reduce import *
+from .shape import *
+
+__all__ = [_name for _topic in TOPICS for _name in _topic.__all__]

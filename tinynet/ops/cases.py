@@ -5,6 +5,7 @@ A new operation gets a row here; `missing()` names those without one, and a test
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from .. import autograd, ops
 from ..gradcheck import gradcheck
-from .random import state as random_state
+from . import random
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -71,6 +72,11 @@ def separated(*shape: int) -> Draw:
     return lambda rng: (0.05 * (rng.permutation(size) - size / 2) + 0.0125).reshape(shape)
 
 
+def between(*shape: int) -> Draw:
+    """At least 0.01 from all values that `separated` draws."""
+    return lambda rng: separated(*shape)(rng) + 0.01
+
+
 def integers(high: int, *shape: int) -> Draw:
     return lambda rng: np.asarray(rng.integers(0, high, shape))
 
@@ -88,22 +94,39 @@ def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any)
     CASES.append(Case(name, fn, draws, options, label))
 
 
+_erf = np.vectorize(math.erf, otypes=[float])
+_BROADCAST: tuple = ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1))
+
+# Elementwise operations of one and of two values: what each is drawn from, and its formula, where it is not NumPy's
+# function of the name. All elementwise tests (values, derivatives, layouts, kernels) take their operations from here.
+UNARY: dict[str, tuple] = {
+    **dict.fromkeys(("negative", "exp", "tanh"), (normal,)),
+    **dict.fromkeys(("log", "sqrt"), (positive,)),
+    "abs": (away,),
+    "sigmoid": (normal, lambda x: 1 / (1 + np.exp(-x))),
+    "relu": (away, lambda x: np.maximum(x, 0)),
+    "leaky_relu": (away, lambda x, slope=0.01: np.where(x > 0, x, slope * x)),
+    "gelu": (normal, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2),
+    "mish": (normal, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+    "softplus": (normal, lambda x: np.log(1 + np.exp(x))),
+}
+BINARY: dict[str, tuple] = {
+    **dict.fromkeys(("add", "subtract", "multiply"), (normal, normal)),
+    **dict.fromkeys(("maximum", "minimum"), (separated, between)),
+    "divide": (normal, away),
+    "power": (positive, normal),
+}
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+
 for _name in ("add", "subtract", "multiply"):
     _op = getattr(ops, _name)
-    for _shapes in (
-        ((3, 4), (3, 4)),
-        ((), (2, 3)),
-        ((2, 3), ()),
-        ((2, 1, 3), (4, 1)),
-        ((1, 4, 3), (4, 1)),
-        ((0, 3), (1, 3)),
-    ):
+    for _shapes in ((2, 3), ()), ((1, 4, 3), (4, 1)), ((0, 3), (1, 3)):
         case(_name, _op, normal(*_shapes[0]), normal(*_shapes[1]))
     case(_name, lambda x, op=_op: op(op(x, x), 3.0), normal(2, 3), label="one tensor twice, a number")
     case(_name, lambda x, op=_op: op(0.7, x), normal(3), label="a number first")
-for _shapes in ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1)):
-    case("divide", ops.divide, normal(*_shapes[0]), away(*_shapes[1]))
-    case("power", ops.power, positive(*_shapes[0]), normal(*_shapes[1]))
+for _name, (_draw, _other, *_) in BINARY.items():
+    for _shapes in _BROADCAST:
+        case(_name, getattr(ops, _name), _draw(*_shapes[0]), _other(*_shapes[1]))
 case("divide", lambda x: 2.0 / x / 3.0, away(2, 3), label="numbers")
 case("divide", lambda x: x / x, away(3), label="one tensor twice")
 case("power", lambda x: x**3 + x**2 + x**1 + x**0, away(2, 3), label="whole exponents")
@@ -119,25 +142,13 @@ case("where", ops.where, booleans(4), normal(3, 1), normal())
 case("clip", ops.clip, separated(4, 5), low=-0.25, high=0.3)
 case("clip", ops.clip, separated(4, 5), low=0.1)
 case("clip", ops.clip, separated(4, 5), high=0.1)
-for _name, _draw in {
-    "negative": normal,
-    "exp": normal,
-    "log": positive,
-    "sqrt": positive,
-    "abs": away,
-    "tanh": normal,
-    "sigmoid": normal,
-    "relu": away,
-    "gelu": normal,
-    "softplus": normal,
-}.items():
+for _name, (_draw, *_) in UNARY.items():
     for _shape in (2, 3), (), (0, 2):
         case(_name, getattr(ops, _name), _draw(*_shape))
-case("leaky_relu", ops.leaky_relu, away(5, 6))
 case("leaky_relu", ops.leaky_relu, away(3, 4), slope=0.3)
 case("gelu", lambda x: ops.gelu(x * 3), normal(30), label="all three ranges of erf")
 case("astype", ops.astype, normal(2, 3), dtype=np.float64)
-for _name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+for _name in COMPARISONS:
     CASES.append(Case(_name, getattr(ops, _name), (integers(3, 3, 4), integers(3, 4)), smooth=False))
 
 _AXES: tuple = (None, 0, -1, (0, 2), (-1, 1), ())
@@ -246,6 +257,24 @@ for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
 case("avg_pool2d", ops.avg_pool2d, normal(1, 5, 4, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False)
 case("global_avg_pool2d", ops.global_avg_pool2d, normal(2, 3, 4, 2))
 
+for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):
+    case("batch_norm", ops.batch_norm, normal(*_batch), normal(_batch[-1]), normal(_batch[-1]))
+    case("rms_norm", ops.rms_norm, normal(*_batch), normal(_batch[-1]))
+    case("normalize", ops.normalize, normal(*_batch), normal(_batch[-1]), positive(_batch[-1]))
+case("batch_norm", lambda x: ops.batch_norm(x, None, None, eps=0.1)[0], normal(5, 2), label="no scale")
+case("batch_norm", lambda x: ops.batch_norm(x, x[0], x[1])[2], normal(5, 2), label="the variance alone")
+case("normalize", ops.normalize, normal(0, 2), normal(2), positive(2), normal(2), normal(2), eps=0.1)
+case("normalize", ops.normalize, normal(3, 4, 2), normal(2), positive(2), normal(2), normal(2))
+case("layer_norm", ops.layer_norm, normal(3, 5), normal(5), normal(5))
+case("layer_norm", ops.layer_norm, normal(2, 4, 3), normal(4, 3), normal(4, 3), axes=(1, 2), eps=0.1)
+case("layer_norm", ops.layer_norm, normal(2, 4, 3), normal(2, 3), normal(2, 3), axes=(0, -1))
+case("layer_norm", ops.layer_norm, normal(5))
+case("layer_norm", ops.layer_norm, normal(0, 3), normal(3), normal(3))
+case("group_norm", ops.group_norm, normal(2, 3, 2, 4), groups=2)
+case("group_norm", lambda x, a, b: ops.group_norm(x, 3, a, b), normal(2, 2, 6), normal(6), normal(6), label="groups=3")
+case("group_norm", lambda x, a, b: ops.group_norm(x, 4, a, b), normal(2, 3, 4), normal(4), normal(4), label="instance")
+case("group_norm", ops.group_norm, normal(0, 2, 4), groups=1)
+
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)
@@ -263,17 +292,19 @@ case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(0, 3), integers(
 
 def _same_dropout(x: Any, rate: float) -> Any:
     """dropout with one mask at every call, and the global random state left as it is."""
-    steps = dict(random_state.steps)
-    try:
-        random_state.steps["dropout"] = 0
+    with random.restoring({"dropout": 0}):
         return ops.dropout(x, rate)
-    finally:
-        random_state.steps.update(steps)
 
 
 case("dropout", _same_dropout, normal(6, 5), rate=0.4)
 case("dropout", _same_dropout, normal(3, 2, 2, 3), rate=0.9)
 case("dropout", _same_dropout, normal(0, 3), rate=0.5)
+
+
+def formula(name: str) -> Callable | None:
+    """What an elementwise operation computes, of NumPy arrays; None where its row does not say."""
+    given = UNARY.get(name, ())[1:] or BINARY.get(name, ())[2:]
+    return given[0] if given else getattr(np, name, None)
 
 
 def missing() -> list[str]:

@@ -11,6 +11,8 @@ from ..backends.geometry import NO_PADS, Pads, Pair, output_size, reach, same_pa
 from ..integers import count, counts
 from ..tensor import Tensor
 
+__all__ = ["conv2d", "conv_relu_pool"]
+
 
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     """An int, or (vertical, horizontal), as a pair; each at least `least`."""

@@ -11,6 +11,37 @@ from ..autograd import op
 from ..integers import computed, operand
 from ..tensor import Tensor
 
+__all__ = [
+    "abs",
+    "add",
+    "astype",
+    "clip",
+    "divide",
+    "equal",
+    "exp",
+    "gelu",
+    "greater",
+    "greater_equal",
+    "leaky_relu",
+    "less",
+    "less_equal",
+    "log",
+    "maximum",
+    "minimum",
+    "mish",
+    "multiply",
+    "negative",
+    "not_equal",
+    "power",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "sqrt",
+    "subtract",
+    "tanh",
+    "where",
+]
+
 # ---- arithmetic -----------------------------------------------------------------------------------------
 
 
@@ -197,6 +228,12 @@ def gelu(be, x):
 def softplus(be, x):
     """log(1 + eˣ), without overflow."""
     return be.softplus(x), lambda g, need: (be.softplus_grad(g, x),)
+
+
+@op(integers="float64")
+def mish(be, x):
+    """x·tanh(log(1 + eˣ)) (Misra 2019)."""
+    return be.mish(x), lambda g, need: (be.mish_grad(g, x),)
 
 
 @op(integers="kept")

@@ -13,6 +13,8 @@ from . import reduce
 from .elementwise import softplus
 from .shape import getitem
 
+__all__ = ["binary_cross_entropy_with_logits", "mse", "nll_loss", "softmax_cross_entropy"]
+
 Labels = Any  # integers (N,): a Tensor, an array, a list
 
 
@@ -30,6 +32,7 @@ def softmax_cross_entropy(logits: Tensor, labels: Labels, *, reduction: str = "m
     Raises: ValueError where shapes do not fit or a label is out of range (labels that lie on a device
     already are not looked at: that would wait for it).
     """
+    _in_order("softmax_cross_entropy(logits, labels)", logits, labels)
     reduce.floating("softmax_cross_entropy", logits)
     labels = class_numbers("softmax_cross_entropy", labels, logits.shape)
     rows, fused = logits.shape[0], reduction in ("mean", "sum") and logits.dtype != np.float16
@@ -40,6 +43,7 @@ def softmax_cross_entropy(logits: Tensor, labels: Labels, *, reduction: str = "m
 
 def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mean") -> Tensor:
     """The negative log-likelihood -log p[label], from log-probabilities (N, K) as log_softmax gives them."""
+    _in_order("nll_loss(log_probabilities, labels)", log_probabilities, labels)
     labels = class_numbers("nll_loss", labels, log_probabilities.shape)
     rows = np.arange(log_probabilities.shape[0])
     return _reduced("nll_loss", -getitem(log_probabilities, (rows, labels)), reduction)
@@ -64,6 +68,15 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
     if reduction not in ("mean", "sum"):
         raise ValueError(f'{name}: reduction={reduction!r} must be "mean", "sum" or "none"')
     return reduce.mean(losses) if reduction == "mean" else reduce.sum(losses)
+
+
+def _in_order(call: str, logits: Any, labels: Any) -> None:
+    """Raise where the arguments are the other way round."""
+    if np.ndim(logits) == 1 and np.ndim(labels) == 2:
+        raise ValueError(
+            f"{call.partition('(')[0]}: the arguments are the other way round: the first has shape {np.shape(logits)}, "
+            f"the second {np.shape(labels)}; write {call}"
+        )
 
 
 def _same_shape(name: str, x: Tensor, y: Any) -> None:

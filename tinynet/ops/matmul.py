@@ -9,6 +9,8 @@ from ..autograd import op
 from ..tensor import Tensor, tensor
 from .shape import reshape
 
+__all__ = ["dense", "matmul"]
+
 
 @op
 def _matmul(be, x, y):

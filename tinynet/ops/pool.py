@@ -10,6 +10,8 @@ from ..tensor import Tensor
 from .conv import pair, windows
 from .reduce import mean
 
+__all__ = ["avg_pool2d", "global_avg_pool2d", "max_pool2d"]
+
 
 @op(integers="kept")
 def _max_pool2d(be, x, kernel, stride, padding):

@@ -6,12 +6,17 @@ next step of its stream, and a replica that holds samples 32…63 of a batch say
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import numpy as np
 
 from ..autograd import op
 from ..integers import count
 from ..tensor import Tensor
 from .reduce import floating
+
+__all__ = ["dropout"]
 
 STREAMS = {"dropout": 1, "init": 2}
 
@@ -27,6 +32,14 @@ class RandomState:
         self.seed = int(seed)
         self.steps = dict.fromkeys(STREAMS, 0)
 
+    def snapshot(self) -> tuple[int, dict[str, int], int]:
+        """What `restore` takes, in this process or a copy of it: (seed, steps, first)."""
+        return self.seed, dict(self.steps), self.first
+
+    def restore(self, snapshot: tuple[int, dict[str, int], int]) -> None:
+        self.seed, steps, self.first = snapshot
+        self.steps = dict(steps)
+
     def next(self, stream: str) -> int:
         """The number of the next draw."""
         self.steps[stream] += 1
@@ -39,6 +52,19 @@ class RandomState:
 
 
 state = RandomState()
+
+
+@contextmanager
+def restoring(steps: Mapping[str, int] | None = None) -> Iterator[None]:
+    """Within this context draws go on from `steps`, by default from where they are; behind it the random state is what
+    it was."""
+    before = state.snapshot()
+    if steps is not None:
+        state.steps = dict(steps)
+    try:
+        yield
+    finally:
+        state.restore(before)
 
 
 def seed(n: int) -> None:

@@ -12,6 +12,8 @@ from .. import integers as whole
 from ..autograd import op
 from ..tensor import Tensor
 
+__all__ = ["log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+
 
 def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """`axis` as a sorted tuple of distinct axes in [0, ndim)."""

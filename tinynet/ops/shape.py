@@ -13,6 +13,20 @@ from ..autograd import Part, op
 from ..tensor import Tensor
 from .reduce import axes_of
 
+__all__ = [
+    "broadcast_to",
+    "concatenate",
+    "expand_dims",
+    "flatten",
+    "getitem",
+    "pad",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "transpose",
+]
+
 
 @op(integers="kept")
 def _reshape(be, x, shape):

@@ -6,6 +6,7 @@ rate and the step count live beside the parameters, on the device, so that a ste
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import weakref
@@ -138,6 +139,14 @@ class Group:
             for p, a, b in zip(self.params, self.starts[:-1], self.starts[1:], strict=True)
         ]
 
+    def shapes(self, start: int, stop: int) -> list[tuple[int, ...]]:
+        """Of the parameters that elements [start, stop) consist of."""
+        return [p.shape for p, first in zip(self.params, self.starts[:-1], strict=True) if start <= first < stop]
+
+    def snap(self, place: int) -> int:
+        """The first element from `place` on where a parameter begins, or the end of all."""
+        return self.starts[bisect.bisect_left(self.starts, place)]
+
     def offer(self) -> None:
         """On a device, where a copy costs a launch: let operations write gradients where the step reads them, in a new
         flat vector, since somebody may keep a gradient of the last step. What was offered and not used stays."""
@@ -154,7 +163,9 @@ class Group:
         """Copy the gradients into `g`; returns (start, stop, lr_count) of the stretches of elements that have one."""
         parts = self.offered or self.views(self.g)
         if self.offered and any(
-            p.grad is not None and p.grad.data is not part and (p.node is None or p.node.home is not part)
+            p.grad is not None
+            and getattr(p.grad, "data", None) is not part
+            and (p.node is None or p.node.home is not part)
             for p, part in zip(self.params, parts, strict=True)
         ):  # a part was given out, and the gradient is another by now: clipped, or the sum of two
             self.g = self.be.empty(self.g.shape, self.g.dtype)
@@ -204,6 +215,7 @@ class Optimizer:
     """
 
     squares = True  # whether the rule squares gradients: one whose square would overflow then voids a step
+    whole = False  # whether it needs whole parameters (their norms, matrices): others take any part of the vectors
     guard: Tensor | None = None
 
     def __init__(self, params: Iterable, **defaults: Any):
@@ -230,8 +242,8 @@ class Optimizer:
             self.check_options(options)
             alike: dict[tuple, list[Tensor]] = {}  # flat vectors have one dtype and one backend
             for p in members:
-                alike.setdefault((p.dtype, p.backend.name), []).append(p)
-            groups += [(same, dict(options)) for same in alike.values()]
+                alike.setdefault((p.dtype, p.backend.name, *self.kind(p, options).items()), []).append(p)
+            groups += [(same, {**options, **self.kind(same[0], options)}) for same in alike.values()]
         self.groups = [Group(self, same, options) for same, options in groups]
 
     def _check(self, members: list, seen: set[int]) -> None:
@@ -256,17 +268,25 @@ class Optimizer:
 
     # ---- what subclasses define ----------------------------------------------------------------------
     def check_options(self, options: dict) -> None:
-        """ValueError for a setting of a group that makes no sense: all must be numbers of 0 or more."""
-        for name, value in options.items():
-            if not (isinstance(value, Real) and float(value) >= 0):
+        """ValueError for a setting of a group that makes no sense: all must be numbers of 0 or more, `betas` two."""
+        for name, value in sorted(options.items()):
+            if name == "betas":
+                if not isinstance(value, tuple | list) or len(value) != 2 or not all(0 <= beta < 1 for beta in value):
+                    raise ValueError(f"{type(self).__name__}: betas={value!r} must be two numbers in [0, 1)")
+            elif not (isinstance(value, Real) and float(value) >= 0):
                 raise ValueError(f"{type(self).__name__}: {name}={value!r} must be a number >= 0")
+
+    def kind(self, p: Tensor, options: dict) -> dict:
+        """Settings that depend on the parameter; parameters of other kinds become a group of their own."""
+        return {}
 
     def state_names(self, options: dict) -> tuple[str, ...]:
         """The names of the flat state vectors that these settings need."""
         return ()
 
     def update(self, be: Any, w: Any, g: Any, state: dict, lr_count: Any, loss: Any, options: dict) -> None:
-        """Change w, and the vectors in `state`, in place, by one kernel; lr_count is [lr, steps made]."""
+        """Change w, and the vectors in `state`, in place, by one kernel; lr_count is [lr, steps made]. Rules that are
+        `whole` get `shapes`, those of the parameters in w, too."""
         raise TypeError(f"{type(self).__name__} has no update(); an optimiser must define it")
 
     # ---- using it --------------------------------------------------------------------------------------
@@ -297,7 +317,8 @@ class Optimizer:
         """Run the kernel on elements [start, stop) of a group whose `g` is filled, unless `loss`, what guards the step,
         is not finite."""
         state = {name: flat[start:stop] for name, flat in group.state.items()}
-        self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_count, loss, group.options)
+        shapes = (group.shapes(start, stop),) if self.whole else ()
+        self.update(group.be, group.w[start:stop], group.g[start:stop], state, lr_count, loss, group.options, *shapes)
         changed.note(group.w_tensor)
 
     def zero_grad(self) -> None:

@@ -1,5 +1,6 @@
 """Data parallelism: replicas of a model that share every step. See `trainer`."""
 
-from . import replicas
+from ..nn.module import evaluating
 from .capture import capture
-from .trainer import Trainer, check_moves, correct_of, evaluating, kept, measured, trainer
+from .start import check_moves, trainer
+from .trainer import Trainer, correct_of, kept, measured

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..autograd import mode, no_grad
-from ..backends.cpu import conv, memory
+from ..backends import switches
+from ..backends.cpu import memory
 from ..nn import Module
-from ..nn.fusion import fusing
 from ..nn.module import Parameter
 from ..ops import random
 from ..optim.optimizer import Optimizer
@@ -103,7 +103,6 @@ class Replicas(Trainer):
         self._share_fixed()
         self.modules = self.model.modules()
         self._nodes = [p.node for p in self.params]
-        self._globals = _settings()
         self._homes: list[list[np.ndarray]] = []  # each process makes its own
         self._held = Snapshot(
             [(type(self.model).__name__, self.model), ("loss", self.loss)], [*self.params, *(p for p, _ in self._fixed)]
@@ -112,6 +111,7 @@ class Replicas(Trainer):
             raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
         self._proved: set[str] = set()  # the kinds of work of which a batch gave the loss that one process gets
         self.team.start(self._replica)
+        self._switches = switches.snapshot()  # now that each member has one thread
 
     def _up_to_date(self) -> None:
         """Make the replicas anew where the model is no longer the one that they are copies of."""
@@ -125,7 +125,7 @@ class Replicas(Trainer):
         if (
             not self.team.running
             or [p.node for p in self.params] != self._nodes
-            or _settings() != self._globals
+            or switches.snapshot() != self._switches
             or self._held.change() is not None
         ):
             self._fork()
@@ -151,7 +151,7 @@ class Replicas(Trainer):
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
             return alone(x, y)
-        steps = dict(random.state.steps)
+        draws = random.state.snapshot()
         try:
             self._up_to_date()
             bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
@@ -168,9 +168,7 @@ class Replicas(Trainer):
                     batch,
                     bytes(m.training for m in self.modules),
                     settings,
-                    random.state.seed,
-                    steps,
-                    random.state.first,
+                    draws,
                 )
             )
             unproved = work not in self._proved and bounds[1] < len(x)
@@ -184,7 +182,7 @@ class Replicas(Trainer):
             return result
         if work in self._proved and not isinstance(failure, _Alone):
             raise failure
-        random.state.steps = steps
+        random.state.restore(draws)
         self.team.dismiss()
         try:
             result = alone(x, y)  # most often something was made at first use, and the next step is like others
@@ -199,16 +197,14 @@ class Replicas(Trainer):
 
     def _whole(self, work: str, x: Any, y: Any) -> float:
         """The loss of a batch as one process computes it, NaN where it fails."""
-        steps = dict(random.state.steps)
         try:
-            with no_grad():
+            with no_grad(), random.restoring():
                 return float(
                     self.loss(self.model(x), y).item() if work == "_step" else measured(self.model, self.loss, x, y)[0]
                 )
         except Exception:
             return math.nan
         finally:
-            random.state.steps = steps
             self._held.restore()
 
     def _replica(self) -> None:
@@ -216,8 +212,8 @@ class Replicas(Trainer):
         rank = self.team.rank
         mode.recording = True  # also where the original was forked within no_grad
         while True:
-            work, bounds, batch, training, settings, seed, steps, first = self.team.broadcast()
-            random.state.seed, random.state.steps, random.state.first = seed, steps, first + bounds[rank]
+            work, bounds, batch, training, settings, (seed, steps, first) = self.team.broadcast()
+            random.state.restore((seed, steps, first + bounds[rank]))
             for module, flag in zip(self.modules, training, strict=True):
                 module.training = bool(flag)
             for group, held in zip(self.groups, settings, strict=True):
@@ -319,16 +315,18 @@ class Replicas(Trainer):
 
     def _update(self, members: list[int], loss: float, have: list[bool]) -> None:
         """Sum this replica's part of the gradients over the members, and update its part of the parameters."""
-        parts, first = [], 0
+        parts, first, whole = [], 0, self.optimizer.whole
         for k, group in enumerate(self.groups):
             for start, stop, lr_count in group.stretches(have[first : first + len(group.params)]):
-                parts.append((k, group, *self.team.part(start, stop), lr_count))
+                ends = self.team.part(start, stop)
+                parts.append((k, group, *(map(group.snap, ends) if whole else ends), lr_count))
             first += len(group.params)
         if self.clip_norm is not None:
             self._clip([self.team.reduce(k, start, stop, members) for k, _, start, stop, _ in parts], self.clip_norm)
         for k, group, start, stop, lr_count in parts:
-            for a in range(start, stop, CHUNK) or [start]:  # summed and used while they are in the cache
-                b = min(a + CHUNK, stop)
+            chunk = max(stop - start, 1) if whole else CHUNK
+            for a in range(start, stop, chunk) or [start]:  # summed and used while they are in the cache
+                b = min(a + chunk, stop)
                 if self.clip_norm is None:
                     self.team.reduce(k, a, b, members)
                 self.optimizer.apply(group, a, b, lr_count if b == stop else lr_count.copy(), loss)
@@ -411,8 +409,3 @@ def _shared(x: np.ndarray) -> np.ndarray:
 
 def _code(failure: Exception | None) -> int:
     return 0 if failure is None else CHANGED if isinstance(failure, _Alone) else FAILED
-
-
-def _settings() -> tuple:
-    """The engine's switches that replicas must have as this process has them."""
-    return fusing(), conv._algorithm, memory.enabled

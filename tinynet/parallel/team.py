@@ -55,7 +55,7 @@ def _settle() -> None:
         if _limited != bool(_running):
             _limited = bool(_running)
             if _limited:
-                _one_thread.enter_context(threads.limited(1))
+                _one_thread.enter_context(threads.set_threads(1))
                 _one_thread.callback(single_threaded_blas())
             else:
                 _one_thread.close()

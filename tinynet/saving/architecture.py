@@ -7,8 +7,6 @@ and the functions that have names in tinynet (activations, initialisers) may sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module, Parameter
+from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
 
@@ -37,7 +36,7 @@ class Unknown(ValueError):
 def describe(model: Module) -> dict[str, Any]:
     """JSON from which `build` makes the same model. Raises Unknown, with the reason, where it could not."""
     spec = _module(model, set())
-    with _same_randomness():
+    with random.restoring():
         try:
             again = _made(spec)
         except Exception as error:
@@ -127,7 +126,7 @@ def build(spec: Any, shape: tuple, weights: Mapping[str, np.ndarray], ties: Mapp
     A description may come from anywhere, so nothing is run, and memory is taken for what `weights` holds only. Raises
     Unknown, or what the layers raise, where it makes no sense.
     """
-    with _same_randomness():
+    with random.restoring():
         model = _made(spec)
         fill(model, build_unrun(model, shape, ties), weights)
     return model
@@ -144,23 +143,22 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
         new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
         return new[-1]
 
-    def output_size(layer: Module, size: tuple) -> tuple:
+    def create(layer: Module, size: tuple) -> None:
         if layer.built is None:
             layer.create(size)
             layer.built = size
-        layer.output_shape = type(layer).output_size(layer, size)
-        return layer.output_shape
 
     if not shape and model.built is None and not model.unbuilt():
         return new  # nothing depends on a size
     layers: list[Any] = list(dict.fromkeys(model.modules()))
     for layer in layers:
-        layer.parameter, layer.output_size = parameter, partial(output_size, layer)
+        layer.parameter = parameter
     try:
-        layers[0].output_size(shape)
+        for layer, _, size in walk(model, "output_size", shape, create):
+            layer.output_shape = size
     finally:
         for layer in layers:
-            del layer.parameter, layer.output_size
+            del layer.parameter
     if not ties:
         return new
     own, modules = dict(model.named_tensors(Parameter, aliases=True)), dict(model.named_modules())
@@ -225,13 +223,3 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")
     return layer
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Leave the random state as it is: building draws initial weights that nobody will see."""
-    steps = dict(random.state.steps)
-    try:
-        yield
-    finally:
-        random.state.steps = steps

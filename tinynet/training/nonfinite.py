@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
 
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        with no_grad(), _replayed(draws), np.errstate(all="ignore"):
+        with no_grad(), random.restoring(draws), np.errstate(all="ignore"):
             result = loss(model(x), y)
     finally:
         for remove in removers:
@@ -118,7 +117,7 @@ def explain_gradient(
     """
     first: list[str] = []
     bad, largest = [], (0.0, "")
-    with _replayed(draws), np.errstate(all="ignore"):
+    with random.restoring(draws), np.errstate(all="ignore"):
         result = loss(model(x), y)
         names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
         _watch(result.backend, result.node, first)
@@ -174,16 +173,6 @@ def _watch(be: Any, root: Node, first: list[str]) -> None:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 nodes.append(parent)
-
-
-@contextmanager
-def _replayed(draws: Mapping[str, int]) -> Iterator[None]:
-    """The random draws as they were, and afterwards as they are now."""
-    now, random.state.steps = random.state.steps, dict(draws)
-    try:
-        yield
-    finally:
-        random.state.steps = now
 
 
 def _bad(array: Any) -> str | None:

@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.cpu import conv
+from ..backends.switches import snapshot
 from ..data import Loader
-from ..nn.fusion import fusing
 from ..nn.module import Module
 from ..ops import random
 from ..optim import Optimizer
@@ -42,13 +41,13 @@ def of_run(run: Any) -> dict[str, Any]:
     """All that the bits of the result depend on, for a `loop.Run`."""
     from .. import __version__
 
-    loader, stopping = run.loader, run.stopping
+    loader, stopping, switches = run.loader, run.stopping, snapshot()
     named = {
         "tinynet": __version__,
         "python": PYTHON,
         "backend": run.model.parameters()[0].backend.name,
-        "fusion": fusing(),
-        "conv_algorithm": conv._algorithm,
+        "fusion": switches["fusion"],
+        "conv_algorithm": switches["conv_algorithm"],
         "workers": run.step.workers,
         "batch_size": loader.batch_size,
         "shuffle": loader.shuffle,
@@ -139,7 +138,7 @@ def options(optimizer: Optimizer, groups: list[dict[str, Any]]) -> list[dict[str
     found = []
     for group, held in zip(optimizer.groups, groups, strict=True):
         held = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items()}
-        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,))]
+        numbers = [n for v in held.values() for n in (v if isinstance(v, tuple) else (v,)) if not isinstance(n, str)]
         if held.keys() != group.options.keys() - {"lr"} or not all(map(math.isfinite, numbers)):
             raise ValueError("its optimizer has other settings")
         optimizer.check_options({**group.options, **held})

@@ -74,26 +74,21 @@ def reference_conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, at: Geome
 # ---- the choice ---------------------------------------------------------------------------------------------
 
 ALGORITHMS = ("auto", "im2col", "winograd", "taps", "exact")
-_algorithm = "auto"
 
 
-class set_conv_algorithm(Switch):
+class set_conv_algorithm(Switch, title="conv_algorithm"):
     """Chooses how convolutions are computed, from now on or within a `with` block.
 
     "auto" estimates times from shapes; "winograd" and "taps" are used wherever they apply, im2col elsewhere;
     "exact" is anything but Winograd, so that true zeros stay zeros; "im2col" is im2col always.
     """
 
+    now = "auto"
+
     def __init__(self, name: str) -> None:
         if name not in ALGORITHMS:
             raise ValueError(f"set_conv_algorithm: {name!r} is none of {', '.join(ALGORITHMS)}")
         super().__init__(name)
-
-    @staticmethod
-    def put(name: str) -> str:
-        global _algorithm
-        before, _algorithm = _algorithm, name
-        return before
 
 
 # Measured on one core: multiply-adds a second in large products and in small ones, elements a second in all else.
@@ -118,7 +113,9 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
 def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:
     """ "im2col", "taps" or the Winograd tile to use, from shapes alone."""
     uniform = x.dtype == w.dtype and (b is None or b.dtype == x.dtype) and x.dtype.kind == "f"
-    algorithm = "exact" if _algorithm == "auto" and x.dtype != np.float32 else _algorithm
+    algorithm = set_conv_algorithm.now
+    if algorithm == "auto" and x.dtype != np.float32:
+        algorithm = "exact"
     return _fastest(algorithm if uniform else "im2col", x.shape[0], w.shape, at, size)
 
 

@@ -145,6 +145,22 @@ def softplus_grad(g, x, *, out=None):
     return np.multiply(g, sigmoid(x), out=out)
 
 
+def mish(x, *, out=None):
+    _, n = _mish_parts(x)
+    return np.multiply(x, n / (n + 2), out=like(x) if out is None else out)
+
+
+def mish_grad(g, x, *, out=None):
+    e, n = _mish_parts(x)
+    return np.multiply(g, n / (n + 2) + x * 4 * e * (1 + e) / ((n + 2) * (n + 2)), out=out)
+
+
+def _mish_parts(x):
+    """(e, n) with e = eˣ and tanh(log(1 + e)) = n / (n + 2), which is 1 from x = 20 on."""
+    e = np.exp(np.minimum(x, 20))
+    return e, e * (e + 2)
+
+
 @_quiet
 def power(x, y, *, out=None):
     """x to the power of y. A small whole number is a few products: NumPy takes 40 times as long for negative x."""

@@ -26,12 +26,11 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..switches import scope
+from ..switches import Switch
 
 POOLED = 1 << 16  # bytes; smaller arrays are cheap to make, NumPy keeps their memory itself
 ALIGN = 64  # bytes: a cache line, and the widest vector register
@@ -39,7 +38,6 @@ KEEP_SECONDS = 10.0
 IDLE = 1 << 26  # bytes; less may lie idle in any case
 CHECK_EVERY = 256  # leases between two looks at the clock
 
-enabled = True
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
@@ -99,7 +97,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if not isinstance(dtype, np.dtype):
         dtype = np.dtype(dtype)
     nbytes = int(math.prod(shape)) * dtype.itemsize
-    if nbytes < POOLED or not enabled or dtype.hasobject:
+    if nbytes < POOLED or not set_pool.now or dtype.hasobject:
         return np.empty(shape, dtype)
     shift = nbytes.bit_length() - 4
     size = -(-nbytes >> shift) << shift
@@ -160,15 +158,14 @@ def stats() -> dict[str, int]:
     }
 
 
-@scope
-def disabled() -> Iterator[None]:
-    """Within this context every array is NumPy's own; leases of before live on as they would."""
-    global enabled
-    before, enabled = enabled, False
-    try:
-        yield
-    finally:
-        enabled = before
+class set_pool(Switch, title="memory_pool"):
+    """`set_pool(False)` makes every array NumPy's own, from now on or for a `with` block; leases of before live on as
+    they would."""
+
+    now = True
+
+    def __init__(self, flag: bool):
+        super().__init__(bool(flag))
 
 
 def _miss(size: int) -> tuple[_SizeClass, int]:

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..switches import scope
+from ..switches import Switch
 
 RUNS = 4  # for each thread
 
-_limit: int | None = None
 _executor: Any = None
 _lock = threading.RLock()  # of the executor
 
@@ -40,22 +39,16 @@ def usable_cores() -> int:
 
 
 def count() -> int:
-    """How many threads work is shared out to: one a core that the process may use, unless `limited`."""
-    global _limit
-    if _limit is None:
-        _limit = usable_cores()
-    return _limit
+    """How many threads work is shared out to: one a core that the process may use, unless `set_threads`."""
+    if set_threads.now is None:
+        set_threads.now = usable_cores()
+    return set_threads.now
 
 
-@scope
-def limited(most: int) -> Iterator[None]:
-    """Within this context `count()` is `most`."""
-    global _limit
-    before, _limit = _limit, most
-    try:
-        yield
-    finally:
-        _limit = before
+class set_threads(Switch, title="threads"):
+    """How many threads work is shared out to, from now on or for a `with` block; None: one a core."""
+
+    get = staticmethod(count)
 
 
 def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:

@@ -13,6 +13,7 @@ from .conv import Conv, chosen_path
 from .elementwise import Elementwise
 from .loss import Loss
 from .matmul import Matmul
+from .norm import Norm
 from .optim import Optim
 from .pool import Pool
 from .random import Random
@@ -20,7 +21,7 @@ from .reduce import Reduce
 from .shape import Shape
 
 
-class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Loss, Random, Optim):
+class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Loss, Random, Optim):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

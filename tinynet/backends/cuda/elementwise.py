@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..contract import KERNELS
 from .arrays import Array, Arrays, computed_in, strides_of
+from .table import rows
 
 BOOL = np.dtype(np.bool_)
 INT64 = np.iinfo(np.int64)
 OF_INTEGERS = ("Negative", "Sign", "Relu", "Abs", "Clip")  # the others need fractions
 
 
-def _unary(op: str) -> Any:
-    return lambda self, x, *, out=None: self.unary(op, x, out=out)
+def _method(launch: str, op: str, name: str) -> Any:
+    def method(self: Any, *args: Any, out: Array | None = None) -> Array:
+        return getattr(self, launch)(op, *args, out=out)
 
-
-def _binary(op: str) -> Any:
-    return lambda self, x, y, *, out=None: self.binary(op, x, y, out=out)
-
-
-def _gradient(op: str, of: str) -> Any:
-    """A derivative times g: of the output ("y") or of the input ("x"), as the contract names it."""
-    if of == "y":
-        return lambda self, g, y, *, out=None: self.binary(op, g, y, out=out)
-    return lambda self, g, x, *, out=None: self.binary(op, g, x, out=out)
-
-
-def _compare(op: str) -> Any:
-    return lambda self, x, y, *, out=None: self.compare(op, x, y, out=out)
+    method.__name__, method.__doc__ = name, KERNELS[name].__doc__
+    method.__signature__ = inspect.signature(KERNELS[name])  # type: ignore[attr-defined]
+    return method
 
 
 class Elementwise(Arrays):
-    exp, log, sqrt, abs = _unary("Exp"), _unary("Log"), _unary("Sqrt"), _unary("Abs")
-    negative, sign, tanh, sigmoid = _unary("Negative"), _unary("Sign"), _unary("Tanh"), _unary("Sigmoid")
-    relu, gelu, softplus = _unary("Relu"), _unary("Gelu"), _unary("Softplus")
-    add, subtract, multiply = _binary("Add"), _binary("Subtract"), _binary("Multiply")
-    divide, power, maximum, minimum = _binary("Divide"), _binary("Power"), _binary("Maximum"), _binary("Minimum")
-    sqrt_grad, tanh_grad = _gradient("SqrtGrad", "y"), _gradient("TanhGrad", "y")
-    sigmoid_grad, relu_grad = _gradient("SigmoidGrad", "y"), _gradient("ReluGrad", "y")
-    gelu_grad, softplus_grad = _gradient("GeluGrad", "x"), _gradient("SoftplusGrad", "x")
-    equal, not_equal = _compare("Equal"), _compare("NotEqual")
-    less, less_equal = _compare("Less"), _compare("LessEqual")
-    greater, greater_equal = _compare("Greater"), _compare("GreaterEqual")
+    if TYPE_CHECKING:
 
-    def leaky_relu(self, x: Array, slope: float, *, out: Array | None = None) -> Array:
-        return self.unary("LeakyRelu", x, slope, out=out)
-
-    def leaky_relu_grad(self, g: Array, x: Array, slope: float, *, out: Array | None = None) -> Array:
-        return self.binary("LeakyReluGrad", g, x, slope, out=out)
+        def __getattr__(self, name: str) -> Any:
+            """The methods that are made from the contract's rows, below."""
 
     def clip(self, x: Array, low: float | None, high: float | None, *, out: Array | None = None) -> Array:
         least, most = (-math.inf, math.inf) if computed_in(x.dtype).kind == "f" else (INT64.min, INT64.max)
@@ -122,6 +102,12 @@ class Elementwise(Arrays):
             raise ValueError(f"an array of {len(shape)} axes; the CUDA kernels take up to 8")
         flat, offset = self._memory(x)
         return flat, offset, strides_of(x, shape)
+
+
+for _launch, _rows in {"unary": rows(1), "binary": rows(2), "compare": rows(2, "bool")}.items():
+    for _name, _struct in _rows.items():
+        if not hasattr(Elementwise, _name):  # clip looks at its limits first
+            setattr(Elementwise, _name, _method(_launch, _struct, _name))
 
 
 def _pair(x: Any) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ class Optim(Arrays):
         return max(1, min(-(-n // 1024), MOST_BLOCKS))
 
     def _advance(self, lr_count: Array, loss: Array | None, w: Array) -> Array | None:
-        """Count the step unless the loss voids it; gives the loss in w's dtype."""
+        """Count the step unless the loss voids it; returns the loss in w's dtype."""
         loss = None if loss is None else self.asarray(loss, w.dtype)
         T = {"float32": "float", "float64": "double"}[str(w.dtype)]
         self.launch("advance", lr_count, loss, grid=1, block=1, T=T)
@@ -43,11 +43,15 @@ class Optim(Arrays):
         lr_count: Array,
         loss: Array | None,
         momentum: float,
+        dampening: float,
         nesterov: bool,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
         loss = self._advance(lr_count, loss, w)
-        self.launch("sgd", w, g, velocity, lr_count, loss, momentum, nesterov, weight_decay, w.size)
+        self.launch(
+            "sgd", w, g, velocity, lr_count, loss, momentum, dampening, nesterov, weight_decay, maximize, w.size
+        )
 
     def adam_step(
         self,
@@ -55,6 +59,7 @@ class Optim(Arrays):
         g: Array,
         m: Array,
         v: Array,
+        largest: Array | None,
         lr_count: Array,
         loss: Array | None,
         beta1: float,
@@ -62,15 +67,19 @@ class Optim(Arrays):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        maximize: bool,
     ) -> None:
         loss = self._advance(lr_count, loss, w)
-        self.launch("adam", w, g, m, v, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, w.size)
+        self.launch(
+            "adam", w, g, m, v, largest, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, maximize, w.size
+        )
 
     def rmsprop_step(
         self,
         w: Array,
         g: Array,
         v: Array,
+        mean: Array | None,
         velocity: Array | None,
         lr_count: Array,
         loss: Array | None,
@@ -78,9 +87,12 @@ class Optim(Arrays):
         eps: float,
         momentum: float,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
         loss = self._advance(lr_count, loss, w)
-        self.launch("rmsprop", w, g, v, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, w.size)
+        self.launch(
+            "rmsprop", w, g, v, mean, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, maximize, w.size
+        )
 
     def adagrad_step(
         self,
@@ -92,6 +104,148 @@ class Optim(Arrays):
         eps: float,
         lr_decay: float,
         weight_decay: float,
+        maximize: bool,
     ) -> None:
         loss = self._advance(lr_count, loss, w)
-        self.launch("adagrad", w, g, v, lr_count, loss, eps, lr_decay, weight_decay, w.size)
+        self.launch("adagrad", w, g, v, lr_count, loss, eps, lr_decay, weight_decay, maximize, w.size)
+
+    def adadelta_step(
+        self,
+        w: Array,
+        g: Array,
+        v: Array,
+        u: Array,
+        lr_count: Array,
+        loss: Array | None,
+        rho: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        loss = self._advance(lr_count, loss, w)
+        self.launch("adadelta", w, g, v, u, lr_count, loss, rho, eps, weight_decay, maximize, w.size)
+
+    def adamax_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        u: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        loss = self._advance(lr_count, loss, w)
+        self.launch("adamax", w, g, m, u, lr_count, loss, beta1, beta2, eps, weight_decay, maximize, w.size)
+
+    def nadam_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rest: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        momentum_decay: float,
+        maximize: bool,
+    ) -> None:
+        loss = self._advance(lr_count, loss, w)
+        self.launch(
+            "nadam",
+            w,
+            g,
+            m,
+            v,
+            rest,
+            lr_count,
+            loss,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            decoupled,
+            momentum_decay,
+            maximize,
+            w.size,
+        )
+
+    def lion_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        loss = self._advance(lr_count, loss, w)
+        self.launch("lion", w, g, m, lr_count, loss, beta1, beta2, weight_decay, maximize, w.size)
+
+    def lamb_step(
+        self,
+        w: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        sizes: tuple[int, ...],
+        lr_count: Array,
+        loss: Array | None,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        maximize: bool,
+    ) -> None:
+        loss, starts = self._advance(lr_count, loss, w), self._starts(sizes)
+        blocks = max(1, min(-(-max(sizes, default=0) // 1024), MOST_BLOCKS // 16))
+        sums = self.empty((len(sizes), blocks * 8, 2), np.dtype(np.float64))
+        rule = beta1, beta2, eps, weight_decay
+        self.launch(
+            "lamb_norms",
+            w,
+            g,
+            m,
+            v,
+            starts,
+            lr_count,
+            loss,
+            sums,
+            *rule,
+            maximize,
+            grid=(blocks, len(sizes)),
+            block=256,
+        )
+        self.launch("lamb", w, m, v, starts, lr_count, loss, sums, *rule, grid=(blocks, len(sizes)), block=256)
+
+    def muon_momentum_step(
+        self,
+        g: Array,
+        velocity: Array,
+        update: Array,
+        loss: Array | None,
+        momentum: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        loss = None if loss is None else self.asarray(loss, g.dtype)
+        self.launch("muon_momentum", g, velocity, update, loss, momentum, nesterov, maximize, g.size)
+
+    def _starts(self, sizes: tuple[int, ...]) -> Array:
+        """Where parameters of these sizes begin in a flat vector, and where the last ends; kept on the device."""
+        kept = self.__dict__.setdefault("_kept_starts", {})
+        if sizes not in kept:
+            kept[sizes] = self.asarray(np.cumsum([0, *sizes], dtype=np.int64))
+        return kept[sizes]

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..contract import ARRAYS, ELEMENTWISE
+
 Values = dict[str, Any]
 LaunchShape = Callable[[Values], tuple[Any, Any, int]]  # -> grid, block, bytes of dynamic shared memory
 
@@ -58,40 +60,23 @@ def products(v: Values) -> tuple[Any, Any, int]:
     return (tiles * v["batches"], max(1, -(-v["depth"] // v["slice"]))), 128, 0
 
 
-UNARY = (
-    "Negative",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Abs",
-    "Sign",
-    "Tanh",
-    "Sigmoid",
-    "Relu",
-    "LeakyRelu",
-    "Gelu",
-    "Softplus",
-    "Clip",
-)
-BINARY = (
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Divide",
-    "Power",
-    "Maximum",
-    "Minimum",
-    "SqrtGrad",
-    "TanhGrad",
-    "SigmoidGrad",
-    "ReluGrad",
-    "LeakyReluGrad",
-    "GeluGrad",
-    "SoftplusGrad",
-    "PowerSlope",
-    "PowerLog",
-)
-COMPARE = ("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual")
+def struct(name: str) -> str:
+    """What elementwise.cu calls a kernel of the contract: leaky_relu is LeakyRelu there."""
+    return name.title().replace("_", "")
+
+
+def rows(arrays: int, result: str = "") -> dict[str, str]:
+    """{kernel: struct} of the contract's elementwise kernels that take so many arrays."""
+    return {
+        name: struct(name)
+        for names, arguments, _ in ELEMENTWISE
+        for name in names.split()
+        if len(ARRAYS & set(arguments.split())) == arrays and arguments.partition(" -> ")[2] == result
+    }
+
+
+UNARY, COMPARE = tuple(rows(1).values()), tuple(rows(2, "bool").values())
+BINARY = (*rows(2).values(), "PowerSlope", "PowerLog")
 STORED = (*FLOATS, "i64", "int", "bool")
 RAW = ("u8", "short", "int", "i64")  # elements that are moved, not computed with, by their size
 
@@ -147,6 +132,16 @@ TABLE: dict[str, dict[str, Entry]] = {
         "avg_pool": Entry(each),
         "avg_pool_grad": Entry(each),
     },
+    "norm.cu": {
+        "moments_naive": Entry(per_element("rows")),
+        "moments": Entry(row),
+        "column_moments": Entry(None),
+        "merge_moments": Entry(each),
+        "normalize": Entry(each),
+        "normalize_means": Entry(row),
+        "normalize_grad": Entry(each),
+        "normalize_scale_grad": Entry(None),
+    },
     "loss.cu": {
         "softmax_cross_entropy": Entry(row),
         "softmax_cross_entropy_sum": Entry(None),
@@ -161,5 +156,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "adam": Entry(each),
         "rmsprop": Entry(each),
         "adagrad": Entry(each),
+        "adadelta": Entry(each),
+        "adamax": Entry(each),
+        "nadam": Entry(each),
+        "lion": Entry(each),
+        "lamb_norms": Entry(None),
+        "lamb": Entry(None),
+        "muon_momentum": Entry(each),
     },
 }
