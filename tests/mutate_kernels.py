@@ -246,6 +246,8 @@ def proofs(be: Cuda, mutant: Mutant, launches: dict) -> Iterator[Any]:
                 test, cases = test_cuda_backend.test_products_on_the_ladder, [(17, 5, 33), (5, 40, 20)]
             for case in cases:
                 yield lambda test=test, case=case, kernel=kernel: test(be, kernel, case, cuda_calls.FLOATS[-1])
+        if kernel in ("random_bits", "dropout"):
+            yield lambda: test_cuda_backend.test_draws_that_a_graph_has_moved_on(be)
     names = {name for k in mutant.kernels for name in launches[k, mutant.op]}
     fewest = sorted(names, key=lambda n: (n in HELPERS, sum(n in v for v in launches.values()), n))
     for name in fewest[:8]:

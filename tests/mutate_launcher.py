@@ -72,16 +72,19 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "                pinned.copied = lane.stream.record()\n",
     ),
     "the event before the copy": (
-        "                source, pinned = lane.pinned(x)\n",
-        "                source, pinned = lane.pinned(x)\n                early = lane.stream.record()\n",
+        "            for source, pinned, y in lane.filled(batches):\n",
+        "            for source, pinned, y in lane.filled(batches):\n                early = lane.stream.record()\n",
     ),
     "the step does not wait": ("self.cupy.cuda.get_current_stream().wait_event(copied)", "pass"),
     "the buffer is written while it is read": ("            self.copied.synchronize()\n", "            pass\n"),
     "the buffer is let go": (
-        "self.buffers[0].holding(x), self.buffers[0]",
-        "_Pinned(self.buffers[0].cuda).holding(x), self.buffers[0]",
+        "            pinned = self.buffers[0]\n",
+        "            pinned = _Pinned(self.buffers[0].cuda)\n",
     ),
     "pageable": ("return array\n\n\ndef options", "return array.copy()\n\n\ndef options"),
+    "a buffer is read while it is filled": ("            pinned.join()\n", ""),
+    "no thread": ("if x.nbytes < LARGE:", "if True:"),
+    "the last batch is not sent": ("        if last is not None:\n            yield last\n\n", "\n"),
     "ahead does not wait at its end": ("            lane.stream.synchronize()\n", ""),
     "it waits for another stream": ("            lane.stream.synchronize()\n", "            self.synchronize()\n"),
     "it waits after one sort of end": (
@@ -198,7 +201,11 @@ def of_captured(mutant: str | None) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def trials(module: ModuleType) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, test) of all that a launcher must pass, the cheap ones first."""
-    patched = (proofs.test_what_is_missing, proofs.test_headers_are_missing)
+    patched = (
+        proofs.test_what_is_missing,
+        proofs.test_headers_are_missing,
+        proofs.test_large_batches_are_copied_by_a_thread,
+    )
     for test in (
         proofs.test_asking_starts_nothing,
         proofs.test_zeros,

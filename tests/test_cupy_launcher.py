@@ -10,6 +10,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,6 +103,35 @@ def test_half_types(module=cupy_launcher):
 # ---- copies that run ahead ---------------------------------------------------------------------------------------
 
 
+def test_large_batches_are_copied_by_a_thread(monkeypatch, module=cupy_launcher):
+    """While the step before is queued. The next batch is drawn when that is done, so its array may be used again."""
+    monkeypatch.setattr(module, "LARGE", 0)
+    moved, seen, copyto, array = threading.Event(), [], np.copyto, np.empty((2, 3), np.float32)
+
+    def late(to, source):
+        assert threading.current_thread() is not threading.main_thread() and moved.wait(20)
+        copyto(to, source)
+
+    def drawn():
+        for k in range(5):
+            array[:] = k
+            yield array, k
+
+    with backend("lazy", module) as (be, _):
+        monkeypatch.setattr(np, "copyto", late)
+        moved.set()
+        for x, k in be.ahead(drawn()):
+            if k:
+                moved.clear()  # the next batch is still being copied
+            seen.append((k, be.negative(x)))
+            moved.set()
+        monkeypatch.undo()
+        assert [k for k, _ in seen] == list(range(5))
+        for k, x in seen:
+            assert set(be.numpy(x).ravel().tolist()) == {-k}
+    assert not [t for t in threading.enumerate() if t.name == "tinynet-pinned"]
+
+
 @every_schedule
 def test_batches_ahead(schedule, module=cupy_launcher):
     """Each batch arrives as it is, though kernels are late, memory is used again, and one epoch follows another."""
@@ -119,11 +149,12 @@ def test_batches_ahead(schedule, module=cupy_launcher):
 
 
 def test_one_batch_ahead(module=cupy_launcher):
-    """While a step uses a batch, the next one is being copied, from pinned memory, and no third one takes memory."""
+    """While a step uses a batch, the next one is being copied, from pinned memory, and a third one to there; it
+    takes no memory of the device."""
     drawn = []
     with backend("lazy", module) as (be, device):
         for k, _ in enumerate(be.ahead((drawn.append(k), (pictures(k), k))[1] for k in range(5))):
-            assert len(drawn) == min(k + 2, 5)
+            assert len(drawn) == min(k + 3, 5)
         assert device.pageable == 0, "the host waits for copies from pageable memory"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from .table import TABLE, Entry
 
 OLDEST = (14, 2)  # of CuPy: from here on compiled kernels are kept between processes
 OPTIONS = ("--std=c++17",)
+LARGE = 1 << 20  # bytes of a batch that a thread copies: it takes longer than to start one
 DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
 
@@ -101,11 +103,10 @@ class CupyLauncher(Launcher):
             lane = _Lane(cuda)
         waiting: deque[tuple] = deque()
         try:
-            for x, y in batches:
-                source, pinned = lane.pinned(x)
+            for source, pinned, y in lane.filled(batches):
                 lane.stream.wait_event(cuda.get_current_stream().record())
                 with lane.stream:
-                    array = self.empty(x.shape, x.dtype)
+                    array = self.empty(source.shape, source.dtype)
                     array.set(source, stream=lane.stream)
                 pinned.copied = lane.stream.record()
                 waiting.append((array, y, pinned.copied))
@@ -262,10 +263,20 @@ class _Lane:
         self.stream = cuda.Stream(non_blocking=True)
         self.buffers = deque(_Pinned(cuda) for _ in range(3))
 
-    def pinned(self, x: np.ndarray) -> tuple[np.ndarray, _Pinned]:
-        """(x's values in pinned memory, the buffer which that is)."""
-        self.buffers.rotate()
-        return self.buffers[0].holding(x), self.buffers[0]
+    def filled(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """(x's values in pinned memory, the buffer which that is, y) of each batch (x, y). While one is used the next
+        is copied there, by a thread where that takes long; then only the one after it is drawn."""
+        last = None
+        for x, y in batches:
+            self.buffers.rotate()
+            pinned = self.buffers[0]
+            source = pinned.holding(x)
+            if last is not None:
+                yield last
+            pinned.join()
+            last = source, pinned, y
+        if last is not None:
+            yield last
 
 
 class _Pinned:
@@ -275,15 +286,27 @@ class _Pinned:
         self.cuda = cuda
         self.memory: Any = None
         self.copied: Any = None
+        self.thread: threading.Thread | None = None  # that copies values here
+
+    def join(self) -> None:
+        """Wait until the values are here."""
+        if self.thread is not None:
+            self.thread.join()
+        self.thread = None
 
     def holding(self, x: np.ndarray) -> np.ndarray:
-        """x's values in this buffer, as soon as the copy that last read it has ended."""
+        """x's values in this buffer after `join`. Waits until the copy that last read it has ended."""
+        self.join()
         if self.copied is not None:
             self.copied.synchronize()
         if self.memory is None or self.memory.size() < x.nbytes:
             self.memory = self.cuda.alloc_pinned_memory(max(x.nbytes, 1))
         array: np.ndarray = np.frombuffer(self.memory, x.dtype, x.size).reshape(x.shape)
-        np.copyto(array, x)
+        if x.nbytes < LARGE:
+            np.copyto(array, x)
+        else:
+            self.thread = threading.Thread(target=np.copyto, args=(array, x), name="tinynet-pinned", daemon=True)
+            self.thread.start()
         return array
 
 
