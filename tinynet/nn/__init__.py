@@ -2,9 +2,10 @@
 
 from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from .blocks import Concatenate, Lambda, Residual
+from .blocks import Concatenate, Residual
 from .conv import Conv2d
 from .dense import Dense, Flatten
+from .functions import Lambda
 from .fusion import set_fusion
 from .module import Module, Parameter
 from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm

@@ -17,3 +17,4 @@ from .reduce import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]
+protocols.PUBLIC.update((_name, globals()[_name]) for _name in __all__)

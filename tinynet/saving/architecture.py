@@ -14,7 +14,7 @@ import numpy as np
 from .. import backends, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
-from ..nn.module import Module, Parameter
+from ..nn.module import Module, Parameter, made_with
 from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
@@ -78,7 +78,7 @@ def _module(module: Module, seen: set[int]) -> dict[str, Any]:
     if id(module) in seen:
         raise Unknown(f"a {kind.__name__} stands in two places")
     seen.add(id(module))
-    args, kwargs = module._arguments
+    args, kwargs = made_with(module)
     if isinstance(module, nn.Sequential):  # as it is now: layers may have been added
         args, kwargs = tuple(module), {}
     return {
