@@ -227,6 +227,12 @@ def test_gradients_that_somebody_keeps(backend):
         np.testing.assert_array_equal(g.numpy(), values)
 
 
+def test_a_shape_is_known_without_the_device(backend, monkeypatch):
+    x = tn.tensor(np.ones((2, 3), np.float32))
+    monkeypatch.setattr(x.backend.launcher, "asnumpy", None)
+    assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)) == ((2, 3), 2, 6, 3)
+
+
 class Watcher:
     def on_step_end(self, info):
         pass
