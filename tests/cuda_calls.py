@@ -437,6 +437,34 @@ def _norm(d: Dice) -> tuple:
     return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
 
 
+_CELLS = (1, 1), (3, 5), (0, 4), (7, 40)
+
+
+@calls("lstm_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width))
+
+
+@calls("lstm_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
+    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+
+
+@calls("gru_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("gru_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, width), d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
 @calls("moments")
 def _(d: Dice) -> Call:
     return d.call(_norm(d)[0], d.pick(True, True, False))

@@ -23,7 +23,7 @@ from .interchange import from_torch, to_torch
 from .nn import Parameter, set_fusion
 from .ops.random import seed
 from .parallel import capture
-from .saving import checkpoint, load, save
+from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
 from .version import __version__
@@ -52,6 +52,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "register",
     "report",
     "save",
     "seed",

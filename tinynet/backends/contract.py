@@ -238,6 +238,19 @@ class Backend(Protocol):
     ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
+    # ---- recurrent: a cell's step for N samples of H hidden units; gates side by side, see ops/recurrent.py --------
+    def lstm_cell(self, z: Array, c: Array) -> tuple:
+        """z (N, 4H) before the gates' functions, c (N, H) -> (h, c, gates (N, 4H), tanh(c))."""
+
+    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array) -> tuple:
+        """(dz, dc before the step) from the gradients of h and c after it; c is the one before."""
+
+    def gru_cell(self, zx: Array, zh: Array, h: Array) -> tuple:
+        """zx, zh (N, 3H): what input and state add to the gates, h (N, H) -> (h, gates (N, 3H))."""
+
+    def gru_cell_grad(self, dh: Array, gates: Array, zh: Array, h: Array) -> tuple:
+        """(dzx, dzh, what goes to h before the step directly)."""
+
     # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) ------
     def moments(self, x: Array, centered: bool = True) -> tuple:
         """(mean, biased variance), in one pass that no large mean disturbs; if not centered (None, mean square)."""

@@ -11,10 +11,14 @@ from .module import Module, Parameter
 from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from .random import Dropout
+from .recurrent import GRU, LSTM, RNN
 from .sequential import Sequential
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AvgPool2d",
     "BatchNorm",
     "Concatenate",

@@ -147,6 +147,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "softmax_cross_entropy_sum": Entry(None),
         "scale_rows": Entry(each),
     },
+    "recurrent.cu": {
+        "lstm_cell": Entry(each),
+        "lstm_cell_grad": Entry(each),
+        "gru_cell": Entry(per_element("count")),
+        "gru_cell_grad": Entry(per_element("count")),
+    },
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
         "guard": Entry(None),
