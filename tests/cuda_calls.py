@@ -489,7 +489,9 @@ def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, co
         for vector in given:
             if vector is not None:
                 vector[:1] = 0
-    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T))
+    loss = d.pick(
+        None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T)
+    )
     return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..switches import Switch
 
-RUNS = 4  # for each thread
+SHARES = 4  # for each thread
 
 _executor: Any = None
 _lock = threading.RLock()  # of the executor
@@ -66,12 +66,12 @@ def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
 
 
 def shares(items: Sequence[Any]) -> list:
-    """The items in runs for `each`: some for every thread, so that a slow core gets fewer. One run where there is too
-    little work: threads that come and go from NumPy every few microseconds mostly wait for each other."""
-    runs = RUNS * count()
-    if count() == 1 or len(items) < runs:
+    """The items in shares for `each`: some for every thread, so that a slow core gets fewer. One share where there is
+    too little work: threads that come and go from NumPy every few microseconds mostly wait for each other."""
+    most = SHARES * count()
+    if count() == 1 or len(items) < most:
         return [items] if items else []
-    return [items[len(items) * i // runs : len(items) * (i + 1) // runs] for i in range(runs)]
+    return [items[len(items) * i // most : len(items) * (i + 1) // most] for i in range(most)]
 
 
 def stop() -> None:
