@@ -110,12 +110,7 @@ def test_every_subpackage_is_named():
     named = set(project["tool"]["setuptools"]["packages"])
     found = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in (ROOT / "tinynet").rglob("__init__.py")}
     assert named == found | {"tinynet.kernels"}
-    assert {d.split(">")[0] for d in project["project"]["dependencies"]} == {
-        "numpy",
-        "tqdm",
-        "safetensors",
-        "threadpoolctl",
-    }
+    assert {d.split(">")[0] for d in project["project"]["dependencies"]} == {"numpy", "tqdm", "safetensors"}
 
 
 def test_top_level_holds_what_the_design_names():

@@ -24,10 +24,10 @@ import tinynet as tn
 from tests.replica_runs import adam, assert_same_run, batches, small_net, train, trainer
 from tinynet import nn, parallel
 from tinynet.backends.cpu import threads
-from tinynet.backends.cpu.threads import blas_threads, usable_cores
+from tinynet.backends.cpu.threads import usable_cores
 from tinynet.parallel import replicas, start
 from tinynet.parallel import team as team_module
-from tinynet.parallel.team import LINE, ReplicaError, Team
+from tinynet.parallel.team import LINE, ReplicaError, Team, single_threaded_blas
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
 
@@ -336,6 +336,16 @@ def test_closing_gives_everything_back():
     tn.ops.softmax_cross_entropy(whole(x), y).backward()
     opt.step()
     assert any((value != values[name]).any() for name, value in whole.state_dict().items())
+
+
+def blas_threads():
+    """How many threads each BLAS library uses."""
+    counts = []
+    restore = single_threaded_blas()
+    for cell in restore.__closure__ or ():
+        counts = [count for _, count in cell.cell_contents]
+    restore()
+    return counts
 
 
 def test_threads_come_back_when_the_last_trainer_is_closed():

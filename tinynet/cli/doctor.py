@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import backends
-from ..backends.cpu.threads import blas_threads, usable_cores
+from ..backends.cpu.threads import usable_cores
 from ..console import plain, say
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
@@ -91,7 +91,7 @@ def _blas() -> Iterator[tuple[str, str]]:
     config = np.show_config(mode="dicts")
     blas = (config or {}).get("Build Dependencies", {}).get("blas", {})
     name, version = blas.get("name", "unknown"), blas.get("version", "")
-    threads = max(blas_threads(), default=0)
+    threads = blas_threads()
     text = f"{name} {version}, " + (f"{threads} thread{'s' * (threads != 1)}" if threads else "threads unknown")
     if limits := [
         f"{n}={os.environ[n]}"
@@ -101,6 +101,27 @@ def _blas() -> Iterator[tuple[str, str]]:
         text += f" ({', '.join(limits)})"
     slow = name in ("unknown", "lapack_lite", "none")
     yield OK, text + ("\na slow one, as it seems: NumPy from pip brings OpenBLAS" if slow else "")
+
+
+def blas_threads() -> int | None:
+    """The number of threads that NumPy's BLAS uses in this process, None where it cannot be asked."""
+    from ..backends.cpu.threads import BLAS_THREADS
+
+    folder = Path(np.__file__).parent
+    candidates = [*folder.parent.glob("numpy.libs/*blas*"), *folder.glob(".dylibs/*blas*")]
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        loaded = {line.split()[-1] for line in maps.read_text().splitlines() if len(line.split()) == 6}
+        candidates += [Path(p) for p in sorted(loaded) if "blas" in Path(p).name or "mkl_rt" in Path(p).name]
+    for path in candidates:
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:
+            continue
+        for get, _ in BLAS_THREADS:
+            if hasattr(library, get):
+                return int(getattr(library, get)())
+    return None
 
 
 def _cores() -> Iterator[tuple[str, str]]:

@@ -11,8 +11,9 @@ import contextlib
 import contextvars
 import ctypes
 import os
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,33 +86,43 @@ def stop() -> None:
 
 # ---- the threads of BLAS ------------------------------------------------------------------------------------
 
+BLAS_THREADS = (  # (get, set) as the libraries name them that NumPy comes with
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
 
-def _blas_libraries() -> list[Any]:
-    """threadpoolctl's controllers of the BLAS libraries in this process."""
-    from threadpoolctl import ThreadpoolController  # 4 ms that most processes need not wait for
 
-    return ThreadpoolController().select(user_api="blas").lib_controllers
-
-
-def blas_threads() -> list[int]:
-    """How many threads each BLAS library in this process uses."""
-    return [library.num_threads for library in _blas_libraries()]
+def _blas_libraries() -> Iterator[tuple[Any, Callable, Callable]]:
+    """Each BLAS library in this process that has threads: (library, get, set). Unknown ones are left out."""
+    with contextlib.suppress(OSError):
+        loaded = Path("/proc/self/maps").read_text()
+        for path in sorted(set(re.findall(r"/\S*(?:blas|mkl_rt)\S*\.so\S*", loaded))):
+            with contextlib.suppress(OSError):
+                library = ctypes.CDLL(path)
+                for get, set_ in BLAS_THREADS:
+                    if hasattr(library, get) and hasattr(library, set_):
+                        yield library, getattr(library, get), getattr(library, set_)
+                        break
 
 
 def single_threaded_blas() -> Callable[[], None]:
-    """Make every BLAS library in this process use one thread; returns a function that restores what was.
+    """Make every BLAS library in this process use one thread; gives a function that restores what was.
 
     A core that runs a replica has no time for another one's threads.
     """
+    changed = []
     with _forking:
-        before = [(library, library.num_threads) for library in _blas_libraries()]
-        for library, _ in before:
-            library.set_num_threads(1)
+        for _, get, set_ in _blas_libraries():
+            changed.append((set_, get()))
+            set_(1)
 
     def restore() -> None:
         with _forking:
-            for library, count in before:
-                library.set_num_threads(count)
+            for set_threads, count in changed:
+                set_threads(count)
 
     return restore
 
@@ -140,8 +151,7 @@ def one_blas_thread() -> Iterator[bool]:
 
 # OpenBLAS ends its threads before a fork, also where they compute a product for another thread of the process, and
 # that call never returns then. So at a fork its variables say that it has none: the threads in use, the most that may
-# be, and whether there are any. Products that begin just then do without. (threadpoolctl finds the library; to set the
-# number of threads by its function would end them, too.)
+# be, and whether there are any. Products that begin just then do without.
 OPENBLAS_STATE = ("blas_cpu_number", "blas_num_threads", "blas_server_avail")
 _forking = threading.RLock()  # held from before a fork until after it
 _hidden: list[tuple[Any, int]] = []  # (variable of a library, its value)
@@ -152,9 +162,9 @@ def _hide_blas_threads() -> None:
     global _crowd
     _forking.acquire()
     _crowd = threading.active_count() > 1
-    for library in _blas_libraries():
+    for library, _, _ in _blas_libraries():
         with contextlib.suppress(ValueError):  # MKL has no such variables
-            variables = [ctypes.c_int.in_dll(library.dynlib, name) for name in OPENBLAS_STATE]
+            variables = [ctypes.c_int.in_dll(library, name) for name in OPENBLAS_STATE]
             _hidden.extend((variable, variable.value) for variable in variables)
             for variable, value in zip(variables, (1, 1, 0), strict=True):
                 variable.value = value
