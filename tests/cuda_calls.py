@@ -328,6 +328,18 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(m, k), d.normal(k, n), d.pick(None, d.normal(n)), d.pick(True, False))
 
 
+calls("one")(lambda d: d.call(d.pick((), (1,), (1, 1)), d.T, any_layout=False))
+
+
+@calls("dense_grad")
+def _(d: Dice) -> Call:
+    m, k, n = d.draw(
+        st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from([(65, 3, 2), (3, 64, 66), (600, 2, 5)]))
+    )
+    y = d.pick(None, d.ties(m, n))
+    return d.call(d.normal(m, n), d.normal(m, k), d.normal(k, n), y, _need(d))
+
+
 def _window(d: Dice) -> dict[str, Any]:
     kernel, stride, dilation = d.pair(1, 3), d.pair(1, 3), d.pair(1, 2)
     padding = (d.pair(0, 2), d.pair(0, 2))
@@ -485,8 +497,8 @@ def _logits(d: Dice) -> tuple:
     return d.normal(n, k), d.whole(k, n)
 
 
-calls("softmax_cross_entropy")(lambda d: d.call(*_logits(d)))
-calls("softmax_cross_entropy_grad")(lambda d: d.call(*_logits(d), forward="softmax_cross_entropy"))
+calls("softmax_cross_entropy")(lambda d: d.call(*_logits(d), d.pick(None, 0.3)))
+calls("softmax_cross_entropy_grad")(lambda d: d.call(*_logits(d), d.pick(None, 0.3), forward="softmax_cross_entropy"))
 
 
 def _place(d: Dice) -> tuple:
