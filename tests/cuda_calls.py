@@ -529,9 +529,7 @@ def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, co
         for vector in given:
             if vector is not None:
                 vector[:1] = 0
-    loss = d.pick(
-        None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T)
-    )
+    loss = d.pick(None, *(np.asarray(value, d.T) for value in (1.5, np.nan, np.inf)), np.asarray(2, np.float64))
     return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 
@@ -562,8 +560,8 @@ calls("muon_momentum_step")(lambda d: _step(d, (1,), 0.95, _flag(d), _flag(d), c
 def _(d: Dice) -> Call:
     sizes = d.pick((), (0,), (1,), (7, 300, 1), (5, 0, 3000), (3,) * 40)
     w, g, m, v = (d.normal(sum(sizes)) for _ in range(4))
-    for vector in (w, g, m) if d.pick(True, False) else ():
-        vector[: sum(sizes[:1])] = 0  # a parameter whose norm is 0, and whose step is where there is no decay
+    for vector in d.pick((), (w,), (g, m), (w, g, m)):
+        vector[: sum(sizes[:1])] = 0  # a parameter whose norm is 0, or whose step is, where there is no decay
     loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(np.nan, d.T))
     lr_count = np.array([0.1, d.pick(0.0, 4.0)])
     rule = 0.9, 0.999, 1e-6, d.pick(0.0, 0.1), d.pick(True, False)

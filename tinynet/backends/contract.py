@@ -38,7 +38,10 @@ Array = Any
 # `out`. The CUDA backend makes a method of each row, whose struct in elementwise.cu is called alike (leaky_relu_grad:
 # LeakyReluGrad).
 ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
-    ("negative exp log sqrt abs sign tanh", "x", "as NumPy's"),
+    ("negative exp log sqrt abs sign tanh exp2 expm1 log2 log10 log1p cbrt", "x", "as NumPy's"),
+    ("sin cos tan arcsin arccos arctan sinh cosh floor ceil trunc", "x", "as NumPy's"),
+    ("round", "x", "the nearest whole number, of two the even one"),
+    ("erf", "x", "2/√π ∫ exp(-t²) dt from 0 to x"),
     ("sigmoid", "x", "1 / (1 + exp(-x)), without overflow"),
     ("relu", "x", "max(x, 0); NaN stays NaN"),
     ("leaky_relu", "x slope", "x where x > 0, else slope·x"),
@@ -57,10 +60,16 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("mish_grad", "g x", "g times the derivative of mish"),
     # of two and three
     ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
+    ("mod fmod floor_divide copysign logaddexp arctan2", "x y", "as NumPy's; of integers by 0: 0"),
+    ("bitwise_and bitwise_or bitwise_xor left_shift right_shift", "x y", "of int64, as NumPy's"),
     ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),
     ("power_grad", "g x y", "d/dx: g y x^(y-1), and 0 where y = 0"),
     ("power_grad_exponent", "g x y", "d/dy: g x^y log x, and 0 where x = 0"),
-    ("equal not_equal less less_equal greater greater_equal", "x y -> bool", "bool arrays, as NumPy's"),
+    (
+        "equal not_equal less less_equal greater greater_equal logical_and logical_or",
+        "x y -> bool",
+        "bool arrays, as NumPy's",
+    ),
     ("where", "condition x y", "x where the own bool array `condition` holds, else y"),
 )
 ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that are arrays

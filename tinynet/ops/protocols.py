@@ -28,7 +28,8 @@ OURS = {
     "minimum.reduce": "min",
     "moveaxis": "transpose",
     "ravel": "flatten",
-    "square": "multiply",
+    "remainder": "mod",
+    "rint": "round",
     "swapaxes": "transpose",
     "take": "getitem",
     "vdot": "matmul",
@@ -49,6 +50,13 @@ BINARY = (
     "less_equal",
     "greater",
     "greater_equal",
+    "mod",
+    "floor_divide",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "left_shift",
+    "right_shift",
 )
 # What asks for a shape or a dtype only.
 OF_SHAPES = (
@@ -74,8 +82,8 @@ def _array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray
 
 def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     name = ufunc.__name__
-    if method == "__call__" and not options and name in BINARY:
-        return PUBLIC[name](*inputs)
+    if method == "__call__" and not options and OURS.get(name, name) in BINARY:
+        return PUBLIC[OURS.get(name, name)](*inputs)
     outs = options.get("out", ())
     if any(isinstance(out, Tensor) for out in outs):
         raise TypeError(f"np.{name}: out= is a tensor, which NumPy does not fill; write x[...] = … within no_grad")

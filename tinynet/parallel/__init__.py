@@ -3,4 +3,4 @@
 from ..nn.module import evaluating
 from .capture import capture
 from .start import check_moves, trainer
-from .trainer import Trainer, correct_of, kept, measured
+from .trainer import Metric, Trainer, accuracy, kept, measured, sums

@@ -62,7 +62,7 @@ def products(v: Values) -> tuple[Any, Any, int]:
 
 def struct(name: str) -> str:
     """What elementwise.cu calls a kernel of the contract: leaky_relu is LeakyRelu there."""
-    return name.title().replace("_", "")
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def rows(arrays: int, result: str = "") -> dict[str, str]:
