@@ -407,6 +407,79 @@ calls("avg_pool2d")(lambda d: d.call(*_pool(d, d.normal), d.pick(True, False)))
 calls("avg_pool2d_grad")(_pool_grad)
 
 
+def _norm(d: Dice) -> tuple:
+    """x (N, L, G, K) of a batch, of samples and of groups; mean, var, gamma, beta."""
+    shapes = [
+        (1, 300, 3, 1),
+        (1, 7, 41, 1),
+        (1, 1, 2, 1),
+        (4, 1, 1, 70),
+        (3, 1, 1, 5),
+        (2, 5, 3, 4),
+        (2, 2, 1, 33),
+        (0, 2, 2, 1),
+    ]
+    shape = d.pick(*shapes)
+    n, _, g, k = shape
+    x = d.normal(*shape) + d.pick(0, 100)
+    return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
+
+
+_CELLS = (1, 1), (3, 5), (0, 4), (7, 40)
+
+
+@calls("lstm_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width))
+
+
+@calls("lstm_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
+    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+
+
+@calls("gru_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("gru_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, width), d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("moments")
+def _(d: Dice) -> Call:
+    return d.call(_norm(d)[0], d.pick(True, True, False))
+
+
+@calls("normalize")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, beta = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+
+
+@calls("normalize_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, gamma, _ = _norm(d)
+    means = d.pick((None, None), (d.normal(*var.shape), d.normal(*var.shape)))
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(1e-5, 0.1), *means)
+
+
+@calls("normalize_scale_grad")
+def _(d: Dice) -> Call:
+    x, mean, var, _, _ = _norm(d)
+    x -= x.mean() if x.size else 0
+    return d.call(d.normal(*x.shape), x, d.pick(mean, None), var, d.pick(1e-5, 0.1))
+
+
 def _logits(d: Dice) -> tuple:
     n, k = d.draw(st.one_of(st.tuples(st.integers(0, 4), st.integers(1, 12)), st.sampled_from([(70, 10), (3, 100)])))
     return d.normal(n, k), d.whole(k, n)
@@ -437,14 +510,16 @@ calls("dropout_grad")(lambda d: d.call(*_dropout(d), forward="dropout"))
 # optimisers: flat vectors, in place
 def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, count: bool = True) -> Call:
     """w, g, states as large as `vectors` say, as many `optional` ones; the first elements of all are 0."""
-    n = d.pick(0, 1, 7, 300)
+    n = d.pick(0, 1, 7, 300, 300)
     states = [size * np.abs(d.normal(n)) for size in vectors]
     given = [d.normal(n), d.normal(n), *states, *(d.pick(None, np.abs(d.normal(n))) for _ in range(optional))]
     if d.pick(True, False):
         for vector in given:
             if vector is not None:
                 vector[:1] = 0
-    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
+    loss = d.pick(
+        None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T)
+    )
     return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 
@@ -458,12 +533,12 @@ def _guarded(d: Dice) -> Call:
 
 calls("guard")(_guarded)
 calls("squares")(lambda d: d.call(d.normal(*d.shape())))
-_decay = lambda d: d.pick(0.0, 0.1)  # noqa: E731
+_decay = lambda d: d.pick(0.0, 0.1, 0.1)  # noqa: E731
 _flag = lambda d: d.pick(True, False)  # noqa: E731
-calls("sgd_step")(lambda d: _step(d, (), 0.9, d.pick(0.0, 0.3), _flag(d), _decay(d), _flag(d), optional=1))
+calls("sgd_step")(lambda d: _step(d, (), 0.9, 0.3, _flag(d), _decay(d), _flag(d), optional=1))
 calls("adam_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d), _flag(d), optional=1))
 calls("rmsprop_step")(lambda d: _step(d, (1,), 0.9, 0.1, 0.9, _decay(d), _flag(d), optional=2))
-calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, d.pick(0.0, 0.1), _decay(d), _flag(d)))
+calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, 0.1, _decay(d), _flag(d)))
 calls("adadelta_step")(lambda d: _step(d, (1, 1), 0.9, 1e-6, _decay(d), _flag(d)))
 calls("adamax_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d)))
 calls("nadam_step")(lambda d: _step(d, (1, 1, 0.3), 0.9, 0.999, 1e-8, _decay(d), _flag(d), 4e-3, _flag(d)))

@@ -97,6 +97,70 @@ def avg_pool2d(
     return oracles.avg_pool2d(x, two(kernel_size), stride, pads, count_include_pad)
 
 
+# ---- normalisation ---------------------------------------------------------------------------------------
+
+
+def normalized(x: np.ndarray, axes: Any, gamma: Any, beta: Any, eps: float) -> np.ndarray:
+    y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+
+
+def _loop(cell: Any, x: np.ndarray, states: tuple, lengths: Any, reverse: bool) -> list:
+    """A cell over time, a sample and a step at a time."""
+    y, last = np.zeros((*x.shape[:2], states[0].shape[1])), [s.copy() for s in states]
+    for i in range(len(x)):
+        steps = range(x.shape[1] if lengths is None else lengths[i])
+        for t in reversed(steps) if reverse else steps:
+            for state, new in zip(last, cell(x[i, t], *(s[i].copy() for s in last)), strict=True):
+                state[i] = new
+            y[i, t] = last[0][i]
+    return [y, *last]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def rnn(x: Any, h: Any, wx: Any, wh: Any, b: Any, lengths: Any = None, reverse: bool = False) -> list:
+    return _loop(lambda x, h: (np.tanh(x @ wx + h @ wh + b),), x, (h,), lengths, reverse)
+
+
+def lstm(x: Any, h: Any, c: Any, wx: Any, wh: Any, b: Any, lengths: Any = None, reverse: bool = False) -> list:
+    def cell(x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:
+        i, f, g, o = np.split(x @ wx + h @ wh + b, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    return _loop(cell, x, (h, c), lengths, reverse)
+
+
+def gru(x: Any, h: Any, wx: Any, wh: Any, bx: Any, bh: Any, lengths: Any = None, reverse: bool = False) -> list:
+    def cell(x: np.ndarray, h: np.ndarray) -> tuple:
+        (xr, xz, xn), (hr, hz, hn) = np.split(x @ wx + bx, 3), np.split(h @ wh + bh, 3)
+        z = sigmoid(xz + hz)
+        return ((1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * h,)
+
+    return _loop(cell, x, (h,), lengths, reverse)
+
+
+def batch_norm(x: np.ndarray, gamma: Any, beta: Any, eps: float = 1e-5) -> list:
+    axes = tuple(range(x.ndim - 1))
+    return [normalized(x, axes, gamma, beta, eps), x.mean(axes), x.var(axes)]
+
+
+def layer_norm(x: np.ndarray, gamma: Any = None, beta: Any = None, axes: Any = -1, eps: float = 1e-5) -> np.ndarray:
+    axes = tuple(a % x.ndim for a in axes) if isinstance(axes, tuple) else (axes % x.ndim,)
+    shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
+    return normalized(x, axes, *(v if v is None else v.reshape(shape) for v in (gamma, beta)), eps)
+
+
+def group_norm(x: np.ndarray, groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> np.ndarray:
+    parts = np.split(x, groups, -1)
+    axes = tuple(range(1, x.ndim))
+    y = np.concatenate([normalized(p, axes, None, None, eps) for p in parts], -1)
+    return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+
+
 REFERENCES: dict[str, Any] = {
     "clip": lambda x, low=None, high=None: np.clip(x, low, high),
     "astype": lambda x, dtype: x.astype(dtype),
@@ -113,6 +177,14 @@ REFERENCES: dict[str, Any] = {
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool2d": lambda x: x.mean((1, 2)),
+    "rnn": rnn,
+    "lstm": lstm,
+    "gru": gru,
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "rms_norm": lambda x, gamma, eps=1e-6: x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * gamma,
+    "normalize": lambda x, m, v, gamma=1, beta=0, eps=1e-5: (x - m) / np.sqrt(v + eps) * gamma + beta,
     "softmax_cross_entropy": softmax_cross_entropy,
     "nll_loss": nll_loss,
     "mse": mse,

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import atomic, nn
+from tinynet import nn
+from tinynet.saving import atomic
 from tinynet.saving.atomic import check_writable, replacing, sweep
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, FIFOs and signals")
@@ -103,7 +104,7 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_sweeps(tmp_path):
     path = tmp_path / "file"
     put(path, "old")
     code = (
-        "import sys, time\nfrom tinynet.atomic import replacing\nwith replacing(sys.argv[1]) as t:\n"
+        "import sys, time\nfrom tinynet.saving.atomic import replacing\nwith replacing(sys.argv[1]) as t:\n"
         "    t.write_text('half'); print('writing', flush=True); time.sleep(60)"
     )
     writer = subprocess.Popen(

@@ -50,6 +50,7 @@ X = np.linspace(0.25, 2.0, 6).reshape(2, 3)
 G = np.linspace(-1.0, 1.5, 6).reshape(2, 3)
 PADS, SAME = ((0, 0), (0, 0)), ((1, 1), (0, 0))
 IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
+SAMPLES, CHANNELS = np.linspace(0.5, 2, 8).reshape(2, 4), np.linspace(-1, 1, 8).reshape(4, 2)
 
 # Of elementwise kernels, by the contract's names of arguments; other numbers are 0.3.
 ARGUMENTS = {"x": X / 2.25, "y": X, "g": G, "condition": X > 1, "low": 0.5, "high": 1.0}
@@ -81,6 +82,8 @@ CALLS: dict[str, tuple] = {
     "avg_pool2d": (IMAGE, (2, 2), (2, 2), PADS, True),
     "avg_pool2d_grad": (IMAGE, (2, 8, 8, 2), (2, 2), (2, 2), PADS, True),
     "random_bits": ((2, 3), 1, 2, 3, 4),
+    "normalize": (IMAGE, SAMPLES, SAMPLES**2, CHANNELS, CHANNELS, 0.1),
+    "normalize_grad": (IMAGE[::-1], IMAGE, SAMPLES, SAMPLES**2, CHANNELS, 0.1, None, None),
 }
 SAVED: dict[str, tuple] = {  # these take what their forward kernel saved
     "max_grad": ("max", (X, (1,))),

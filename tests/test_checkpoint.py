@@ -374,7 +374,7 @@ def test_small_files_take_little_memory(layers, shape, tmp_path):
     path, spec = tmp_path / "m.safetensors", layer("Sequential", *layers)
     for arrays in {}, {"model.0.weight": np.zeros((500, 500), np.float32), "model.0.bias": np.zeros(500, np.float32)}:
         write(path, arrays, {"kind": "model", "model": {"architecture": spec, "input": shape}})
-        for model in None, tn.architecture._made(spec):
+        for model in None, tn.saving.architecture._made(spec):
             tracemalloc.start()
             with contextlib.suppress(CheckpointError):
                 load(path, model)

@@ -223,7 +223,20 @@ def test_half_types_add_up_in_float(checking):
     np.testing.assert_allclose(exponential, np.exp(x.ravel().astype(np.float32)), rtol=5e-4)
 
 
-LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled"}
+@pytest.mark.parametrize("shape", [(3, 1, 1, 70), (1, 9, 5, 1), (2, 4, 3, 2)])
+@pytest.mark.parametrize("centered", [True, False])
+def test_the_ladder_of_moments(be, shape, centered):
+    """A thread a statistic finds what the kernels in use find."""
+    x = be.asarray(np.random.default_rng(0).standard_normal(shape) + 100)
+    mean, var = (be.empty((shape[0], shape[2]), np.float64) for _ in range(2))
+    be.launch("moments_naive", x, mean if centered else None, var, shape[1:], centered, shape[0] * shape[2])
+    expected = be.moments(x, centered)
+    np.testing.assert_allclose(be.numpy(var), be.numpy(expected[1]), rtol=1e-10)
+    if centered:
+        np.testing.assert_allclose(be.numpy(mean), be.numpy(expected[0]), rtol=1e-13)
+
+
+LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled", "moments_naive"}
 
 
 def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):

@@ -18,11 +18,11 @@ import pytest
 import tinynet as tn
 from tests import cuda_calls, cuda_parity, fake_cupy
 from tests.fake_cuda import SCHEDULES, CUDARuntimeError
-from tinynet import parallel
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import Cuda, cupy_launcher
 from tinynet.backends.cuda.launcher import KernelError
 from tinynet.backends.cuda.table import Entry
+from tinynet.parallel import start
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
 SHAPES = [(8, 5), (8, 5), (3, 5), (9, 5), (9, 5), (8, 5), (8, 5), (2, 5)]
@@ -380,9 +380,9 @@ def test_replicas_beside_cupy(monkeypatch):
     adam = tn.optim.Adam(model.parameters())
     with backend() as (be, _):
         monkeypatch.setitem(tn.backends._loaded, "cupy", be)
-        assert parallel._alone_because(adam) is None
+        assert start._alone_because(adam) is None
         monkeypatch.setattr(tn.backends, "cuda_runs", lambda: True)
-        assert parallel._alone_because(adam) == "CUDA runs in this process, which must not be forked then"
+        assert start._alone_because(adam) == "CUDA runs in this process, which must not be forked then"
 
 
 # A driver whose second device has a context once `start` was called.

@@ -47,7 +47,18 @@ FLOATS = {
     "var",
     *(name for name, operation in autograd.OPS.items() if operation.integers == "float64"),
 }
-REFUSED = {"dropout", "log_softmax", "logsumexp", "softmax", "softmax_cross_entropy"}
+REFUSED = {
+    "batch_norm",
+    "dropout",
+    "group_norm",
+    "layer_norm",
+    "log_softmax",
+    "logsumexp",
+    "normalize",
+    "rms_norm",
+    "softmax",
+    "softmax_cross_entropy",
+}
 
 
 class Foreign:
@@ -75,7 +86,7 @@ def outcome(name: str, call) -> list | str:
             y = call()
         except (ValueError, TypeError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
-    return [(x.dtype, x.numpy()) for x in (y if isinstance(y, list) else [y])]
+    return [(x.dtype, x.numpy()) for x in (y if isinstance(y, list | tuple) else [y])]
 
 
 def same(call) -> list | str:

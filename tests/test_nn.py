@@ -273,7 +273,7 @@ def test_no_cycles_a_model_and_its_graph_die_by_reference_counting():
 # ---- initialisers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(nn.init.INITIALISERS))
+@pytest.mark.parametrize("name", sorted({*nn.init.INITIALISERS} - {"ones"}))
 def test_initial_variance(name):
     shape = (3, 3, 40, 60)
     w = nn.init.get(name)(shape, np.random.default_rng(0))
@@ -435,7 +435,8 @@ def test_a_containers_own_parameters_are_in_the_summary(capsys):
     assert names == ["factors.0", "factors.1", "inner.0.weight", "inner.0.bias"]
     model.summary()
     text = capsys.readouterr().out
-    assert [line.split()[-1] for line in text.splitlines() if line.split()[-1:][0].isdigit()] == ["7", "8"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("Scaled")] == ["7"]
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("inner.0")] == ["8"]
     assert "15 parameters" in text
 
 
@@ -493,6 +494,10 @@ SIZES = [
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),
     (nn.Dropout(0.5), (3, 4)),
+    (nn.BatchNorm(), (3, 4)),
+    (nn.LayerNorm(axes=(1, -1)), (3, 2, 4)),
+    (nn.GroupNorm(2), (3, 4)),
+    (nn.RMSNorm(), (4,)),
     (nn.ReLU(), ()),
     (nn.LeakyReLU(), (3,)),
     (nn.GELU(), (3, 4)),
@@ -500,7 +505,14 @@ SIZES = [
     (nn.Tanh(), (3,)),
     (nn.Softmax(), (3,)),
     (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),
+    (nn.RNN(4), (5, 3)),
+    (nn.LSTM(4, layers=2, bidirectional=True), (5, 3)),
+    (nn.GRU(4), (5, 3)),
     (nn.Sequential(), (3, 4)),
+    (nn.Lambda(ops.tanh), (3, 4)),
+    (nn.Lambda(lambda x: x[:, 1:]), (3, 4)),
+    (nn.Residual(nn.Conv2d(2, 3, stride=2, padding=1), ops.relu, shortcut=nn.Conv2d(2, 1, stride=2)), (7, 8, 3)),
+    (nn.Concatenate(nn.Dense(3), ops.relu), (4,)),
 ]
 
 
@@ -508,7 +520,8 @@ SIZES = [
 def test_every_layer_says_its_output_size(layer, shape):
     if shape:
         layer.build(shape)
-    assert layer.output_size(shape) == layer(np.zeros((2, *shape), np.float32)).shape[1:]
+    y = layer(np.zeros((2, *shape), np.float32))
+    assert layer.output_size(shape) == (y[0] if isinstance(y, tuple) else y).shape[1:]
     if isinstance(layer, nn.Conv2d | nn.Dense | nn.MaxPool2d | nn.AvgPool2d | nn.GlobalAvgPool2d):
         for wrong in ((), (*shape, 9)[-2:] if len(shape) == 3 else (9,)):
             with pytest.raises(ValueError, match=type(layer).__name__):

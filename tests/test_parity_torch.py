@@ -111,6 +111,31 @@ TABLE = {
         [(2, 7, 6, 3)],
     ),
     "global_avg_pool2d": (ops.global_avg_pool2d, lambda x: x.mean((1, 2)), [(2, 3, 4, 5)]),
+    "batch_norm": (
+        lambda x, w, b: ops.batch_norm(x, w, b, eps=0.1)[0],
+        lambda x, w, b: last(F.batch_norm(first(x), None, None, w, b, True, eps=0.1)),
+        [(3, 4, 2, 5), (5,), (5,)],
+    ),
+    "normalize": (
+        lambda x, m, v, w, b: ops.normalize(x, m, v * v, w, b, eps=0.1),
+        lambda x, m, v, w, b: (x - m) / torch.sqrt(v * v + 0.1) * w + b,
+        [(3, 4, 5), (5,), (5,), (5,), (5,)],
+    ),
+    "layer_norm": (
+        lambda x, w, b: ops.layer_norm(x, w, b, axes=(1, 2), eps=0.1),
+        lambda x, w, b: F.layer_norm(x, (4, 5), w, b, 0.1),
+        [(3, 4, 5), (4, 5), (4, 5)],
+    ),
+    "group_norm": (
+        lambda x, w, b: ops.group_norm(x, 2, w, b, eps=0.1),
+        lambda x, w, b: last(F.group_norm(first(x), 2, w, b, 0.1)),
+        [(3, 4, 5, 6), (6,), (6,)],
+    ),
+    "rms_norm": (
+        lambda x, w: ops.rms_norm(x, w, eps=0.1),
+        lambda x, w: F.rms_norm(x, (5,), w, 0.1),
+        [(3, 4, 5), (5,)],
+    ),
     "softmax_cross_entropy": (
         lambda x: ops.softmax_cross_entropy(x, LABELS),
         lambda x: F.cross_entropy(x, torch.tensor(LABELS)),

@@ -15,6 +15,8 @@ NAMES = {
     "AveragePooling2D": "nn.AvgPool2d(kernel_size)",
     "AdaptiveAvgPool2d": "nn.GlobalAvgPool2d()",
     "GlobalAveragePooling2D": "nn.GlobalAvgPool2d()",
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNormalization"), "nn.BatchNorm()"),
+    "LayerNormalization": "nn.LayerNorm()",
     "ModuleList": "a list of modules, as an attribute",
     "ModuleDict": "a dict of modules, as an attribute",
     "functional": "ops",

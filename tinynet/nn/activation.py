@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..tensor import Tensor
+from .fields import Field
 from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,6 +40,9 @@ class SameSize(Module):
 
     def output_size(self, shape: tuple) -> tuple:
         return shape
+
+    def receptive(self, field: Field) -> Field:
+        return field
 
 
 class ReLU(SameSize):

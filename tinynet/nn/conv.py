@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..ops.conv import pair, windows
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
+from .fields import Field, windowed
 from .fusion import fusing
 from .module import Module, Parameter
 
@@ -85,6 +87,12 @@ class Conv2d(Module):
             *windows("Conv2d", shape[:2], self.kernel_size, self.stride, self.padding, self.dilation)[1],
             self.out_channels,
         )
+
+    def multiply_adds(self, shape: tuple) -> int:
+        return math.prod(self.output_size(shape)[:2]) * self.weight.size
+
+    def receptive(self, field: Field) -> Field:
+        return windowed(field, self.kernel_size, self.stride, self.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         relu = self.activation is ops.relu and fusing()

@@ -13,6 +13,7 @@ from ..integers import count
 from ..tensor import Tensor
 from . import activation as activations
 from . import init
+from .fields import ALL, Field
 from .fusion import fusing
 from .module import Module, Parameter
 
@@ -61,6 +62,12 @@ class Dense(Module):
             raise ValueError(f"Dense: inputs must be (N, …, {features}), got {('N', *shape)}")
         return (*shape[:-1], self.out_features)
 
+    def multiply_adds(self, shape: tuple) -> int:
+        return math.prod(shape[:-1]) * self.weight.size
+
+    def receptive(self, field: Field) -> Field:
+        return field
+
     def forward(self, x: Tensor) -> Tensor:
         if self.activation is ops.relu and fusing():
             return ops.dense(x, self.weight, self.bias, relu=True)
@@ -76,3 +83,6 @@ class Flatten(Module):
 
     def output_size(self, shape: tuple) -> tuple:
         return (math.prod(shape),)
+
+    def receptive(self, field: Field) -> Field:
+        return ALL

@@ -61,8 +61,14 @@ def zeros(shape: tuple, rng: np.random.Generator) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
+def ones(shape: tuple, rng: np.random.Generator) -> np.ndarray:
+    """All one."""
+    return np.ones(shape, np.float32)
+
+
 INITIALISERS = {
-    f.__name__: f for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, zeros)
+    f.__name__: f
+    for f in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, zeros, ones)
 }
 
 

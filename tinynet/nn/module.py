@@ -15,7 +15,8 @@ from ..backends.switches import scope
 from ..hints import missing
 from ..ops import random
 from ..tensor import Tensor
-from . import door
+from . import door, summary
+from .fields import Field
 from .fusion import set_fusion
 from .tree import INFERRED, Parameter, Tree
 
@@ -63,6 +64,14 @@ class Module(Tree):
         where the layer takes no such input; TypeError where a class of your own does not define it.
         """
         raise TypeError(f"{type(self).__name__} does not say the size of its output; define output_size(shape)")
+
+    def multiply_adds(self, shape: tuple) -> int:
+        """How many multiplications, each with an addition, one sample of `shape` takes, without the modules inside."""
+        return 0
+
+    def receptive(self, field: Field) -> Field:
+        """The receptive field of the output where the input's is `field`; None where it is not known."""
+        return None
 
     # ---- calling -------------------------------------------------------------------------------------
     def __call__(self, *inputs: Any, **options: Any) -> Any:
@@ -160,43 +169,31 @@ class Module(Tree):
 
     # ---- showing -------------------------------------------------------------------------------------
     def summary(self) -> None:
-        """Print a table of layers with output shapes and parameter counts."""
-        counts = {
-            name: module._own_size()
-            for name, module in self.named_modules()
-            if not any(True for _ in module.children()) or module._own_size()
-        }
-        rows = [
-            (name or type(self).__name__, repr(module), str(module.output_shape or "?"), f"{counts[name]:,}")
-            for name, module in self.named_modules()
-            if name in counts
-        ]
-        head = ("name", "layer", "output", "parameters")
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(4)]
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)), row[3].rjust(widths[3])])
-            for row in [head, *rows]
-        ]
-        total = sum(p.size for p in self.parameters())
-        trained = sum(p.size for p in self.parameters() if p.requires_grad)
-        print(
-            lines[0],
-            "-" * len(lines[0]),
-            *lines[1:],
-            "-" * len(lines[0]),
-            f"{total:,} parameters, {trained:,} trainable",
-            sep="\n",
-        )
+        """Print a table of layers: output shapes, parameters, multiply-adds, receptive fields (of images) and the
+        memory that an output takes, for one sample in float32."""
+        print(summary.table(self))
 
-    def _own_size(self) -> int:
-        """The size of the parameters that are of no module inside."""
-        inside = {id(p) for _, child in self.children() for _, p in child.named_tensors(Parameter)}
-        return sum(p.size for _, p in self.named_tensors(Parameter) if id(p) not in inside)
+    def __str__(self) -> str:
+        return summary.tree(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows."""
+        printer.text(str(self))
 
     def __repr__(self) -> str:
         args, kwargs = self._arguments
-        inside = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+        inside = [summary.shown(a) for a in args] + [f"{k}={summary.shown(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def made_with(module: Module) -> tuple[tuple, dict]:
+    """The arguments, (by place, by name), that a module was made with."""
+    return module._arguments
+
+
+def hooks_of(module: Module) -> list[Callable]:
+    """The functions that a module's output is shown to; the list itself."""
+    return module._hooks
 
 
 @contextmanager

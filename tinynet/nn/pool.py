@@ -9,6 +9,7 @@ from ..backends.geometry import Pair
 from ..ops.conv import pair
 from ..ops.pool import pool_windows
 from ..tensor import Tensor
+from .fields import ALL, Field, windowed
 from .module import Module
 
 
@@ -22,6 +23,9 @@ class _Pool2d(Module):
     def output_size(self, shape: tuple) -> tuple:
         *_, size = pool_windows(type(self).__name__, (1, *shape), self.kernel_size, self.stride, self.padding)
         return (*size, shape[2])
+
+    def receptive(self, field: Field) -> Field:
+        return windowed(field, self.kernel_size, self.stride)
 
 
 class MaxPool2d(_Pool2d):
@@ -68,3 +72,6 @@ class GlobalAvgPool2d(Module):
         if len(shape) != 3:
             raise ValueError(f"GlobalAvgPool2d: inputs must be (N, H, W, C), got {('N', *shape)}")
         return shape[2:]
+
+    def receptive(self, field: Field) -> Field:
+        return ALL

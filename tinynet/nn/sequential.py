@@ -1,36 +1,31 @@
-"""Sequential: layers one after the other, with conv → relu → max-pool run as one operation."""
+"""Sequential: layers one after the other, neighbours fused as `patterns.py` says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from .. import ops
 from ..tensor import Tensor
 from . import door
-from .activation import ReLU
-from .conv import Conv2d
-from .dense import Dense
+from .fields import Field
+from .functions import layer
 from .fusion import fusing
 from .module import Module
-from .pool import MaxPool2d
+from .patterns import fused
 
 
 class Sequential(Module):
-    """Layers applied in turn. `input_shape` (without the batch axis) builds them at once.
+    """Layers, and functions of tensors, applied in turn. `input_shape` (without the batch axis) builds them at once.
 
-    >>> model = nn.Sequential(nn.Conv2d(32, 3, activation="relu"), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(10),
+    `model[2]` is a layer, `model[:3]` a Sequential of the same layers.
+
+    >>> model = nn.Sequential(nn.Conv2d(32, 3), ops.relu, nn.MaxPool2d(2), nn.Flatten(), nn.Dense(10),
     ...                       input_shape=(28, 28, 1))
     """
 
-    def __init__(self, *layers: Module, input_shape: int | tuple | None = None):
+    def __init__(self, *layers: Any, input_shape: int | tuple | None = None):
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
             layers = tuple(layers[0])
-        for layer in layers:
-            if not isinstance(layer, Module):
-                hint = "; write nn.ReLU() with its parentheses" if isinstance(layer, type) else ""
-                raise TypeError(f"Sequential: {layer!r} is not a layer{hint}")
-        self.layers = list(layers)
+        self.layers = [layer("Sequential", part) for part in layers]
         if input_shape is not None:
             self.build(input_shape)
 
@@ -43,60 +38,44 @@ class Sequential(Module):
         yield from ((str(i), layer) for i, layer in enumerate(self.layers))
         yield from ((name, module) for name, module in super().children() if not name.startswith("layers."))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         i = 0
         while i < len(self.layers):
-            fused, length = self._fused(i) if fusing() and isinstance(x, Tensor) else (None, 1)
+            run, length = fused(self.layers, i) if fusing() and isinstance(x, Tensor) else (None, 1)
             try:
-                x = fused(x) if fused else self.layers[i](x)
+                x = run(x) if run else self.layers[i](x)
             except (ValueError, TypeError, IndexError) as error:
-                if fused:
+                if run:
                     door.explain(error, self.layers[i], (x,))
                 raise
             i += length
         return x
 
     def output_size(self, shape: tuple) -> tuple:
-        for layer in self.layers:
-            shape = layer.output_size(shape)
+        for part in self.layers:
+            shape = part.output_size(shape)
         return shape
 
-    def _fused(self, i: int) -> tuple[Callable | None, int]:
-        """The operation that does layers i, i+1, … in one step, and how many; (None, 1) where there is none."""
-        first: Any = self.layers[i]
-        length = 1
-        if first.built is None or first._hooks or not _is(first, Conv2d, Dense):
-            return None, 1
-        rest: list[Any] = self.layers[i + 1 : i + 3]
-        relu = first.activation is ops.relu
-        if first.activation is None and rest and _is(rest[0], ReLU) and rest[0].built and not rest[0]._hooks:
-            relu, length, rest = True, 2, rest[1:]
-        if not relu:
-            return None, 1
-        if isinstance(first, Dense):
-            return (lambda x: ops.dense(x, first.weight, first.bias, relu=True)), length
-        pool = (
-            bool(rest)
-            and _is(rest[0], MaxPool2d)
-            and rest[0].built is not None
-            and not rest[0]._hooks
-            and (rest[0].kernel_size == rest[0].stride == (2, 2) and rest[0].padding in (0, (0, 0), "valid"))
-        )
-        return (lambda x: first.conv(x, ops.conv_relu_pool, pool=pool)), length + pool
+    def receptive(self, field: Field) -> Field:
+        for part in self.layers:
+            field = part.receptive(field)
+        return field
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, i: int) -> Module:
-        return self.layers[i]
+    def __getitem__(self, i: int | slice) -> Any:
+        if not isinstance(i, slice):
+            return self.layers[i]
+        part = Sequential(*self.layers[i])
+        part.training = self.training
+        if part.layers and part.layers[0].built is not None:
+            part.built, part.output_shape = part.layers[0].built, part.layers[-1].output_shape
+        return part
 
-    def __setitem__(self, i: int, layer: Module) -> None:
-        self.layers[i] = layer
+    def __setitem__(self, i: int, value: Any) -> None:
+        self.layers[i] = layer("Sequential", value)
+        self.output_shape = None  # the next call says
 
     def __iter__(self) -> Any:
         return iter(self.layers)
-
-
-def _is(layer: Any, *kinds: type) -> bool:
-    """Whether the layer is of one of these classes itself; what a subclass does is its own."""
-    return type(layer) in kinds

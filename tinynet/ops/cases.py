@@ -297,6 +297,38 @@ for _name, _draw in {"max_pool2d": separated, "avg_pool2d": normal}.items():
 case("avg_pool2d", ops.avg_pool2d, normal(1, 5, 4, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False)
 case("global_avg_pool2d", ops.global_avg_pool2d, normal(2, 3, 4, 2))
 
+for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):
+    case("batch_norm", ops.batch_norm, normal(*_batch), normal(_batch[-1]), normal(_batch[-1]))
+    case("rms_norm", ops.rms_norm, normal(*_batch), normal(_batch[-1]))
+    case("normalize", ops.normalize, normal(*_batch), normal(_batch[-1]), positive(_batch[-1]))
+case("batch_norm", lambda x: ops.batch_norm(x, None, None, eps=0.1)[0], normal(5, 2), label="no scale")
+case("batch_norm", lambda x: ops.batch_norm(x, x[0], x[1])[2], normal(5, 2), label="the variance alone")
+case("normalize", ops.normalize, normal(0, 2), normal(2), positive(2), normal(2), normal(2), eps=0.1)
+case("normalize", ops.normalize, normal(3, 4, 2), normal(2), positive(2), normal(2), normal(2))
+case("layer_norm", ops.layer_norm, normal(3, 5), normal(5), normal(5))
+case("layer_norm", ops.layer_norm, normal(2, 4, 3), normal(4, 3), normal(4, 3), axes=(1, 2), eps=0.1)
+case("layer_norm", ops.layer_norm, normal(2, 4, 3), normal(2, 3), normal(2, 3), axes=(0, -1))
+case("layer_norm", ops.layer_norm, normal(5))
+case("layer_norm", ops.layer_norm, normal(0, 3), normal(3), normal(3))
+case("group_norm", ops.group_norm, normal(2, 3, 2, 4), groups=2)
+case("group_norm", lambda x, a, b: ops.group_norm(x, 3, a, b), normal(2, 2, 6), normal(6), normal(6), label="groups=3")
+case("group_norm", lambda x, a, b: ops.group_norm(x, 4, a, b), normal(2, 3, 4), normal(4), normal(4), label="instance")
+case("group_norm", ops.group_norm, normal(0, 2, 4), groups=1)
+
+# N, T, C, H
+for _n, _t, _c, _h, _options in (
+    (3, 4, 2, 3, {}),
+    (2, 3, 1, 2, {"reverse": True}),
+    (3, 4, 2, 2, {"lengths": (4, 0, 2)}),
+    (2, 3, 2, 1, {"lengths": (1, 3), "reverse": True}),
+    (1, 1, 1, 1, {}),
+    (0, 2, 2, 2, {}),
+):
+    for _name, _gates, _states, _biases in ("rnn", 1, 1, 1), ("lstm", 4, 2, 1), ("gru", 3, 1, 2):
+        _wide = _gates * _h
+        _draws = [normal(_n, _t, _c), *[normal(_n, _h)] * _states, normal(_c, _wide), normal(_h, _wide)]
+        case(_name, getattr(ops, _name), *_draws, *[normal(_wide)] * _biases, **_options)
+
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)

@@ -13,14 +13,16 @@ from .conv import Conv
 from .elementwise import Elementwise
 from .loss import Loss
 from .matmul import Matmul
+from .norm import Norm
 from .optim import Optim
 from .pool import Pool
 from .random import Random
+from .recurrent import Recurrent
 from .reduce import Reduce
 from .shape import Shape
 
 
-class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Loss, Random, Optim):
+class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Loss, Random, Recurrent, Optim):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

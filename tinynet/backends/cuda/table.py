@@ -131,7 +131,23 @@ TABLE: dict[str, dict[str, Entry]] = {
         "avg_pool": Entry(each),
         "avg_pool_grad": Entry(each),
     },
+    "norm.cu": {
+        "moments_naive": Entry(per_element("rows")),
+        "moments": Entry(row),
+        "column_moments": Entry(None),
+        "merge_moments": Entry(each),
+        "normalize": Entry(each),
+        "normalize_means": Entry(row),
+        "normalize_grad": Entry(each),
+        "normalize_scale_grad": Entry(None),
+    },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "recurrent.cu": {
+        "lstm_cell": Entry(each),
+        "lstm_cell_grad": Entry(each),
+        "gru_cell": Entry(per_element("count")),
+        "gru_cell_grad": Entry(per_element("count")),
+    },
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
         "guard": Entry(None),

@@ -1,0 +1,188 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..integers import count, counts
+from ..ops.norm import shares
+from ..tensor import Tensor, tensor
+from . import init
+from .activation import SameSize
+from .module import Parameter
+
+
+class _Norm(SameSize):
+    """Base: gamma (`weight`) and beta (`bias`) of the features that are normalised."""
+
+    weight: Parameter | None = None
+    bias: Parameter | None = None
+
+    def __init__(self, *extra: Any, eps: float, affine: bool = True):
+        if extra:
+            raise TypeError(
+                f"{type(self).__name__} infers its sizes: write nn.{type(self).__name__}() for PyTorch's "
+                f"nn.{type(self).__name__}({', '.join(map(repr, extra))}); all else is named"
+            )
+        self.eps, self.affine = eps, affine
+
+    def features(self, shape: tuple) -> tuple:
+        """The shape of gamma and beta for inputs of `shape` (no batch axis)."""
+        return shape[-1:]
+
+    def create(self, shape: tuple) -> None:
+        self.check(shape)
+        if self.affine:
+            self.weight = self.parameter(self.features(shape), init.ones)
+            self.bias = self.parameter(self.features(shape), init.zeros)
+
+    def output_size(self, shape: tuple) -> tuple:
+        self.check(shape)
+        return shape
+
+    def check(self, shape: tuple) -> None:
+        """Raise ValueError where the layer takes no inputs of `shape` (no batch axis)."""
+        name = type(self).__name__
+        if not shape:
+            raise ValueError(f"{name}: inputs must be (N, …, features), got (N,); add an axis with x[:, None]")
+        if self.weight is not None and self.weight.shape != self.features(shape):
+            raise ValueError(
+                f"{name}: it was built for features {self.weight.shape}, an input {('N', *shape)} has "
+                f"{self.features(shape)}"
+            )
+        self.features(shape)
+
+
+class BatchNorm(_Norm):
+    """x (N, …, C): each channel normalised over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
+
+    In training by the statistics of the batch, of the whole of it for any number of replicas. `running_mean` and
+    `running_var` average what they were; by those it normalises in evaluation, and also in training once it is frozen
+    (`layer.freeze()`), as fine-tuning wants it.
+
+    Args:
+        eps: added to the variance.
+        momentum: running = (1 - momentum) · running + momentum · batch; None: the mean over all batches so far. The
+            variance kept is the unbiased one. Statistics that are not finite are not kept.
+        affine: whether gamma and beta are learnt.
+        sync: False: each replica normalises its own share; the running statistics are the first replica's.
+    Parameters: weight (C,), bias (C,). Buffers: running_mean (C,), running_var (C,), and batches, their number, where
+        momentum is None.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    batches: Tensor
+    follows_batch = ("running_mean", "running_var", "batches")
+
+    def __init__(
+        self, *extra: Any, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, sync: bool = True
+    ):
+        super().__init__(*extra, eps=eps, affine=affine)
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm: momentum={momentum!r} must be in [0, 1], or None for the mean of all batches")
+        self.momentum, self.sync = momentum, sync
+
+    def create(self, shape: tuple) -> None:
+        super().create(shape)
+        self.running_mean = tensor(np.zeros(shape[-1:], np.float32))
+        self.running_var = tensor(np.ones(shape[-1:], np.float32))
+        if self.momentum is None:
+            self.batches = tensor(np.zeros(1, np.float32))
+
+    def check(self, shape: tuple) -> None:
+        super().check(shape)
+        if self.built is not None and shape[-1:] != self.running_mean.shape:
+            raise ValueError(f"BatchNorm: it was built for {self.running_mean.shape[0]} channels, got {('N', *shape)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        frozen = self.weight is not None and not self.weight.requires_grad
+        if not self.training or frozen:
+            be = x.backend  # of copies: a graph keeps the values of now, whatever later batches do to the running ones
+            mean, var = (Tensor(be.copy(v.data), be) for v in (self.running_mean, self.running_var))
+            return ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)
+        y, mean, var = ops.batch_norm(x, self.weight, self.bias, eps=self.eps, sync=self.sync)
+        n = math.prod(x.shape[:-1])
+        self._keep(mean, var, shares.whole(n) if self.sync else n)
+        return y
+
+    def _keep(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Average the statistics of a batch of n values a channel into the running ones."""
+        if n < 2:
+            raise ValueError(
+                "BatchNorm: a batch of one value a channel has no variance; train on larger batches (drop a last "
+                "one of a single sample), or call eval() first"
+            )
+        if not shares.leads:
+            return
+        be, part = mean.backend, self.momentum
+        if part is None:
+            be.copyto(self.batches.data, be.add(self.batches.data, 1.0))
+            part = be.divide(1.0, self.batches.data)
+        for running, new in (self.running_mean, mean.data), (self.running_var, be.multiply(var.data, n / (n - 1))):
+            old = running.data
+            kept = be.add(be.multiply(old, be.subtract(1.0, part)), be.multiply(new, part))
+            be.copyto(old, be.where(be.less(be.abs(kept), np.inf), kept, old))
+
+
+class LayerNorm(_Norm):
+    """x normalised over `axes` of each sample, then scaled and shifted (Ba, Kiros & Hinton 2016).
+
+    Args: axes: an int or a tuple, counted with the batch axis or from the end; the last one by default.
+    Parameters: weight and bias, in the shape of those axes.
+    """
+
+    def __init__(self, *extra: Any, axes: int | tuple = -1, eps: float = 1e-5, affine: bool = True):
+        super().__init__(*extra, eps=eps, affine=affine)
+        self.axes = counts("LayerNorm", "axes", axes)
+
+    def features(self, shape: tuple) -> tuple:
+        axes = [a % (len(shape) + 1) if a < 0 else a for a in self.axes]
+        if not all(1 <= a <= len(shape) for a in axes):
+            raise ValueError(f"LayerNorm: axes={self.axes} are not axes of {('N', *shape)}, or name the batch axis")
+        return tuple(shape[a - 1] for a in sorted(axes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.layer_norm(x, self.weight, self.bias, axes=self.axes, eps=self.eps)
+
+
+class GroupNorm(_Norm):
+    """x (N, …, C): its channels in `groups` groups, each normalised in each sample (Wu & He 2018).
+
+    One group is layer normalisation over all but the batch; as many as channels, instance normalisation.
+    Parameters: weight (C,), bias (C,).
+    """
+
+    def __init__(self, groups: int, *extra: Any, eps: float = 1e-5, affine: bool = True):
+        super().__init__(*extra, eps=eps, affine=affine)
+        self.groups = count("GroupNorm", "groups", groups, 1)
+
+    def features(self, shape: tuple) -> tuple:
+        if shape[-1] % self.groups:
+            raise ValueError(f"GroupNorm: groups={self.groups} must divide the {shape[-1]} channels of {('N', *shape)}")
+        return shape[-1:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.group_norm(x, self.groups, self.weight, self.bias, eps=self.eps)
+
+
+class RMSNorm(_Norm):
+    """x (N, …, C) divided by the root of its mean square over the last axis, then scaled (Zhang & Sennrich 2019).
+
+    Parameters: weight (C,).
+    """
+
+    def __init__(self, *extra: Any, eps: float = 1e-6, affine: bool = True):
+        super().__init__(*extra, eps=eps, affine=affine)
+
+    def create(self, shape: tuple) -> None:
+        self.check(shape)
+        if self.affine:
+            self.weight = self.parameter(self.features(shape), init.ones)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.rms_norm(x, self.weight, eps=self.eps)
