@@ -20,8 +20,8 @@ class _Pool2d(Module):
     def __init__(
         self,
         kernel_size: int | Pair,
-        *,
         stride: int | Pair | None = None,
+        *,
         padding: int | Pair | str = 0,
         ceil_mode: bool = False,
     ):
@@ -45,8 +45,10 @@ class MaxPool2d(_Pool2d):
     dilation: how far a window's pixels lie apart. ceil_mode: a last window that hangs over the border counts.
     """
 
-    def __init__(self, kernel_size: int | Pair, *, dilation: int | Pair = 1, **options: Any):
-        super().__init__(kernel_size, **options)
+    def __init__(
+        self, kernel_size: int | Pair, stride: int | Pair | None = None, *, dilation: int | Pair = 1, **options: Any
+    ):
+        super().__init__(kernel_size, stride, **options)
         self.dilation = pair("MaxPool2d", "dilation", dilation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,8 +64,15 @@ class AvgPool2d(_Pool2d):
 
     input_dtype = np.float32
 
-    def __init__(self, kernel_size: int | Pair, *, count_include_pad: bool = True, **options: Any):
-        super().__init__(kernel_size, **options)
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        *,
+        count_include_pad: bool = True,
+        **options: Any,
+    ):
+        super().__init__(kernel_size, stride, **options)
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +81,7 @@ class AvgPool2d(_Pool2d):
 
 
 class _Pool1d(Module):
-    def __init__(self, kernel_size: int, *, stride: int | None = None, padding: int | Pair | str = 0):
+    def __init__(self, kernel_size: int, stride: int | None = None, *, padding: int | Pair | str = 0):
         name = type(self).__name__
         self.kernel_size = count(name, "kernel_size", kernel_size, 1)
         self.stride, self.padding = self.kernel_size if stride is None else count(name, "stride", stride, 1), padding

@@ -1,10 +1,12 @@
 """The differentiable operations, a file a topic, whose `__all__` says what is public. NumPy's names and order."""
 
 from . import (
+    activation,
     attention,
     conv,
     elementwise,
     inplace,
+    logic,
     loss,
     norm,
     pool,
@@ -18,13 +20,32 @@ from . import (
 from . import embedding as tables
 from . import matmul as products
 
-TOPICS = (attention, conv, elementwise, tables, loss, products, norm, pool, random, recurrent, reduce, resize, shape)
+TOPICS = (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    tables,
+    logic,
+    loss,
+    products,
+    norm,
+    pool,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 
 # Imported after the topics, as an operation replaces the topic of its name: ops.matmul is a function.
+from .activation import *
 from .attention import *
 from .conv import *
+from .described import describe
 from .elementwise import *
 from .embedding import *
+from .logic import *
 from .loss import *
 from .matmul import *
 from .norm import *
@@ -37,3 +58,7 @@ from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]
 protocols.PUBLIC.update((_name, globals()[_name]) for _name in __all__)
+
+for _topic in TOPICS:
+    for _name in _topic.__all__:
+        describe(vars(_topic)[_name], _topic in (activation, elementwise, logic))

@@ -51,6 +51,9 @@ def max_pool2d(
 
     Padding never wins; of equal values the first in the window, row by row, gets the gradient.
     dilation: how far a window's pixels lie apart. ceil_mode: a last window that hangs over the border counts.
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError where the window does not fit the image.
     """
     if x.dtype.kind == "b":
         raise TypeError("max_pool2d: the input has dtype bool; it must be numbers, as in x.astype(np.float32)")
@@ -71,6 +74,9 @@ def avg_pool2d(
 
     count_include_pad: whether padded zeros count in the divisor (as in PyTorch's default).
     ceil_mode: a last window that hangs over the border counts, by what of it lies inside image and padding.
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where the window does not fit the image.
     """
     window = pool_windows("avg_pool2d", x.shape, kernel_size, stride, padding, 1, ceil_mode)[:3]
     inside = pool_windows("avg_pool2d", x.shape, kernel_size, stride, padding)[2]
@@ -157,7 +163,11 @@ def _spans(size: int, count: int) -> list[slice]:
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
-    """x (N, H, W, C) → (N, C): the mean of each image's channel."""
+    """x (N, H, W, C) → (N, C): the mean of each image's channel.
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where x has not 4 axes.
+    """
     if x.ndim != 4:
         raise ValueError(f"global_avg_pool2d: input {x.shape} must be (N, H, W, C)")
     return mean(x, (1, 2))
