@@ -48,6 +48,9 @@ def scaled_dot_product_attention(
         mask: bools that broadcast to (…, T, S); True: attend. A query that may attend nothing gets zeros.
         causal: query t attends keys 0 … t only; together with a mask, both must allow it.
         dropout: the share of weights that is dropped, as by ops.dropout: for training only.
+
+    Returns: a Tensor of q's dtype.
+    Raises: ValueError where the shapes do not fit, TypeError where the mask holds no bools.
     """
     name = "scaled_dot_product_attention"
     for x in (q, k, v):

@@ -141,6 +141,9 @@ def conv1d(
     """x (N, L, C) with w (K, C // groups, F) and b (F,) → (N, OL, F): conv2d along one axis.
 
     padding: zeros around the sequence: an int, (before, after), "same" or "valid".
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError where the shapes do not fit.
     """
     if x.ndim != 3 or w.ndim != 3:
         raise ValueError(f"conv1d: input {x.shape} must be (N, L, C), weight {w.shape} (K, C // groups, F)")

@@ -30,6 +30,7 @@ def embedding(ids: Any, w: Tensor) -> Tensor:
     """ids (…) integers, w (count, features) → (…, features): row ids[i] of w for each of them.
 
     The gradient of w adds up what comes to each row, always in the order of ids.
+    Returns: a Tensor of w's dtype.
     Raises: TypeError where ids are no integers, IndexError where one is no row. On a device nobody looks at them: one
     that is no row gives NaN there.
     """

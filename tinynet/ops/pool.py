@@ -100,7 +100,11 @@ def max_pool1d(
     dilation: int = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """x (N, L, C) → (N, OL, C): max_pool2d along one axis; padding: an int, (before, after), "same" or "valid"."""
+    """x (N, L, C) → (N, OL, C): max_pool2d along one axis; padding: an int, (before, after), "same" or "valid".
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError where the window does not fit.
+    """
     options = along("max_pool1d", kernel_size if stride is None else stride, padding, dilation)
     return max_pool2d(_line("max_pool1d", x), (1, kernel_size), ceil_mode=ceil_mode, **options)[:, 0]
 
@@ -114,7 +118,11 @@ def avg_pool1d(
     count_include_pad: bool = True,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """x (N, L, C) → (N, OL, C): avg_pool2d along one axis; padding: an int, (before, after), "same" or "valid"."""
+    """x (N, L, C) → (N, OL, C): avg_pool2d along one axis; padding: an int, (before, after), "same" or "valid".
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where the window does not fit.
+    """
     options = along("avg_pool1d", kernel_size if stride is None else stride, padding)
     del options["dilation"]
     options |= {"count_include_pad": count_include_pad, "ceil_mode": ceil_mode}
@@ -129,7 +137,11 @@ def _line(name: str, x: Tensor) -> Tensor:
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """x (N, H, W, C) → (N, OH, OW, C): the means of OH × OW windows that cover the image, each from ⌊i H / OH⌋ to
-    ⌈(i + 1) H / OH⌉, as PyTorch's."""
+    ⌈(i + 1) H / OH⌉, as PyTorch's.
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where x is no batch of images.
+    """
     whole, size = _adaptive("adaptive_avg_pool2d", x, output_size)
     if whole is not None:
         return avg_pool2d(x, whole)
@@ -140,7 +152,11 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
 
 
 def adaptive_max_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
-    """x (N, H, W, C) → (N, OH, OW, C): the maxima of the windows of `adaptive_avg_pool2d`; the first of equals wins."""
+    """x (N, H, W, C) → (N, OH, OW, C): the maxima of the windows of `adaptive_avg_pool2d`; the first of equals wins.
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError where x is no batch of images.
+    """
     whole, (oh, ow) = _adaptive("adaptive_max_pool2d", x, output_size)
     if whole is not None:
         return max_pool2d(x, whole)

@@ -101,6 +101,9 @@ def gaussian_noise(x: Tensor, std: float, *, training: bool = True) -> Tensor:
     """x + std · n, where n is normal (Box & Muller 1958) and that of sample i depends on its global index alone.
 
     The numbers are made on the host, so they are the same on every backend.
+
+    Returns: a Tensor of x's dtype.
+    Raises: TypeError where x is not floating, ValueError where it is 0-d.
     """
     floating("gaussian_noise", x)
     if not x.ndim:

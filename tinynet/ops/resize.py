@@ -71,6 +71,9 @@ def resize2d(x: Tensor, size: Any, *, mode: str = "nearest", align_corners: bool
     Args:
         mode: "nearest": pixel floor(i · H / OH); "bilinear": a line between the two nearest along each axis.
         align_corners: the corner pixels' centres stay; otherwise the images' edges do. Of "bilinear" only.
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError for another mode, or where x is no batch of images.
     """
     size = pair("resize2d", "size", size)
     _checked("resize2d", x, mode, align_corners)
@@ -79,7 +82,11 @@ def resize2d(x: Tensor, size: Any, *, mode: str = "nearest", align_corners: bool
 
 
 def upsample2d(x: Tensor, scale: Any, *, mode: str = "nearest", align_corners: bool = False) -> Tensor:
-    """x (N, H, W, C) → (N, ⌊H · scale⌋, ⌊W · scale⌋, C); scale: a number, or (vertical, horizontal). As `resize2d`."""
+    """x (N, H, W, C) → (N, ⌊H · scale⌋, ⌊W · scale⌋, C); scale: a number, or (vertical, horizontal). As `resize2d`.
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError for another mode, or where x is no batch of images.
+    """
     _checked("upsample2d", x, mode, align_corners)
     size, scales = upsampled(x.shape[1:3], scale)
     return _resized(x, size, [1 / s for s in scales], mode, align_corners)
