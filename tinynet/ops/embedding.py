@@ -32,7 +32,7 @@ def embedding(ids: Any, w: Tensor) -> Tensor:
     The gradient of w adds up what comes to each row, always in the order of ids.
     Returns: a Tensor of w's dtype.
     Raises: TypeError where ids are no integers, IndexError where one is no row. On a device nobody looks at them: one
-    that is no row gives NaN there.
+    that is no row has NaN there.
     """
     if not isinstance(ids, Tensor):
         ids = tensor(np.asarray(ids), backend=w.backend if isinstance(w, Tensor) else None)

@@ -98,7 +98,7 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
 
 
 def gaussian_noise(x: Tensor, std: float, *, training: bool = True) -> Tensor:
-    """x + std · n, where n is normal (Box & Muller 1958) and that of sample i depends on its global index alone.
+    """x (N, …) + std · n, where n is normal (Box & Muller 1958) and that of sample i depends on its global index alone.
 
     The numbers are made on the host, so they are the same on every backend.
 
