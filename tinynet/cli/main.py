@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .. import __version__, backends, optim
+from .. import backends, optim
 from ..console import message, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import CheckpointError, first_line, load, read
+from ..version import __version__
 from . import runs
 from .runs import UsageError
 

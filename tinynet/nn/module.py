@@ -186,6 +186,16 @@ class Module(Tree):
         return f"{type(self).__name__}({', '.join(inside)})"
 
 
+def made_with(module: Module) -> tuple[tuple, dict]:
+    """The arguments, (by place, by name), that a module was made with."""
+    return module._arguments
+
+
+def hooks_of(module: Module) -> list[Callable]:
+    """The functions that a module's output is shown to; the list itself."""
+    return module._hooks
+
+
 @contextmanager
 def restoring_modes(model: Module) -> Iterator[None]:
     """Behind this context each module of `model` is in the mode, train or eval, that it was in."""

@@ -275,6 +275,20 @@ case("group_norm", lambda x, a, b: ops.group_norm(x, 3, a, b), normal(2, 2, 6), 
 case("group_norm", lambda x, a, b: ops.group_norm(x, 4, a, b), normal(2, 3, 4), normal(4), normal(4), label="instance")
 case("group_norm", ops.group_norm, normal(0, 2, 4), groups=1)
 
+# N, T, C, H
+for _n, _t, _c, _h, _options in (
+    (3, 4, 2, 3, {}),
+    (2, 3, 1, 2, {"reverse": True}),
+    (3, 4, 2, 2, {"lengths": (4, 0, 2)}),
+    (2, 3, 2, 1, {"lengths": (1, 3), "reverse": True}),
+    (1, 1, 1, 1, {}),
+    (0, 2, 2, 2, {}),
+):
+    for _name, _gates, _states, _biases in ("rnn", 1, 1, 1), ("lstm", 4, 2, 1), ("gru", 3, 1, 2):
+        _wide = _gates * _h
+        _draws = [normal(_n, _t, _c), *[normal(_n, _h)] * _states, normal(_c, _wide), normal(_h, _wide)]
+        case(_name, getattr(ops, _name), *_draws, *[normal(_wide)] * _biases, **_options)
+
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)

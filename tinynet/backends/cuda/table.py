@@ -142,6 +142,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "normalize_scale_grad": Entry(None),
     },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "recurrent.cu": {
+        "lstm_cell": Entry(each),
+        "lstm_cell_grad": Entry(each),
+        "gru_cell": Entry(per_element("count")),
+        "gru_cell_grad": Entry(per_element("count")),
+    },
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
         "guard": Entry(None),
