@@ -39,7 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import tinynet as tn
-from tinynet import checkpoint, cli, runs
+from tinynet import checkpoint, cli
+from tinynet.cli import runs
 from tinynet.data import DataError, read_cifar10, read_idx, read_image
 from tinynet.saving.checkpoint import CheckpointError
 
@@ -510,7 +511,7 @@ def main() -> int:
     out = arguments.out and arguments.out.resolve()
     warnings.simplefilter("ignore")
     os.environ["TINYNET_MIRROR"] = "none"  # no network
-    sys.modules["tinynet.insight.report"].can_plot = lambda: False  # drawing takes seconds, and has tests of its own
+    sys.modules["tinynet.insight.plots"].can_plot = lambda: False  # drawing takes seconds, and has tests of its own
     result: dict[str, Any] = {}
     for kind in arguments.only:
         rows = (

@@ -51,3 +51,22 @@ def declare():
     yield declare
     for name in made:
         del autograd.OPS[name]
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """A folder in which one small network was trained by the command."""
+    from .commands import QUICK, command
+
+    folder = tmp_path_factory.mktemp("place")
+    done = command("train", *QUICK, "--epochs", "2", cwd=folder)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    """The same folder as the working one, for commands that run in this process."""
+    monkeypatch.chdir(place)
+    return place

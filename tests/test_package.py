@@ -1,6 +1,7 @@
 """What gets installed is what the tree holds, whichever way it is installed."""
 
 import ast
+import os
 import subprocess
 import sys
 import sysconfig
@@ -91,7 +92,8 @@ def test_editable_install_finds_the_kernels(source, tmp_path):
         "from importlib.resources import files; import tinynet, tinynet.kernels; "
         "print(tinynet.__file__); print(sorted(p.name for p in files('tinynet.kernels').iterdir()))"
     )
-    done = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it would come first
+    done = subprocess.run([str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, env=plain)
     assert done.returncode == 0, done.stderr
     where, names = done.stdout.strip().split("\n")
     assert Path(where).is_relative_to(source)

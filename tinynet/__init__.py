@@ -22,6 +22,7 @@ from .insight import report
 from .interchange import from_torch, to_torch
 from .nn import Parameter, set_fusion
 from .ops.random import seed
+from .parallel import capture
 from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit, predict
@@ -37,6 +38,7 @@ __all__ = [
     "Parameter",
     "Tensor",
     "backends",
+    "capture",
     "data",
     "evaluate",
     "fit",

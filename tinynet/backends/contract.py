@@ -38,7 +38,10 @@ Array = Any
 # `out`. The CUDA backend makes a method of each row, whose struct in elementwise.cu is called alike (leaky_relu_grad:
 # LeakyReluGrad).
 ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
-    ("negative exp log sqrt abs sign tanh", "x", "as NumPy's"),
+    ("negative exp log sqrt abs sign tanh exp2 expm1 log2 log10 log1p cbrt", "x", "as NumPy's"),
+    ("sin cos tan arcsin arccos arctan sinh cosh floor ceil trunc", "x", "as NumPy's"),
+    ("round", "x", "the nearest whole number, of two the even one"),
+    ("erf", "x", "2/√π ∫ exp(-t²) dt from 0 to x"),
     ("sigmoid", "x", "1 / (1 + exp(-x)), without overflow"),
     ("relu", "x", "max(x, 0); NaN stays NaN"),
     ("leaky_relu", "x slope", "x where x > 0, else slope·x"),
@@ -57,10 +60,16 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("mish_grad", "g x", "g times the derivative of mish"),
     # of two and three
     ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
+    ("mod fmod floor_divide copysign logaddexp arctan2", "x y", "as NumPy's; of integers by 0: 0"),
+    ("bitwise_and bitwise_or bitwise_xor left_shift right_shift", "x y", "of int64, as NumPy's"),
     ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),
     ("power_grad", "g x y", "d/dx: g y x^(y-1), and 0 where y = 0"),
     ("power_grad_exponent", "g x y", "d/dy: g x^y log x, and 0 where x = 0"),
-    ("equal not_equal less less_equal greater greater_equal", "x y -> bool", "bool arrays, as NumPy's"),
+    (
+        "equal not_equal less less_equal greater greater_equal logical_and logical_or",
+        "x y -> bool",
+        "bool arrays, as NumPy's",
+    ),
     ("where", "condition x y", "x where the own bool array `condition` holds, else y"),
 )
 ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that are arrays
@@ -68,7 +77,8 @@ ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that 
 
 class Backend(Protocol):
     """See the module's text. `name` is what `tn.use` takes. A device may have `ahead(batches)` besides, which copies
-    host batches to it while it computes."""
+    host batches to it while it computes, and `part(flat, start, shape)`, an array on a vector's memory, elements from
+    `start` on, for which `owns` is true."""
 
     name: str
 
@@ -89,6 +99,9 @@ class Backend(Protocol):
 
     def full(self, shape: tuple, value: float, dtype: Any) -> Array:
         """A C-contiguous array filled with value."""
+
+    def one(self, shape: tuple, dtype: Any) -> Array:
+        """A 1 in a shape of one element, which nobody changes: what `backward` starts from."""
 
     def copy(self, x: Array, *, out: Array | None = None) -> Array:
         """A C-contiguous copy of x, whatever its strides."""
@@ -177,6 +190,10 @@ class Backend(Protocol):
 
     def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
         """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
+
+    def dense_grad(self, g: Array, x: Array, w: Array, y: Array | None, need: tuple) -> tuple:
+        """(dx, dw, db), None where need[i] is false; y is what relu gave, None if there was none. need[i] may be a node
+        with `take_home()`, the array to write gradient i to, or None."""
 
     # ---- conv ----------------------------------------------------------------------------------------
     def im2col(
@@ -280,11 +297,12 @@ class Backend(Protocol):
         """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""
 
     # ---- loss ----------------------------------------------------------------------------------------
-    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
-        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,)."""
+    def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
+        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,). With a scale (1 / N
+        for the mean): (their sum times it, 0-d; saved)."""
 
     def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
-        """g (N,) times (softmax - one-hot), shape (N, K)."""
+        """g, (N,) or 0-d as forward's result, times (softmax - one-hot) and the scale, shape (N, K)."""
 
     # ---- random --------------------------------------------------------------------------------------
     def random_bits(

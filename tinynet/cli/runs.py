@@ -1,4 +1,4 @@
-"""What the `tinynet` command trains on, and the folders that it writes: one a run, with all that belongs to it.
+"""The folders that `tinynet train` writes: one a run, with all that belongs to it.
 
 runs/mnist_cnn-digits-1/
   settings.json             what was asked for, and how it ended
@@ -9,39 +9,23 @@ runs/mnist_cnn-digits-1/
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import data, models
 from ..console import message, plain, say
-from ..nn.module import Module
 from ..saving.checkpoint import replacing
+from .usage import MOST_WORKERS, UsageError
 
 ROOT = Path("runs")
 SETTINGS, CHECKPOINT, HISTORY = "settings.json", "checkpoint.safetensors", "history.csv"
-DIGITS, DIGITS_HELD_OUT = 40_000, 10_000  # images
-TEST_SEED, VALIDATION_SEED = 2**63 - 1, 2**63 - 2  # of synthetic digits; a run's own seed is smaller
-PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
-    "mnist": data.mnist,
-    "fashion_mnist": data.fashion_mnist,
-    "cifar10": data.cifar10,
-}
-DATA = ("digits", *PUBLISHED)
-EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
-CLASSIFIERS = {name: make for name, make in models.MODELS.items() if name != "linear_regression"}
-ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
-MOST_WORKERS = 1024  # processes
 SETTINGS_LIMIT = 1 << 24  # bytes of settings.json
 
 
@@ -68,131 +52,21 @@ KINDS: dict[str, Callable[[Any], bool]] = {  # what settings.json holds: the nam
     "classes": lambda value: isinstance(value, list) and all(map(_text, value)),
 }
 
-Pair = tuple[np.ndarray, np.ndarray]
+
+def root() -> Path:
+    """The folder of all runs: `runs` here, or this one where it is called so."""
+    return Path() if Path.cwd().name == ROOT.name and not ROOT.is_dir() else ROOT
 
 
-class UsageError(ValueError):
-    """What the user asked for makes no sense; the message says what would."""
-
-
-# ---- data and models ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Task:
-    """Images (N, H, W, C) with class numbers (N,), in three parts, and the classes' names."""
-
-    name: str
-    train: Pair
-    validation: Pair | None
-    test: Pair
-    classes: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.test[0].shape[1:]
-
-
-def choose(what: str, name: str, names: Iterable[str]) -> str:
-    """The name, if it is one of `names`; else a UsageError that suggests the nearest."""
-    names = list(names)
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, 1, 0.5)
-    raise UsageError(
-        f"{what} {name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} There are: {', '.join(names)}"
-    )
-
-
-def data_name(name: str) -> str:
-    """The name of a known dataset, or the absolute path of a folder."""
-    if name in DATA:
-        return name
-    if name and Path(name).is_dir():
-        return str(Path(name).resolve())
-    if any(mark in name for mark in "/\\."):
-        raise UsageError(f"--data {name}: no such folder")
-    return choose("--data", name, [*DATA, "DIR (a folder)"])
-
-
-def load_task(
-    name: str, *, shape: tuple[int, ...] | None, samples: int | None = None, seed: int = 0, train: bool = True
-) -> Task:
-    """The data called `name`.
-
-    Args: shape: that pictures in a folder are made to fit, None for their own. samples: how many training images to
-    use. seed: of the digits drawn, and of which images are set apart for validation (5%, and 5,000 at most). train:
-    without it, only the test images are needed.
-    """
-    if name == "digits":
-        count = DIGITS if samples is None else samples
-        held_out = DIGITS_HELD_OUT if count >= DIGITS_HELD_OUT else max(200, count // 4)
-        return Task(
-            name,
-            data.synthetic_digits(count if train else 0, seed),
-            data.synthetic_digits(max(100, held_out // 5), VALIDATION_SEED) if train else None,
-            data.synthetic_digits(held_out, TEST_SEED),
-            tuple(map(str, range(10))),
-        )
-    if name in PUBLISHED:
-        dataset = PUBLISHED[name]()
-    else:
-        dataset = data.load_dir(name, shape=shape if shape is None or len(shape) == 3 else None)  # type: ignore[arg-type]
-    (x, y), test = dataset
-    if not len(test[0]):
-        raise data.DataError(
-            f"{name}: holds too few pictures to keep some for the test; add pictures, or folders train and test"
-        )
-    if not train:
-        return Task(name, (x, y), None, test, dataset.classes)
-    order = np.random.default_rng(seed).permutation(len(x))
-    apart = min(len(x) // 20, 5000)
-    kept = np.sort(order[apart:][:samples])
-    held = np.sort(order[:apart])
-    return Task(name, (x[kept], y[kept]), (x[held], y[held]) if apart else None, test, dataset.classes)
-
-
-def make_model(name: str, task: Task) -> Module:
-    """The network, built for the task's images. UsageError with those that fit where it does not."""
-    classes = len(task.classes)
-    if name in ANY_SHAPE:
-        make: Callable[..., Module] = CLASSIFIERS[name]
-        return make(classes=classes).build(task.shape)
-    model = CLASSIFIERS[name]()
-    check_fit(name, model, task)
-    return model
-
-
-def check_fit(name: str, model: Module, task: Task) -> None:
-    """UsageError where the model takes other images than the task's, or has too few outputs."""
-    if model.built != task.shape:
-        raise UsageError(
-            f"{name} takes images of {times(model.built or ())}, {task.name} has {times(task.shape)}: "
-            f"models that fit are {', '.join(fitting(task.shape))}"
-        )
-    if (count := (model.output_shape or (0,))[-1]) < len(task.classes):
-        raise UsageError(
-            f"{name} tells {count} classes apart, {task.name} has {len(task.classes)}: models for "
-            f"any number are {', '.join(ANY_SHAPE)}"
-        )
-
-
-def fitting(shape: tuple[int, ...]) -> list[str]:
-    """The names of the models that take images of this shape."""
-    return [name for name, make in CLASSIFIERS.items() if name in ANY_SHAPE or make().built == shape]
-
-
-def model_shape(name: str) -> tuple[int, ...] | None:
-    """The images that a model takes, (H, W, C); None where it takes any."""
-    return None if name in ANY_SHAPE else CLASSIFIERS[name]().built
-
-
-def times(shape: tuple[int, ...]) -> str:
-    """28×28×1"""
-    return "×".join(map(str, shape))
-
-
-# ---- folders --------------------------------------------------------------------------------------------------
+def check_writable(folder: Path) -> None:
+    """UsageError where nothing could be written into the folder, made or not: known before the work begins."""
+    try:
+        place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        with tempfile.TemporaryDirectory(prefix=".tinynet-", dir=place):
+            pass
+    except (OSError, StopIteration) as error:
+        reason = getattr(error, "strerror", None) or "there is no such place"
+        raise UsageError(f"{folder}: no run can be written there ({reason}); name another place by --out") from None
 
 
 def new_folder(model: str, name: str, out: str | None) -> Path:
@@ -203,17 +77,18 @@ def new_folder(model: str, name: str, out: str | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     stem = f"{model}-{re.sub(r'[^A-Za-z0-9_]+', '-', Path(name).name).strip('-') or 'data'}"
-    ROOT.mkdir(exist_ok=True)
-    names = (re.fullmatch(rf"{stem}-(\d{{1,9}})", path.name) for path in ROOT.glob(f"{stem}-*"))
+    place = root()
+    place.mkdir(exist_ok=True)
+    names = (re.fullmatch(rf"{stem}-(\d{{1,9}})", path.name) for path in place.glob(f"{stem}-*"))
     taken = [int(name[1]) for name in names if name]
     number = max(taken, default=0) + 1
     while True:
         try:
-            (ROOT / f"{stem}-{number}").mkdir()
+            (place / f"{stem}-{number}").mkdir()
         except FileExistsError:
             number += 1
         else:
-            return ROOT / f"{stem}-{number}"
+            return place / f"{stem}-{number}"
 
 
 def refuse_taken(folder: Path) -> None:
@@ -227,7 +102,7 @@ def refuse_taken(folder: Path) -> None:
 def newest(*, unfinished: bool = False) -> Path:
     """The folder of the newest run that has a checkpoint, or, with `unfinished`, that was interrupted."""
     found = []
-    for path in ROOT.glob(f"*/{SETTINGS}"):
+    for path in root().glob(f"*/{SETTINGS}"):
         checkpoint = path.parent / CHECKPOINT
         if unfinished or checkpoint.exists():
             try:
@@ -238,7 +113,7 @@ def newest(*, unfinished: bool = False) -> Path:
                 found.append(((checkpoint if checkpoint.exists() else path).stat().st_mtime_ns, path.parent))
     if not found:
         raise UsageError(
-            f"there is no {'interrupted run' if unfinished else 'run'} in {ROOT.resolve()}; "
+            f"there is no {'interrupted run' if unfinished else 'run'} in {root().resolve()}; "
             f"{'name its folder' if unfinished else 'train one with: tinynet train'}"
         )
     return max(found)[1]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..folders import cache_folder
 from .download import fetch
 from .files import CIFAR_RECORD, DataError, PathLike, cifar_records, read_cifar10, read_idx, read_members
-from .images import SUFFIXES, read_image
+from .images import SUFFIXES, look, read_image
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -192,6 +192,22 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_
         height, width, channels = read_image(next(iter(train[classes[0]]))).shape
         shape = (height, width, channels if channels == 1 else 3)
     return Dataset(_read_pictures(train, classes, shape), _read_pictures(test, classes, shape), classes)
+
+
+def look_at_dir(path: PathLike, most: int = 24) -> tuple[int, int, bool, int]:
+    """What `load_dir` would read from a folder: the pictures' middle height and width, whether any has colours, and how
+    many there are. At most `most` pictures are looked at, evenly spread."""
+    folder = Path(path)
+    if holds_idx(folder) or holds_cifar(folder):
+        train, test = load_dir(folder)
+        shapes, count = [train[0].shape[1:]], len(train[0]) + len(test[0])
+        return (*shapes[0][:2], shapes[0][2] == 3, count)
+    apart = (folder / "train").is_dir() and (folder / "test").is_dir()
+    places = [folder / "train", folder / "test"] if apart else [folder]
+    paths = [path for place in places for files in _pictures(place).values() for path in files]
+    images = [look(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, most).astype(int))]
+    heights, widths, colours = zip(*images, strict=True)
+    return int(np.median(heights)), int(np.median(widths)), any(colours), len(paths)
 
 
 def locate(

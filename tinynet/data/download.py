@@ -44,15 +44,16 @@ def fetch(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    failures = []
+    failures, problem = [], ""
     for url in urls:
-        if is_terminal(sys.stderr):  # a server that does not answer takes its time
-            say(f"{target.name}: asking {plain(url)}", sys.stderr)
+        say(f"{target.name}: asking {plain(url)}", sys.stderr)  # a server that does not answer takes its time
         if not re.match(r"https?://[^/]", url):
             raise DataError(f"a mirror's address must start with http:// or https://, got {url!r}")
         for attempt in range(attempts):
             if attempt:
-                time.sleep(wait * 2 ** (attempt - 1))
+                pause = wait * 2 ** (attempt - 1)
+                say(f"{target.name}: {plain(problem)}; trying again in {pause:g} s", sys.stderr)
+                time.sleep(pause)
             try:
                 _transfer(url, part, timeout, limit)
                 _check(part, sha256, unpack)

@@ -1,4 +1,10 @@
-"""One picture from a file, as a network wants it."""
+"""One picture from a file, as a network wants it.
+
+Pictures are decoded by Pillow and scaled here, with the triangle filter of Pillow's BILINEAR: .npy files need no
+Pillow, 16 bits and floats keep their depth, and a picture is scaled in parts. Pillow's own resize, measured on
+4000 × 4000 pixels, took 0.07 s against 0.10 s here, of a palette 0.18 s against 0.08 s, and with transparency 107 MB
+more against 3 MB.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,9 @@ import contextlib
 import io
 import math
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,13 +51,61 @@ def read_image(path: PathLike, shape: tuple[int, int, int] | None = None, *, inv
     if shape is not None and (len(shape) != 3 or shape[2] not in (1, 3) or min(shape) < 1):
         raise ValueError(f"read_image: shape must be (height, width, 1 or 3), got {shape}")
     try:
-        picture: Picture = _Array(_load_npy(path)) if name.lower().endswith(".npy") else _Pillow(_load_pillow(path))
+        picture = _open(path)
         image = _whole(picture) if shape is None else _fit(picture, shape)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     if invert is None:
         invert = shape is not None and shape[2] == 1 and bool(_border(image).mean() > 0.5)
     return np.subtract(1, image, out=image) if invert else image
+
+
+def read_page(path: PathLike, longest: int) -> Floats:
+    """Read a picture as grey float32 (H, W) in [0, 1], scaled down to at most `longest` pixels a side.
+
+    Files and errors are as `read_image`'s.
+    """
+    try:
+        picture = _open(path)
+        scale = min(1.0, longest / max(picture.size))
+        return _scaled(picture, tuple(max(1, round(side * scale)) for side in picture.size), 1)[..., 0]
+    except DataError as error:
+        raise DataError(f"{os.fspath(path)}: {error}") from None
+
+
+def look(path: PathLike) -> tuple[int, int, bool]:
+    """A picture's height, its width, and whether it has colours; stored as such may be grey ones, too."""
+    try:
+        picture = _open(path)
+        scale = min(1.0, 128 / max(picture.size))
+        size = tuple(max(1, round(side * scale)) for side in picture.size)
+        small = _scaled(picture, size, 3) if picture.channels > 1 else np.zeros((1, 1, 3), np.float32)
+    except DataError as error:
+        raise DataError(f"{os.fspath(path)}: {error}") from None
+    return (*picture.size, bool(np.quantile(np.ptp(small, axis=2), 0.98) > 0.08))
+
+
+def write_png(path: PathLike, image: Floats, *, scale: int = 1) -> None:
+    """Write a picture (H, W, 1 or 3) in [0, 1] as a PNG of 8 bits, each pixel a square of `scale`; without Pillow."""
+    pixels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
+    height, width, channels = pixels.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)  # 0: no filter
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows.tobytes())), chunk(b"IEND", b""))
+    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def resample(image: Floats, size: tuple[int, ...]) -> Floats:
+    """Scale a picture (H, W, C) in [0, 1] to `size` = (height, width), each pixel a mean with a triangle's weights."""
+    return _scaled(_Array(image), size, image.shape[2])
+
+
+def _open(path: PathLike) -> Picture:
+    return _Array(_load_npy(path)) if os.fspath(path).lower().endswith(".npy") else _Pillow(_load_pillow(path))
 
 
 def _refuse_no_file(path: PathLike) -> None:
@@ -201,28 +257,36 @@ def _fit(picture: Picture, shape: tuple[int, int, int]) -> Floats:
     if old == (height, width):
         return _channels(_whole(picture), channels)
     scale = min(height / old[0], width / old[1])
-    inner = [min(side, max(1, round(before * scale))) for side, before in zip(shape, old, strict=False)]
-    scaled, band = np.zeros((*inner, channels), np.float32), np.zeros((0, 0, 0), np.float32)
-    weight = [np.zeros(side, np.float32) for side in inner]
-    for rows, columns in _tiles(*old):  # column by column, from top to bottom
-        part = _channels(_over_white(picture.part(rows, columns)), channels)
-        if rows.start == 0:
-            band = np.zeros((inner[0], *part.shape[1:]), np.float32)
-        near, down = _resampler(old[0], inner[0], rows)
-        band[near] += np.tensordot(down, part, axes=1)
-        weight[0][near] += down.sum(axis=1) if columns.start == 0 else 0
-        if rows.stop == old[0]:
-            near, across = _resampler(old[1], inner[1], columns)
-            scaled[:, near] += np.matmul(across, band)
-            weight[1][near] += across.sum(axis=1)
-    scaled /= weight[0][:, None, None] * weight[1][:, None]
+    inner = tuple(min(side, max(1, round(before * scale))) for side, before in zip(shape, old, strict=False))
     fitted = np.empty(shape, np.float32)
     fitted[:] = np.concatenate(
         [_channels(_over_white(picture.part(*edge)), channels).reshape(-1, channels) for edge in _edges(*old)]
     ).mean(axis=0)
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    fitted[top : top + inner[0], left : left + inner[1]] = np.clip(scaled, 0, 1)
+    fitted[top : top + inner[0], left : left + inner[1]] = _scaled(picture, inner, channels)
     return fitted
+
+
+def _scaled(picture: Picture, size: tuple[int, ...], channels: int) -> Floats:
+    """The picture at another size, (*size, channels), read and scaled a part at a time."""
+    old = picture.size
+    if old == size:
+        return _channels(_whole(picture), channels)
+    scaled, band = np.zeros((*size, channels), np.float32), np.zeros((0, 0, 0), np.float32)
+    weight = [np.zeros(side, np.float32) for side in size]
+    for rows, columns in _tiles(*old):  # column by column, from top to bottom
+        part = _channels(_over_white(picture.part(rows, columns)), channels)
+        if rows.start == 0:
+            band = np.zeros((size[0], *part.shape[1:]), np.float32)
+        near, down = _resampler(old[0], size[0], rows)
+        band[near] += np.tensordot(down, part, axes=1)
+        weight[0][near] += down.sum(axis=1) if columns.start == 0 else 0
+        if rows.stop == old[0]:
+            near, across = _resampler(old[1], size[1], columns)
+            scaled[:, near] += np.matmul(across, band)
+            weight[1][near] += across.sum(axis=1)
+    scaled /= weight[0][:, None, None] * weight[1][:, None]
+    return np.clip(scaled, 0, 1, out=scaled)
 
 
 def _edges(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -1,12 +1,9 @@
-"""How good is the model, class by class; and pictures of it, where matplotlib is present."""
+"""How good is the model, class by class."""
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,8 @@ from ..integers import class_numbers
 from ..nn.module import Module
 from ..training import outputs
 
-WIDEST = 20  # classes that a confusion matrix in text, or its numbers in a picture, may have
+WIDEST = 20  # classes that a confusion matrix in text may have
+WIDEST_COLUMN = 6  # letters of a class's name over its column
 
 
 @dataclass
@@ -59,9 +57,9 @@ class Report:
 
     @property
     def worst(self) -> np.ndarray:
-        """The numbers of the samples that are wrong, the most surely wrong first."""
+        """The numbers of the samples that are wrong, the most surely wrong first: by the prediction's probability."""
         wrong = np.flatnonzero(self.predictions != self.labels)
-        return wrong[np.argsort(-self.loss[wrong], kind="stable")]
+        return wrong[np.argsort(-self.probability[wrong], kind="stable")]
 
     def __str__(self) -> str:
         names = [plain(name, 40) for name in self.classes]
@@ -73,14 +71,25 @@ class Report:
             shares = "  ".join(f"{n:>{w}.2%}" for n, w in zip(numbers, (9, 6, 6), strict=True))
             lines.append(f"{name:<{width}}  {shares}  {count:>6,}")
         if len(self.classes) <= WIDEST:
-            cell = max(len(f"{self.confusion.max():,}"), 3, min(width, 6))
-            lines += ["", f"{'true':<{width}}  predicted"]
-            lines += [" " * width + "  " + " ".join(f"{name[:cell]:>{cell}}" for name in names)]
-            lines += [
-                f"{name:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in row)
-                for name, row in zip(names, self.confusion.tolist(), strict=True)
-            ]
+            lines += ["", *self._matrix(names, width)]
         return "\n".join(lines)
+
+    def _matrix(self, names: list[str], width: int) -> list[str]:
+        """The confusion matrix in lines; classes whose names are wider than a column are numbered."""
+        widest = len(f"{self.confusion.max():,}")
+        numbered = max(map(len, names)) > max(widest, WIDEST_COLUMN)
+        heads = [f"[{i}]" for i in range(len(names))] if numbered else names
+        cell = max(widest, 3, *map(len, heads))
+        rows = [f"{name:<{width}} {head:>4}" for name, head in zip(names, heads, strict=True)] if numbered else names
+        width += 5 * numbered
+        return [
+            f"{'true':<{width}}  predicted",
+            " " * width + "  " + " ".join(f"{head:>{cell}}" for head in heads),
+            *(
+                f"{row:<{width}}  " + " ".join(f"{n or '·':>{cell}}" for n in counts)
+                for row, counts in zip(rows, self.confusion.tolist(), strict=True)
+            ),
+        ]
 
 
 def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, batch_size: int = 256) -> Report:
@@ -117,127 +126,3 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-# ---- pictures -----------------------------------------------------------------------------------------------
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
-BLUE, ORANGE, GREY = "#2a6fbb", "#d9702b", "#666666"
-
-
-def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> None:
-    """Learning curves, loss and accuracy by epoch, as a PNG."""
-    accuracy = any(row.get("accuracy") is not None for row in history)
-    figure = _figure(9 if accuracy else 5, 3.8)
-    epochs = [row["epoch"] for row in history]
-    for i, name in enumerate(["loss", "accuracy"][: 1 + accuracy]):
-        axes = figure.add_subplot(1, 1 + accuracy, i + 1)
-        scale = 100 if name == "accuracy" else 1
-        for key, label, colour in (name, "training", BLUE), (f"val_{name}", "validation", ORANGE):
-            points = [(e, scale * row[key]) for e, row in zip(epochs, history, strict=True) if row.get(key) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=2, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_title("loss" if name == "loss" else "accuracy, %", fontsize=11, loc="left")
-        axes.set_xticks(epochs if len(epochs) <= 12 else epochs[:: -(-len(epochs) // 12)])
-        if len(epochs) == 1:
-            axes.set_xlim(0.5, 1.5)
-        if name == "loss":
-            axes.set_ylim(0, 1.08 * max(axes.dataLim.y1, 1e-9))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
-    _finish(figure, path, title)
-
-
-def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> None:
-    """The confusion matrix as a PNG: colours by share of the true class, so that rare mistakes can be seen."""
-    confusion, count = measured.confusion, len(measured.classes)
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    side = min(max(4.5, 0.52 * count + 1.6), 14)
-    figure = _figure(side + 0.4, side)
-    axes = figure.add_subplot()
-    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # the root lifts shares of a percent out of white
-    if count <= WIDEST:
-        for i, j in np.argwhere(confusion):
-            axes.text(
-                j,
-                i,
-                f"{confusion[i, j]}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share[i, j] > 0.35 else "black",
-            )
-        names = [_label(name) for name in measured.classes]
-        slanted = max(map(len, names)) > 3
-        axes.set_xticks(range(count), names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-        axes.set_yticks(range(count), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    _finish(figure, path, title)
-
-
-def plot_mistakes(
-    measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5, columns: int = 8
-) -> None:
-    """The most surely wrong images (N, H, W, 1 or 3) as a PNG: what they are, and what the model sees, how sure."""
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise ValueError(f"plot_mistakes: images must be (N, H, W, 1 or 3), got {images.shape}")
-    worst = measured.worst[: rows * columns]
-    rows = max(1, -(-len(worst) // columns))
-    long = max(len(str(name)) for name in measured.classes) > 2  # names in two lines
-    high = (1.6 if long else 1.45) * rows + 0.5
-    figure = _figure(1.25 * columns, high, layout=None)  # placed by hand, which is quicker with so many axes
-    figure.subplots_adjust(
-        left=0.01,
-        right=0.99,
-        bottom=0.1 / high,
-        wspace=0.08,
-        top=1 - (0.9 if long else 0.75) / high,
-        hspace=0.45 if long else 0.28,
-    )
-    if not len(worst):
-        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=GREY)
-    for place, i in enumerate(worst):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        image = np.clip(images[i] / (255 if images.dtype == np.uint8 else 1), 0, 1)
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-        axes.set_axis_off()
-        true, seen = (_label(measured.classes[numbers[i]]) for numbers in (measured.labels, measured.predictions))
-        sure = f"{measured.probability[i]:.0%}"
-        text = f"{true} → {seen}  {sure}" if not long else f"{true}\n→ {seen} {sure}"
-        axes.set_title(text, fontsize=8.5, pad=3)
-    _finish(figure, path, title)
-
-
-def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure of its own, without pyplot: no window, no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _label(name: object, limit: int = 24) -> str:
-    """A name as matplotlib shall show it: what stands between two dollars would be a formula."""
-    return plain(name, limit).replace("$", r"\$")
-
-
-def _finish(figure: Any, path: str | Path, title: str) -> None:
-    from ..saving.checkpoint import replacing
-
-    if title:
-        figure.suptitle(_label(title, 120), fontsize=12)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a font may lack the letters of a class's name
-        figure.savefig(temporary, format="png", dpi=140)

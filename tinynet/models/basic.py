@@ -29,13 +29,13 @@ def mlp(features: int | None = None, classes: int = 10, hidden: tuple[int, ...] 
     return Sequential(Flatten(), *(Dense(n, activation="relu") for n in hidden), Dense(classes), input_shape=features)
 
 
-def mnist_small() -> Sequential:
-    """28×28×1: conv 32, pool, dense 10."""
-    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(10), input_shape=(28, 28, 1))
+def mnist_small(classes: int = 10) -> Sequential:
+    """28×28×1: conv 32, pool, dense `classes`."""
+    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(classes), input_shape=(28, 28, 1))
 
 
-def mnist_cnn() -> Sequential:
-    """28×28×1: conv 32, pool, conv 64, pool, dropout, dense 128, dropout, dense 10."""
+def mnist_cnn(classes: int = 10) -> Sequential:
+    """28×28×1: conv 32, pool, conv 64, pool, dropout, dense 128, dropout, dense `classes`."""
     return Sequential(
         _conv(32),
         MaxPool2d(2),
@@ -45,20 +45,20 @@ def mnist_cnn() -> Sequential:
         Flatten(),
         Dense(128, activation="relu"),
         Dropout(0.5),
-        Dense(10),
+        Dense(classes),
         input_shape=(28, 28, 1),
     )
 
 
-def cifar_small() -> Sequential:
-    """32×32×3: conv 32, pool, dense 64, dense 10."""
+def cifar_small(classes: int = 10) -> Sequential:
+    """32×32×3: conv 32, pool, dense 64, dense `classes`."""
     return Sequential(
-        _conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(10), input_shape=(32, 32, 3)
+        _conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(classes), input_shape=(32, 32, 3)
     )
 
 
-def cifar_cnn() -> Sequential:
-    """32×32×3: conv 32, pool, conv 64, pool, conv 64, dense 64, dense 10."""
+def cifar_cnn(classes: int = 10) -> Sequential:
+    """32×32×3: conv 32, pool, conv 64, pool, conv 64, dense 64, dense `classes`."""
     return Sequential(
         _conv(32),
         MaxPool2d(2),
@@ -67,13 +67,13 @@ def cifar_cnn() -> Sequential:
         _conv(64),
         Flatten(),
         Dense(64, activation="relu"),
-        Dense(10),
+        Dense(classes),
         input_shape=(32, 32, 3),
     )
 
 
-def image128_cnn() -> Sequential:
-    """128×128×3: conv 32, pool, conv 64, pool, conv 128, pool, dense 128, dense 5."""
+def image128_cnn(classes: int = 5) -> Sequential:
+    """128×128×3: conv 32, pool, conv 64, pool, conv 128, pool, dense 128, dense `classes`."""
     return Sequential(
         _conv(32),
         MaxPool2d(2),
@@ -83,13 +83,13 @@ def image128_cnn() -> Sequential:
         MaxPool2d(2),
         Flatten(),
         Dense(128, activation="relu"),
-        Dense(5),
+        Dense(classes),
         input_shape=(128, 128, 3),
     )
 
 
-def deep_cnn() -> Sequential:
-    """32×32×3: conv 32, conv 32, pool, conv 64, conv 64, pool, conv 128, dense 128, dense 10."""
+def deep_cnn(classes: int = 10) -> Sequential:
+    """32×32×3: conv 32, conv 32, pool, conv 64, conv 64, pool, conv 128, dense 128, dense `classes`."""
     return Sequential(
         _conv(32),
         _conv(32),
@@ -100,7 +100,7 @@ def deep_cnn() -> Sequential:
         _conv(128),
         Flatten(),
         Dense(128, activation="relu"),
-        Dense(10),
+        Dense(classes),
         input_shape=(32, 32, 3),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad
 from ..backends.switches import scope
-from ..hints import missing
+from ..hints import missing, refuse_renamed
 from ..ops import random
 from ..tensor import Tensor
 from . import door, summary
@@ -47,6 +47,7 @@ class Module(Tree):
     _hooks: list[Callable]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        refuse_renamed(cls.__name__, cls.__init__, kwargs)
         self = super().__new__(cls)
         self._arguments = (args, kwargs)  # so that `tn.save` can write how the module was made
         self._hooks = []

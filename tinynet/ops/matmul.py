@@ -29,7 +29,11 @@ def _matmul(be, x, y):
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy."""
+    """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy.
+
+    Returns: a Tensor (…, M, N).
+    Raises: ValueError where shapes do not fit or one is 0-d.
+    """
     x, y = (
         a if isinstance(a, Tensor) else tensor(a, backend=b.backend if isinstance(b, Tensor) else None)
         for a, b in ((x, y), (y, x))
@@ -52,25 +56,21 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 @op
 def _dense(be, x, w, b, relu):
     y = be.dense(x, w, b, relu)
-    if not relu:
-        y_or_none = None  # keep the output only where its sign is needed
-    else:
-        y_or_none = y
+    y_or_none = y if relu else None  # keep the output only where its sign is needed
     has_bias = b is not None
 
     def vjp(g, need):
-        g = be.relu_grad(g, y_or_none) if relu else g
-        return (
-            be.matmul(g, w, transpose_y=True) if need[0] else None,
-            be.matmul(x, g, transpose_x=True, out=need[1].take_home()) if need[1] else None,
-            be.sum(g, (0,)) if has_bias and need[2] else None,
-        )
+        return be.dense_grad(g, x, w, y_or_none, (need[0], need[1], has_bias and need[2]))
 
     return y, vjp
 
 
 def dense(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step."""
+    """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step.
+
+    Returns: a Tensor (…, out).
+    Raises: ValueError where features or the bias do not fit the weight.
+    """
     if len(w.shape) != 2 or not x.ndim or x.shape[-1] != w.shape[0]:
         raise ValueError(
             f"dense: input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, the weight {w.shape} "

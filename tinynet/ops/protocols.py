@@ -28,7 +28,8 @@ OURS = {
     "minimum.reduce": "min",
     "moveaxis": "transpose",
     "ravel": "flatten",
-    "square": "multiply",
+    "remainder": "mod",
+    "rint": "round",
     "swapaxes": "transpose",
     "take": "getitem",
     "vdot": "matmul",
@@ -49,6 +50,13 @@ BINARY = (
     "less_equal",
     "greater",
     "greater_equal",
+    "mod",
+    "floor_divide",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "left_shift",
+    "right_shift",
 )
 # What asks for a shape or a dtype only.
 OF_SHAPES = (
@@ -74,8 +82,8 @@ def _array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray
 
 def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     name = ufunc.__name__
-    if method == "__call__" and not options and name in BINARY:
-        return PUBLIC[name](*inputs)
+    if method == "__call__" and not options and OURS.get(name, name) in BINARY:
+        return PUBLIC[OURS.get(name, name)](*inputs)
     outs = options.get("out", ())
     if any(isinstance(out, Tensor) for out in outs):
         raise TypeError(f"np.{name}: out= is a tensor, which NumPy does not fill; write x[...] = … within no_grad")
@@ -89,7 +97,8 @@ def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **option
 def _array_function(x: Tensor, function: Any, types: Any, args: tuple, options: dict) -> Any:
     if function not in OF_SHAPES:
         _refuse_lost(f"np.{function.__name__}", [args, options])
-    return function(*map(_plain, args), **{k: _plain(v) for k, v in options.items()})
+    plain = _shaped if function in OF_SHAPES else _plain
+    return function(*map(plain, args), **{k: plain(v) for k, v in options.items()})
 
 
 def _refuse_lost(what: str, values: Any, remedy: str | None = None) -> None:
@@ -116,6 +125,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _tensors(part)
+
+
+def _shaped(value: Any) -> Any:
+    """An array of a tensor's shape and dtype: its values may lie on a device, and to look at them is to wait for it."""
+    return np.broadcast_to(np.empty((), value.dtype), value.shape) if isinstance(value, Tensor) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

@@ -84,7 +84,8 @@ def _scan(be, cell, cell_grad, x, states, wx, b, lengths, reverse, own_bias=Fals
         steps = be.where(be.concatenate([be.reshape(a, (1, n, 1)) for a in alive], 0), steps, 0.0)
     rows = be.reshape(steps, (time * n, features))  # a time step is one block
     zx = be.reshape(be.dense(rows, wx, b), (time, n, wx.shape[1]))
-    ys, saved, befores = ([None] * time for _ in range(3))
+    saved: list[Any] = [None] * time
+    ys, befores = list(saved), list(saved)
     last = states
     for t in order:
         befores[t] = last

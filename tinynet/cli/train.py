@@ -1,0 +1,172 @@
+"""`tinynet train`: a network, its data and a folder of its own; and how an interrupted run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, backends, optim
+from ..console import plain, say
+from ..saving.checkpoint import first_line, read
+from . import runs, tasks
+from .usage import UsageError, choose, chosen_backend
+
+if TYPE_CHECKING:
+    from ..insight.report import Report
+
+
+def train(arguments: argparse.Namespace) -> int:
+    from ..data import Loader
+    from ..insight import plots
+    from ..insight.report import report
+    from ..ops.random import seed
+    from ..training.fit import fit
+
+    folder, settings = _resumed(arguments) if arguments.resume is not None else _started(arguments)
+    backends.use(settings["backend"])
+    task = tasks.load_task(
+        settings["data"], shape=tasks.model_shape(settings["model"]), samples=settings["samples"], seed=settings["seed"]
+    )
+    seed(settings["seed"])
+    model = tasks.make_model(settings["model"], task)
+    if folder is None:
+        folder = runs.new_folder(settings["model"], settings["data"], arguments.out)
+    settings |= {"classes": list(task.classes), "status": "running"}
+    runs.write_settings(folder, settings)
+    checkpoint = folder / runs.CHECKPOINT
+    say(
+        f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(task.name)}: "
+        f"{len(task.train[0]):,} images to train, {len(task.validation[0]) if task.validation else 0:,} to validate, "
+        f"{len(task.test[0]):,} to test; into {plain(folder)}"
+    )
+    train = Loader(*task.train, batch_size=settings["batch_size"], seed=settings["seed"])
+    try:
+        history = fit(
+            model,
+            train,
+            validation=task.validation,
+            epochs=settings["epochs"],
+            lr=settings["lr"],
+            optimizer=settings["optimizer"],
+            workers=_recorded_workers(checkpoint, settings["workers"]),
+            checkpoint=checkpoint,
+            checkpoint_every=500,
+            resume=True,
+            csv=folder / runs.HISTORY,
+        )
+        measured = report(model, task.test, classes=task.classes)
+        pictures = _pictures(folder, settings, history, measured, task)
+    except KeyboardInterrupt:
+        runs.write_settings(folder, settings | {"status": "interrupted"})
+        raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
+    seconds = sum(row["seconds"] for row in history)
+    runs.write_settings(
+        folder,
+        settings
+        | {
+            "status": "finished",
+            "train_seconds": round(seconds, 3),
+            "test_loss": float(measured.loss.mean()),
+            "test_accuracy": measured.accuracy,
+        },
+    )
+    say(f"trained {len(history)} epoch{'s' * (len(history) != 1)} in {seconds:.1f} s")
+    say(f"wrote {plain(folder)}: {', '.join([runs.CHECKPOINT, runs.HISTORY, runs.SETTINGS, *pictures])}")
+    if not plots.can_plot():
+        say("pictures of the run need matplotlib: pip install matplotlib")
+    say(f"test accuracy: {measured.accuracy:.2%}")
+    return 0
+
+
+def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
+    """The settings of a new run; its folder comes later, when all is known to fit."""
+    if arguments.out is not None:
+        runs.refuse_taken(Path(arguments.out))
+    runs.check_writable(Path(arguments.out) if arguments.out is not None else runs.root())
+    data = tasks.data_name("digits" if arguments.data is None else arguments.data)
+    model, batch, note = tasks.defaults(data)
+    if arguments.model is not None:
+        model = arguments.model
+    elif note:
+        say(plain(note, 400))
+    optimizer = "adam" if arguments.optimizer is None else arguments.optimizer
+    return None, {
+        "tinynet": __version__,
+        "model": choose("--model", model, tasks.CLASSIFIERS),
+        "data": data,
+        "epochs": arguments.epochs or tasks.EPOCHS.get(data, 10),
+        "batch_size": arguments.batch_size or batch,
+        "lr": arguments.lr,
+        "optimizer": choose("--optimizer", optimizer, optim.OPTIMIZERS),
+        "backend": chosen_backend(arguments) or "numpy",
+        "workers": arguments.workers or "auto",
+        "seed": arguments.seed or 0,
+        "samples": arguments.samples,
+    }
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The folder and the recorded settings of the run to go on with."""
+    if arguments.resume and arguments.out and arguments.resume != arguments.out:
+        raise UsageError("--resume and --out name two folders")
+    given = arguments.resume or arguments.out
+    folder = Path(given) if given else runs.newest(unfinished=True)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such run")
+    settings = runs.read_settings(folder)
+    runs.check_writable(folder)
+    for name in ("model", "batch_size", "lr", "optimizer", "backend", "workers", "seed", "samples"):
+        wanted = getattr(arguments, name)
+        if wanted is not None and wanted != settings.get(name):
+            raise UsageError(
+                f"{folder} was begun with --{name.replace('_', '-')} {settings.get(name)}: --resume goes "
+                f"on with what is recorded; for {wanted}, begin a new run"
+            )
+    if arguments.data is not None and tasks.data_name(arguments.data) != settings["data"]:
+        raise UsageError(f"{folder} was begun with --data {settings['data']}: --resume goes on with what is recorded")
+    for name, known in (("model", tasks.CLASSIFIERS), ("optimizer", optim.OPTIMIZERS), ("backend", backends.NAMES)):
+        choose(f"{folder}: {name}", settings[name], known)
+    tasks.data_name(settings["data"])
+    if arguments.epochs:
+        settings["epochs"] = arguments.epochs
+    return folder, settings
+
+
+def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
+    """The number of processes that a run to go on with had: its bits depend on it."""
+    if not checkpoint.exists():
+        return otherwise
+    settings = read(checkpoint)[1].get("settings")
+    recorded = settings.get("workers") if isinstance(settings, dict) else None
+    return recorded if isinstance(recorded, int) else otherwise
+
+
+def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: Report, task: tasks.Task) -> list[str]:
+    """Draw the run's pictures, where matplotlib is present. Returns the names of those that could be drawn."""
+    from ..insight import plots
+
+    if not plots.can_plot():
+        return []
+    name = f"{settings['model']} on {Path(settings['data']).name}"
+    titles = (
+        f"{measured.accuracy:.2%} of the test images are right",
+        (f"{len(measured.worst):,} of {len(task.test[0]):,} wrong, the surest first: true → predicted"),
+    )
+    draw: dict[str, Callable[[Path], None]] = {
+        "learning.png": lambda path: plots.plot_history(history, path, title=name),
+        "confusion.png": lambda path: plots.plot_confusion(measured, path, title=f"{name}: {titles[0]}"),
+        "mistakes.png": lambda path: plots.plot_mistakes(measured, task.test[0], path, title=f"{name}: {titles[1]}"),
+    }
+    drawn = []
+    for picture, plot in draw.items():
+        if picture == "learning.png" and not history:
+            continue
+        try:
+            plot(folder / picture)
+            drawn.append(picture)
+        except Exception as error:  # a picture must not cost the run its end
+            say(f"tinynet: {picture} cannot be drawn: {plain(first_line(error))}", sys.stderr)
+    return drawn
