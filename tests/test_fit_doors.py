@@ -250,3 +250,26 @@ def test_predict_gives_probabilities_and_leaves_the_modes():
         predict(lambda x: x, A)
     with pytest.raises(TypeError, match=r"predict: the outputs \(48,\) must be logits"):
         predict(nn.Lambda(lambda x: x.sum(1)), A)
+
+
+@pytest.mark.parametrize("activation, size", [("softmax", 3), ("sigmoid", 1)])
+def test_probabilities_are_not_made_twice(activation, size):
+    model = nn.Sequential(nn.Dense(size, activation=activation), input_shape=3)
+    np.testing.assert_array_equal(predict(model, A), model(A).numpy())
+
+
+def test_a_last_activation_that_does_not_go_with_the_loss_is_said_at_the_door():
+    softmax = nn.Sequential(nn.Dense(2, activation="softmax"))
+    with pytest.warns(UserWarning, match="ends in softmax, and softmax_cross_entropy takes logits"):
+        run(softmax, (A, Y))
+    run(softmax, (A, Y))  # once is enough
+    with pytest.raises(ValueError, match="binary_cross_entropy_with_logits"):
+        run(nn.Sequential(nn.Dense(1, activation="sigmoid")), (A, Y))
+    with pytest.raises(ValueError, match=r"binary_cross_entropy_with_logits.*evaluate was not told"):
+        evaluate(nn.Sequential(nn.Dense(1, activation="sigmoid"), input_shape=3), (A, Y))
+
+
+@pytest.mark.parametrize("name", ["validation_data", "validation_split", "learning_rate"])
+def test_arguments_of_other_libraries_are_explained(name):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'; in tinynet: "):
+        fit(nn.Sequential(nn.Dense(2)), (A, Y), **{name: 0.1})

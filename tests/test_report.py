@@ -7,7 +7,8 @@ import pytest
 
 import tinynet as tn
 from tinynet import nn
-from tinynet.insight.report import can_plot, plot_confusion, plot_history, plot_mistakes, report
+from tinynet.insight.plots import can_plot, plot_confusion, plot_history, plot_mistakes
+from tinynet.insight.report import report
 
 
 def test_reports_take_arrays_of_names_bytes_and_refuse_what_is_no_image(tmp_path):

@@ -217,16 +217,8 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
-    spec = {
-        "class": "model",
-        "why": "it is not described",
-        "frozen": [],
-        "input": [],
-        "inputs": [],
-        "tied": {},
-        "loss": None,
-        **spec,
-    }
+    lacking: dict[str, Any] = {"frozen": [], "input": [], "inputs": [], "tied": {}, "loss": None}
+    spec = {"class": "model", "why": "it is not described", **lacking, **spec}
     right = {
         "class": isinstance(spec["class"], str),
         "why": isinstance(spec["why"], str),
@@ -234,8 +226,8 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
         "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
         "inputs": isinstance(spec["inputs"], list) and all(map(_is_input, spec["inputs"])),
         "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values()),
+        "loss": isinstance(spec["loss"], str | None),
     }
-    right["loss"] = isinstance(spec["loss"], str | None)
     for name, fine in right.items():
         if not fine:
             raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")

@@ -14,8 +14,9 @@ from .. import ops, parallel
 from ..autograd import no_grad
 from ..backends.cpu.threads import one_blas_thread
 from ..data import Loader
+from ..hints import explained
 from ..nested import samples
-from ..nn import door
+from ..nn import advice, door
 from ..nn.module import Module
 from ..ops.loss import softmax_cross_entropy
 from ..saving.checkpoint import FITTED
@@ -24,6 +25,7 @@ from . import arguments
 from .metrics import Metric, chosen
 
 
+@explained
 def evaluate(
     model: Module, data: Any, *extra: Any, batch_size: int = 256, loss: Callable | None = None, metrics: Any = None
 ) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def evaluate(
     used = told or softmax_cross_entropy
     measures = chosen(metrics, used)
     try:
+        advice.check_loss(model, used)
         with one_blas_thread():
             return totals(loader, measures, lambda x, y: parallel.measured(model, used, x, y, measures))
     except (TypeError, ValueError) as error:
@@ -83,16 +86,17 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
     Args: x: an array (N, …), a tuple or a dict of arrays for a model of several inputs; or a Loader, whose y is not
         looked at, and which should not shuffle.
     Returns: an array (N, K) of the model's dtype: the softmax of its logits (N, K), over the last axis where there are
-        more; the sigmoid of a single one, (N, 1).
+        more; the sigmoid of a single one, (N, 1). The outputs themselves where the model ends in softmax or sigmoid.
     Raises: TypeError where the model's output is no Tensor of logits.
     """
     arguments.check_model("predict", model, ())
     parts = []
+    ended = advice.last_activation(model) is not None
     with one_blas_thread(), no_grad():
         for out, _ in outputs(model, x if isinstance(x, Loader) else (x, None), batch_size=batch_size):
             if not isinstance(out, Tensor) or out.ndim < 2 or out.dtype.kind != "f":
                 raise TypeError(f"predict: the outputs {arguments.shape_text(out)} must be logits, floats (N, K)")
-            parts.append((ops.sigmoid(out) if out.shape[-1] == 1 else ops.softmax(out)).numpy())
+            parts.append((out if ended else ops.sigmoid(out) if out.shape[-1] == 1 else ops.softmax(out)).numpy())
     return np.concatenate(parts)
 
 

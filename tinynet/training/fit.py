@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..hints import explained
 from ..integers import count
+from ..nn import advice
 from ..nn.module import Module
 from ..ops.loss import softmax_cross_entropy
 from . import arguments
@@ -23,6 +25,7 @@ from .stopping import STOP, EarlyStopping
 __all__ = ["STOP", "EarlyStopping", "NonFiniteError", "NonFiniteWarning", "evaluate", "fit", "outputs", "predict"]
 
 
+@explained
 def fit(
     model: Module,
     train: Any,
@@ -90,6 +93,7 @@ def fit(
     stopping = arguments.as_stopping(early_stopping, measures, held_out)
     at_epochs, at_steps = arguments.as_hooks(callbacks)
     arguments.build(model, loader)
+    advice.check_loss(model, loss)
     arguments.check_outputs(model, loader, held_out, measures, stopping, metrics is not None)
     remember(model, loss)
     run = Run(

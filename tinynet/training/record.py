@@ -1,19 +1,19 @@
-"""A run's checkpoint: all that it takes to go on to the same bits, written, read and refused where it does not fit."""
+"""A run's checkpoint: all that it takes to go on to the same bits, written, read and refused where it does not fit.
+
+`run` is a `run.Run` throughout.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..ops import random
 from ..saving import checkpoint as files
 from ..saving.checkpoint import CheckpointError
 from . import settings
 
-if TYPE_CHECKING:
-    from .run import Run
 
-
-def begin(run: Run) -> None:
+def begin(run: Any) -> None:
     """Note what the run begins with. TypeError for a state that no file holds: an epoch would be lost later."""
     if run.path is not None:
         run.settings = settings.of_run(run)
@@ -21,7 +21,7 @@ def begin(run: Run) -> None:
         files.check(run.model.state_dict(), description(run))
 
 
-def save(run: Run) -> None:
+def save(run: Any) -> None:
     """Write the checkpoint."""
     assert run.path is not None
     weights, state = run.model.state_dict(), run.optimizer.state_dict()
@@ -35,7 +35,7 @@ def save(run: Run) -> None:
     files.write(run.path, arrays, description(run))
 
 
-def description(run: Run) -> dict[str, Any]:
+def description(run: Any) -> dict[str, Any]:
     """What the checkpoint holds beside the arrays: the settings that the run began with, and all that steps and
     callbacks have changed since."""
     now = settings.changing(run.model)
@@ -57,7 +57,7 @@ def description(run: Run) -> dict[str, Any]:
     }
 
 
-def resume(run: Run) -> None:
+def resume(run: Any) -> None:
     """Take up the run that the checkpoint holds, if there is one. CheckpointError, and nothing changed, where that
     cannot be done."""
     assert run.path is not None
