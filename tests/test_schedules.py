@@ -113,12 +113,26 @@ def test_plateau_in_fit():
     model = nn.Dense(2).build(3)
     x, y = np.ones((8, 3), np.float32), np.zeros(8, int)
     calm = s.plateau(monitor="loss", patience=0, threshold=10.0, relative=False, factor=0.5)  # never good enough
-    history = tn.fit(
-        model, (x, y), epochs=4, optimizer="sgd", lr=1.0, schedule=calm, callbacks=[calm], verbose=False, batch_size=8
-    )
+    history = tn.fit(model, (x, y), epochs=4, optimizer="sgd", lr=1.0, schedule=calm, verbose=False, batch_size=8)
     assert [row["lr"] for row in history] == [1.0, 1.0, 0.5, 0.25]
     with pytest.raises(ValueError, match="plateau: there is no 'val_loss' to watch"):
         tn.fit(model, (x, y), callbacks=[s.plateau()], verbose=False)
     for wrong in ({"factor": 1.0}, {"patience": -1}, {"least": 2}):
         with pytest.raises(ValueError, match="plateau: "):
             s.plateau(**wrong)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_plateau_goes_on_where_a_run_is_resumed(stop, tmp_path):
+    x, y = np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32), np.arange(30) % 2
+
+    def run(epochs, path):
+        tn.seed(1)
+        calm = s.plateau(monitor="loss", patience=0, threshold=0.05, factor=0.5)
+        settings = {"optimizer": "sgd", "lr": 1.0, "verbose": False, "batch_size": 10, "seed": 3, "schedule": calm}
+        return tn.fit(nn.Dense(2).build(3), (x, y), epochs=epochs, checkpoint=path, resume=True, **settings)
+
+    run(stop, tmp_path / "part")
+    resumed, whole = run(6, tmp_path / "part"), run(6, tmp_path / "whole")
+    assert [(row["lr"], row["loss"]) for row in resumed] == [(row["lr"], row["loss"]) for row in whole]
+    assert len({row["lr"] for row in whole}) > 2

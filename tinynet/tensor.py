@@ -33,7 +33,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "backend", "data", "grad", "node", "owner")
-
     owner: Any  # the optimiser that moved it into its flat vector, a weak reference; set on parameters only
 
     def __init__(self, data: Any, backend: Backend, node: Any = None):

@@ -106,10 +106,11 @@ def _fall(begin: float, end: float, done: float) -> float:
 @dataclass
 class plateau:
     """A factor that falls, by `factor`, where a metric has not improved for more than `patience` epochs: PyTorch's
-    ReduceLROnPlateau. It sees the epochs' rows, so give it to `fit` twice:
+    ReduceLROnPlateau.
 
-    >>> calm = schedules.plateau(patience=3)
-    >>> tn.fit(model, train, validation=held_out, schedule=calm, callbacks=[calm])
+    >>> tn.fit(model, train, validation=held_out, schedule=schedules.plateau(patience=3))
+
+    `fit` shows it each epoch's row, by on_epoch_end(row); a loop of one's own does so itself.
 
     Args:
         monitor: the name of the metric in the epoch's row; an accuracy shall rise, any other fall.

@@ -32,7 +32,7 @@ from ..tensor import Tensor
 from . import following, handover
 from .snapshot import Snapshot
 from .team import ReplicaError, Team, shared_array
-from .trainer import DEFAULT, Loss, Metric, Sums, Trainer, kept, measured, sums
+from .trainer import DEFAULT, Loss, Metric, Sums, Trainer, added, measured
 
 CHUNK = 1 << 17  # elements of the flat vectors that are summed and updated at a time
 FAILED, CHANGED = 1, 2  # what a replica tells the others of its forward and backward, 0 where all is well
@@ -62,8 +62,9 @@ class Replicas(Trainer):
         clip_norm: float | None,
         workers: int,
         metrics: Mapping[str, Metric] = DEFAULT,
+        accumulate: int = 1,
     ):
-        super().__init__(model, optimizer, loss, clip_norm, None, metrics)
+        super().__init__(model, optimizer, loss, clip_norm, None, metrics, accumulate)
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
@@ -276,19 +277,20 @@ class Replicas(Trainer):
         team, rank = self.team, self.team.rank
         sizes = [b - a for a, b in pairwise(bounds)]
         members = [r for r, size in enumerate(sizes) if size]
-        out, loss, failure = None, None, None
+        loss: Tensor | None = None
+        seen: list[tuple[Any, Any, int]] = []
+        failure = None
         value, guard, have, own = 0.0, 0.0, [False] * len(self.params), Sums()
         try:
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
                 with self.gathering.step(members, sizes):
-                    out, loss = self._forward(x, y)
                     homes = self._offer()
-                    loss.backward(np.full((), weight, loss.dtype))  # the gradients come out weighted
+                    seen, loss = self._gradients(x, y, weight)
                 value, have = weight * loss.item(), self._gather(homes)
                 guard = self._guard(loss.data, len(members))
                 if rank:  # others may still be busy; replica 0 measures when asked
-                    own = sums(self.metrics, out, y, sizes[rank])
+                    own = added(self.metrics, seen)
             self._check_unchanged()
         except Exception as error:
             failure = _Alone(str(error)) if isinstance(error, following.Parted) else error
@@ -319,7 +321,7 @@ class Replicas(Trainer):
         team.get()
         if rank == 0:
             self._others = [sum(row[4 + len(have) + i] for row in rows) for i in range(len(self.metrics))]
-            self._last = out, kept(y), sizes[0]
+            self._last = seen
         return None if loss is None else Tensor(np.array(total, loss.dtype), loss.backend), None
 
     def _offer(self) -> list[list[np.ndarray]]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import backends
 from ..backends.cpu.threads import usable_cores
+from ..integers import count
 from ..nn import Module, Parameter
 from ..ops import softmax_cross_entropy
 from ..optim.optimizer import Optimizer
@@ -36,6 +37,7 @@ def trainer(
     workers: int | str = "auto",
     clip_norm: float | None = None,
     metrics: Mapping[str, Metric] = DEFAULT,
+    accumulate: int = 1,
 ) -> Trainer:
     """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
     context manager; `close()` ends it.
@@ -61,6 +63,8 @@ def trainer(
         workers: the number of processes, or "auto": one a core that this process may use. Where replicas cannot be
             had there is one process, and `note` says why.
         clip_norm: scale the gradient so that its norm, of all parameters together, is at most this.
+        accumulate: compute the gradient of a batch (of a replica's share) in so many parts, one after another, in the
+            memory of one; the step is that of the whole batch, but that batch norm sees the parts.
         metrics: functions metric(model(x), y) by name, for `counter()`, `correct` and `evaluate`.
 
     Raises: ValueError for a bad setting.
@@ -69,20 +73,22 @@ def trainer(
         raise ValueError(f'trainer: workers={workers!r} must be a number of processes, 1 or more, or "auto"')
     if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
         raise ValueError(f"trainer: clip_norm={clip_norm!r} must be a number > 0")
+    accumulate = count("trainer", "accumulate", accumulate, 1)
     if not isinstance(model, Module) or not isinstance(optimizer, Optimizer):
         raise TypeError(f"trainer: wants a Module and an Optimizer, got {model!r:.60} and {optimizer!r:.60}")
     check_moves("trainer", optimizer, model)
     if workers == 1:
-        return Trainer(model, optimizer, loss, clip_norm, metrics=metrics)
+        return Trainer(model, optimizer, loss, clip_norm, None, metrics, accumulate)
     if reason := _alone_because(optimizer):
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}", metrics)
-    count = usable_cores() if workers == "auto" else int(workers)
-    if count == 1:
-        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used", metrics)
+        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}", metrics, accumulate)
+    processes = usable_cores() if workers == "auto" else int(workers)
+    if processes == 1:
+        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used", metrics, accumulate)
     try:
-        return Replicas(model, optimizer, loss, clip_norm, count, metrics)
+        return Replicas(model, optimizer, loss, clip_norm, processes, metrics, accumulate)
     except (ReplicaError, OSError, MemoryError) as error:
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}", metrics)
+        why = f"one process, as replicas did not start: {error}"
+        return Trainer(model, optimizer, loss, clip_norm, why, metrics, accumulate)
 
 
 def check_moves(name: str, optimizer: Optimizer, model: Module) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from ..nested import lengths, mapped, samples, shapes
 from ..nn import Module, door
 from ..nn.module import evaluating
+from ..ops import random
 from ..optim import clip_grad_norm
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
@@ -57,24 +60,24 @@ class Trainer:
         clip_norm: float | None,
         note: str | None = None,
         metrics: Mapping[str, Metric] = DEFAULT,
+        accumulate: int = 1,
     ):
         self.model, self.optimizer, self.loss, self.clip_norm, self.note = model, optimizer, loss, clip_norm, note
-        self.metrics, self.closed = dict(metrics), False
-        self._last: tuple[Any, Any, int] | None = None  # the outputs, y, and how many samples
+        self.metrics, self.accumulate, self.closed = dict(metrics), accumulate, False
+        self._last: list[tuple[Any, Any, int]] = []  # of each part of the batch: outputs, y, how many samples
         self._others: list[float] = [0.0] * len(self.metrics)  # the sums of other replicas
 
     def __call__(self, x: Any, y: Any) -> Tensor:
         """One step on a batch: x (N, …), y (N, …). Returns the loss, 0-d. Gradients are forgotten (`grad` is None).
         Where the loss or a gradient is not finite nothing changes, and `voided` is true."""
         self._begin(x, y)
-        out, loss = self._forward(x, y)
-        loss.backward()
+        seen, loss = self._gradients(x, y)
         have = [p for group in self.optimizer.groups for p in group.params if p.grad is not None]
         if self.clip_norm is not None and have:
             clip_grad_norm(have, self.clip_norm)
         self.optimizer.step(loss)
         self.optimizer.zero_grad()
-        self._last = out, kept(y), samples(x)
+        self._last = seen
         return loss.detach()
 
     def evaluate(self, x: Any, y: Any) -> tuple[float, Sums]:
@@ -99,7 +102,7 @@ class Trainer:
         last, others, metrics = self._last, self._others, self.metrics
 
         def count() -> Sums:
-            own = {} if last is None else sums(metrics, *last)
+            own = added(metrics, last)
             return {k: None if (v := own.get(k)) is None else v + n for k, n in zip(metrics, others, strict=True)}
 
         return count
@@ -129,10 +132,34 @@ class Trainer:
 
     def _begin(self, x: Any, y: Any) -> None:
         self._check(x, y)
-        self._last, self._others = None, [0.0] * len(self.metrics)
+        self._last, self._others = [], [0.0] * len(self.metrics)
+
+    def _gradients(self, x: Any, y: Any, weight: float = 1.0) -> tuple[list[tuple[Any, Any, int]], Tensor]:
+        """Forward and backward, of `accumulate` parts of the samples one after another: (outputs, y, samples) of each,
+        and the loss of all. Random draws are those of one pass. The gradients come out times `weight`."""
+        self.optimizer.zero_grad()
+        count, (seed, steps, first), seen, total = samples(x), random.state.snapshot(), [], None
+        parts = min(self.accumulate, count)
+        try:
+            for start, stop in pairwise(count * k // parts for k in range(parts + 1)):
+                random.state.restore((seed, steps, first + start))
+                cut = operator.itemgetter(slice(start, stop))
+                a, b = (x, y) if parts == 1 else (mapped(cut, x), mapped(cut, y))
+                out, loss = self._forward(a, b)
+                share = (stop - start) / count
+                if weight * share == 1:
+                    loss.backward()
+                else:
+                    loss.backward(Tensor(loss.backend.full((), weight * share, loss.dtype), loss.backend))
+                own = loss.detach() if parts == 1 else loss.detach() * share
+                total = own if total is None else total + own
+                seen.append((out, kept(b), stop - start))
+        finally:
+            random.state.first = first
+        assert total is not None
+        return seen, total
 
     def _forward(self, x: Any, y: Any) -> tuple[Any, Tensor]:
-        self.optimizer.zero_grad()
         out = door.call(self.model, x)
         loss = self.loss(out, y)
         if not isinstance(loss, Tensor):
@@ -152,6 +179,16 @@ def measured(model: Module, loss: Loss, x: Any, y: Any, metrics: Mapping[str, Me
 def kept(y: Any) -> Any:
     """y as it is now: the caller may use the arrays again before he asks for metrics."""
     return mapped(lambda array: array.copy() if isinstance(array, np.ndarray) else array, y)
+
+
+def added(metrics: Mapping[str, Metric], seen: list[tuple[Any, Any, int]]) -> Sums:
+    """Each metric's sum over the samples of all parts of a batch; a part is (outputs, y, samples)."""
+    parts = [sums(metrics, *part) for part in seen]
+    found: Sums = {}
+    for name in metrics if parts else ():
+        values = [part[name] for part in parts]
+        found[name] = None if None in values else sum(v for v in values if v is not None)
+    return found
 
 
 def sums(metrics: Mapping[str, Metric], outputs: Any, y: Any, count: int) -> Sums:

@@ -207,12 +207,16 @@ def shape_text(outputs: Any) -> str:
     return shapes(outputs) if isinstance(outputs, Tensor | tuple | dict) else type(outputs).__name__
 
 
-def as_hooks(callbacks: Iterable[Any]) -> tuple[list[Callable], list[Callable]]:
-    """The functions to call after each epoch, and those after each step."""
+def as_hooks(callbacks: Iterable[Any], schedule: Any = None) -> tuple[list[Callable], list[Callable]]:
+    """The functions to call after each epoch, and those after each step. A schedule that follows the epochs (plateau)
+    is a callback, too."""
     at_epochs: list[Callable] = []
     at_steps: list[Callable] = []
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"fit: callbacks={callbacks!r:.60} must be a list of them")
+    callbacks = list(callbacks)
+    if hasattr(schedule, "on_epoch_end") and not any(callback is schedule for callback in callbacks):
+        callbacks.insert(0, schedule)
     for callback in callbacks:
         at_epoch, at_step = getattr(callback, "on_epoch_end", None), getattr(callback, "on_step_end", None)
         if at_epoch is None and at_step is None:

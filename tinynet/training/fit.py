@@ -45,6 +45,7 @@ def fit(
     checkpoint_every: int | None = None,
     resume: bool = False,
     clip_norm: float | None = None,
+    accumulate: int = 1,
     schedule: Callable[[int], float] | None = None,
     csv: str | os.PathLike[str] | None = None,
     verbose: bool = True,
@@ -73,6 +74,8 @@ def fit(
             themselves does not. Refused where the model's settings, the data, the loss, the schedule or anything else
             that the bits depend on is another; what cannot be compared is named in a warning.
         clip_norm: the largest joint norm of the gradients; larger ones are scaled down.
+        accumulate: batches of `batch_size` samples that make one step: their gradients are added up, in the memory of
+            one. A Loader's batches are the steps', each computed in so many parts.
         schedule: the factor of the learning rate at each step, from the step's number: see `optim.schedules`.
         csv: a file for the history.
         verbose: show a progress bar (plain lines where standard output is no terminal and no notebook).
@@ -87,11 +90,14 @@ def fit(
     arguments.check_model("fit", model, extra)
     arguments.check_functions(loss, schedule)
     measures = chosen(metrics, loss)
-    loader, held_out = arguments.loaders(train, validation, batch_size, seed)
+    accumulate = count("fit", "accumulate", accumulate, 1)
+    loader, held_out = arguments.loaders(
+        train, validation, batch_size if accumulate == 1 else batch_size * accumulate, seed
+    )
     epochs = count("fit", "epochs", epochs, 0)
     path, every, history = arguments.files(checkpoint, checkpoint_every, resume, csv)
     stopping = arguments.as_stopping(early_stopping, measures, held_out)
-    at_epochs, at_steps = arguments.as_hooks(callbacks)
+    at_epochs, at_steps = arguments.as_hooks(callbacks, schedule)
     arguments.build(model, loader)
     advice.check_loss(model, loss)
     arguments.check_outputs(model, loader, held_out, measures, stopping, metrics is not None)
@@ -113,4 +119,4 @@ def fit(
         every=every,
         csv=history,
     )
-    return run.go(workers=workers, clip_norm=clip_norm, resume=resume)
+    return run.go(workers=workers, clip_norm=clip_norm, accumulate=accumulate, resume=resume)

@@ -146,10 +146,11 @@ class Run:
         measured = [start + name for start in ("", "val_") for name in ("loss", *self.metrics)]
         return ["epoch", *measured, "lr", "seconds", "images_per_second"]
 
-    def go(self, *, workers: int | str, clip_norm: float | None, resume: bool) -> list[dict[str, Any]]:
+    def go(self, *, workers: int | str, clip_norm: float | None, accumulate: int, resume: bool) -> list[dict[str, Any]]:
         """The whole run, from the checkpoint on where it shall be resumed; returns the history. Modules are then in the
         modes in which they were."""
-        options: dict[str, Any] = {"workers": workers, "clip_norm": clip_norm, "metrics": self.metrics}
+        options: dict[str, Any] = {"workers": workers, "clip_norm": clip_norm, "accumulate": accumulate}
+        options["metrics"] = self.metrics
         try:
             with (
                 self.interrupts,
@@ -164,6 +165,8 @@ class Run:
                 record.begin(self)
                 if resume:
                     record.resume(self)
+                    for row in self.progress.history if hasattr(self.schedule, "on_epoch_end") else ():
+                        self.schedule.on_epoch_end(row)  # type: ignore[union-attr]
                 self.train()
                 if self.trainer.note != noted:
                     self.display.line(str(self.trainer.note))

@@ -50,6 +50,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "fusion": switches["fusion"],
         "conv_algorithm": switches["conv_algorithm"],
         "workers": run.trainer.workers,
+        "accumulate": run.trainer.accumulate,
         "batch_size": loader.batch_size,
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
