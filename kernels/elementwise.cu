@@ -42,6 +42,25 @@ UNARY(Relu, x < T(0) ? T(0) : x)                                           // Na
 UNARY(LeakyRelu, x > T(0) ? x : a * x)
 UNARY(Gelu, x * T(0.5) * erfc(-x * T(0.70710678118654752440)))             // x·Φ(x)
 UNARY(Softplus, (x > T(0) ? x : T(0)) + log1p(exp(-fabs(x))))
+UNARY(Exp2, exp2(x))
+UNARY(Expm1, expm1(x))
+UNARY(Log2, log2(x))
+UNARY(Log10, log10(x))
+UNARY(Log1p, log1p(x))
+UNARY(Cbrt, cbrt(x))
+UNARY(Sin, sin(x))
+UNARY(Cos, cos(x))
+UNARY(Tan, tan(x))
+UNARY(Arcsin, asin(x))
+UNARY(Arccos, acos(x))
+UNARY(Arctan, atan(x))
+UNARY(Sinh, sinh(x))
+UNARY(Cosh, cosh(x))
+UNARY(Floor, floor(x))
+UNARY(Ceil, ceil(x))
+UNARY(Trunc, trunc(x))
+UNARY(Round, rint(x))                                                      // of two, the even one
+UNARY(Erf, erf(x))
 UNARY(Mish, x * mish_tanh(mish_e(x)))
 UNARY(Clip, x < a ? a : x > b ? b : x)
 
@@ -67,7 +86,54 @@ __device__ __forceinline__ i64 power_of(i64 x, i64 y) {
     return i64(result);
 }
 
+// Remainders and the quotient that goes with them, as NumPy's: floats by C's fmod, which is exact; integers by 0 are 0.
+template <typename T> __device__ T fmod_of(T x, T y) { return fmod(x, y); }
+__device__ __forceinline__ i64 fmod_of(i64 x, i64 y) { return y == 0 || y == -1 ? 0 : x % y; }
+
+template <typename T> __device__ T mod_of(T x, T y) {
+    T r = fmod_of(x, y);
+    if (r != T(0)) return (y < T(0)) != (r < T(0)) ? r + y : r;
+    return copysign(r, y);
+}
+__device__ __forceinline__ i64 mod_of(i64 x, i64 y) {
+    i64 r = fmod_of(x, y);
+    return r != 0 && (y < 0) != (r < 0) ? r + y : r;
+}
+
+template <typename T> __device__ T floor_divide_of(T x, T y) {
+    if (y == T(0)) return x / y;
+    T r = fmod_of(x, y), q = (x - r) / y;
+    if (r != T(0) && (y < T(0)) != (r < T(0))) q -= T(1);
+    if (q == T(0)) return copysign(T(0), x / y);
+    return q - floor(q) > T(0.5) ? floor(q) + T(1) : floor(q);
+}
+__device__ __forceinline__ i64 floor_divide_of(i64 x, i64 y) {
+    if (y == 0 || y == -1) return i64(u64(x) * u64(y));
+    return x / y - (fmod_of(x, y) != 0 && (x < 0) != (y < 0) ? 1 : 0);
+}
+
+// log(e^x + e^y): the larger, and log1p of e to minus their distance; equal infinities have none.
+template <typename T> __device__ T logaddexp_of(T x, T y) {
+    if (x == y) return x + T(0.69314718055994530942);
+    return (x > y ? x : y) + log1p(exp(-fabs(x - y)));
+}
+
+// A shift by 64 bits or more, as NumPy's.
+__device__ __forceinline__ i64 shifted_left(i64 x, i64 y) { return u64(y) < 64 ? i64(u64(x) << y) : 0; }
+__device__ __forceinline__ i64 shifted_right(i64 x, i64 y) { return x >> (u64(y) < 64 ? y : 63); }
+
 BINARY(Add, x + y)
+BINARY(Mod, mod_of(x, y))
+BINARY(Fmod, fmod_of(x, y))
+BINARY(FloorDivide, floor_divide_of(x, y))
+BINARY(Copysign, copysign(x, y))
+BINARY(Logaddexp, logaddexp_of(x, y))
+BINARY(Arctan2, atan2(x, y))
+BINARY(BitwiseAnd, T(i64(x) & i64(y)))
+BINARY(BitwiseOr, T(i64(x) | i64(y)))
+BINARY(BitwiseXor, T(i64(x) ^ i64(y)))
+BINARY(LeftShift, T(shifted_left(i64(x), i64(y))))
+BINARY(RightShift, T(shifted_right(i64(x), i64(y))))
 BINARY(Subtract, x - y)
 BINARY(Multiply, x * y)
 BINARY(Divide, x / y)
@@ -111,6 +177,8 @@ COMPARE(Less, <)
 COMPARE(LessEqual, <=)
 COMPARE(Greater, >)
 COMPARE(GreaterEqual, >=)
+COMPARE(LogicalAnd, &&)
+COMPARE(LogicalOr, ||)
 
 // ---- kernels -------------------------------------------------------------------------------------------------
 

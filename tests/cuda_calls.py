@@ -425,6 +425,34 @@ def _norm(d: Dice) -> tuple:
     return x.astype(d.T), d.normal(n, g), d.positive(n, g), d.normal(g, k), d.normal(g, k)
 
 
+_CELLS = (1, 1), (3, 5), (0, 4), (7, 40)
+
+
+@calls("lstm_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width))
+
+
+@calls("lstm_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
+    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+
+
+@calls("gru_cell")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
+@calls("gru_cell_grad")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, width), d.normal(n, 3 * width), d.normal(n, 3 * width), d.normal(n, width))
+
+
 @calls("moments")
 def _(d: Dice) -> Call:
     return d.call(_norm(d)[0], d.pick(True, True, False))
@@ -482,14 +510,16 @@ calls("dropout_grad")(lambda d: d.call(*_dropout(d), forward="dropout"))
 # optimisers: flat vectors, in place
 def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, count: bool = True) -> Call:
     """w, g, states as large as `vectors` say, as many `optional` ones; the first elements of all are 0."""
-    n = d.pick(0, 1, 7, 300)
+    n = d.pick(0, 1, 7, 300, 300)
     states = [size * np.abs(d.normal(n)) for size in vectors]
     given = [d.normal(n), d.normal(n), *states, *(d.pick(None, np.abs(d.normal(n))) for _ in range(optional))]
     if d.pick(True, False):
         for vector in given:
             if vector is not None:
                 vector[:1] = 0
-    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
+    loss = d.pick(
+        None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T)
+    )
     return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 
@@ -503,12 +533,12 @@ def _guarded(d: Dice) -> Call:
 
 calls("guard")(_guarded)
 calls("squares")(lambda d: d.call(d.normal(*d.shape())))
-_decay = lambda d: d.pick(0.0, 0.1)  # noqa: E731
+_decay = lambda d: d.pick(0.0, 0.1, 0.1)  # noqa: E731
 _flag = lambda d: d.pick(True, False)  # noqa: E731
-calls("sgd_step")(lambda d: _step(d, (), 0.9, d.pick(0.0, 0.3), _flag(d), _decay(d), _flag(d), optional=1))
+calls("sgd_step")(lambda d: _step(d, (), 0.9, 0.3, _flag(d), _decay(d), _flag(d), optional=1))
 calls("adam_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d), _flag(d), optional=1))
 calls("rmsprop_step")(lambda d: _step(d, (1,), 0.9, 0.1, 0.9, _decay(d), _flag(d), optional=2))
-calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, d.pick(0.0, 0.1), _decay(d), _flag(d)))
+calls("adagrad_step")(lambda d: _step(d, (1,), 1e-10, 0.1, _decay(d), _flag(d)))
 calls("adadelta_step")(lambda d: _step(d, (1, 1), 0.9, 1e-6, _decay(d), _flag(d)))
 calls("adamax_step")(lambda d: _step(d, (1, 1), 0.9, 0.999, 1e-8, _decay(d), _flag(d)))
 calls("nadam_step")(lambda d: _step(d, (1, 1, 0.3), 0.9, 0.999, 1e-8, _decay(d), _flag(d), 4e-3, _flag(d)))

@@ -63,26 +63,30 @@ TAPE: dict[str, Callable] = {
     "factor 0.999": lambda p: p * 0.999,
     "dropped": lambda p: None,
     "swapped axes": swapped,
+    "shifted": lambda p: p + 1e-3,
 }
 
 
 @contextlib.contextmanager
-def on_tape(name: str, i: int, change: Callable) -> Iterator[None]:
-    """Within, operation `name` hands its i-th input a changed gradient."""
-    real = tape.Node
+def on_tape(name: str, i: int, change: Callable) -> Iterator[list]:
+    """Within, operation `name` hands its i-th input a changed gradient; the list holds something once one differed."""
+    real, differed = tape.Node, []
 
     def node(made: str, be: Any, y: Any, parents: tuple, vjp: Callable | None) -> tape.Node:
         def broken(g: Any, need: Any) -> tuple:
             parts = list(vjp(g, need))
             if i < len(parts) and parts[i] is not None:
-                parts[i] = change(np.asarray(parts[i]))
+                before = np.array(parts[i])
+                parts[i] = change(before)
+                if np.any(before) if parts[i] is None else not np.array_equal(before, parts[i]):
+                    differed.append(True)
             return tuple(parts)
 
         return real(made, be, y, parents, broken if made == name.strip("_") else vjp)
 
     tape.Node = node  # type: ignore[assignment,misc]
     try:
-        yield
+        yield differed
     finally:
         tape.Node = real  # type: ignore[misc]
 
@@ -104,8 +108,10 @@ def tape_mutants(name: str) -> Iterator[tuple[str, bool]]:
     cases.sort(key=lambda c: sum(x.size for x in c.arrays()))  # the quickest first
     for i in differentiable_inputs(name, cases):
         for label, change in TAPE.items():
-            with on_tape(name, i, change):
-                yield f"{name}, input {i}: {label}", noticed_by(case.check for case in cases)
+            with on_tape(name, i, change) as differed:
+                noticed = noticed_by(case.check for case in cases)
+            if differed:  # 0 times whatever is 0: not a mutant of floor, say
+                yield f"{name}, input {i}: {label}", noticed
 
 
 # ---- changing the source -----------------------------------------------------------------------------------

@@ -105,6 +105,44 @@ def normalized(x: np.ndarray, axes: Any, gamma: Any, beta: Any, eps: float) -> n
     return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
 
 
+def _loop(cell: Any, x: np.ndarray, states: tuple, lengths: Any, reverse: bool) -> list:
+    """A cell over time, a sample and a step at a time."""
+    y, last = np.zeros((*x.shape[:2], states[0].shape[1])), [s.copy() for s in states]
+    for i in range(len(x)):
+        steps = range(x.shape[1] if lengths is None else lengths[i])
+        for t in reversed(steps) if reverse else steps:
+            for state, new in zip(last, cell(x[i, t], *(s[i].copy() for s in last)), strict=True):
+                state[i] = new
+            y[i, t] = last[0][i]
+    return [y, *last]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def rnn(x: Any, h: Any, wx: Any, wh: Any, b: Any, lengths: Any = None, reverse: bool = False) -> list:
+    return _loop(lambda x, h: (np.tanh(x @ wx + h @ wh + b),), x, (h,), lengths, reverse)
+
+
+def lstm(x: Any, h: Any, c: Any, wx: Any, wh: Any, b: Any, lengths: Any = None, reverse: bool = False) -> list:
+    def cell(x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:
+        i, f, g, o = np.split(x @ wx + h @ wh + b, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        return sigmoid(o) * np.tanh(c), c
+
+    return _loop(cell, x, (h, c), lengths, reverse)
+
+
+def gru(x: Any, h: Any, wx: Any, wh: Any, bx: Any, bh: Any, lengths: Any = None, reverse: bool = False) -> list:
+    def cell(x: np.ndarray, h: np.ndarray) -> tuple:
+        (xr, xz, xn), (hr, hz, hn) = np.split(x @ wx + bx, 3), np.split(h @ wh + bh, 3)
+        z = sigmoid(xz + hz)
+        return ((1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * h,)
+
+    return _loop(cell, x, (h,), lengths, reverse)
+
+
 def batch_norm(x: np.ndarray, gamma: Any, beta: Any, eps: float = 1e-5) -> list:
     axes = tuple(range(x.ndim - 1))
     return [normalized(x, axes, gamma, beta, eps), x.mean(axes), x.var(axes)]
@@ -139,6 +177,9 @@ REFERENCES: dict[str, Any] = {
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool2d": lambda x: x.mean((1, 2)),
+    "rnn": rnn,
+    "lstm": lstm,
+    "gru": gru,
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
     "group_norm": group_norm,

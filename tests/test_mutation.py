@@ -17,7 +17,7 @@ NAMES = [name for name in autograd.OPS if any(c.name == name.lstrip("_") and c.s
 @pytest.mark.parametrize("name", NAMES)
 def test_broken_gradients_are_noticed(name):
     results = dict(tape_mutants(name))
-    assert len(results) >= 5, "no gradient was broken"
+    assert results, "no gradient was broken"
     assert [mutant for mutant, noticed in results.items() if not noticed] == []
 
 

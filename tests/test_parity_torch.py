@@ -177,14 +177,26 @@ def compare(y, t, xs, ts):
 
 
 # Where PyTorch has another name for an operation, or an option.
-NAMES = {"power": "pow"}
-KEYWORDS = {"leaky_relu": lambda slope=0.01: {"negative_slope": slope}}
+NAMES = {"power": "pow", "mod": "remainder", "log_sigmoid": "logsigmoid"}
+OWN = {
+    "cbrt": lambda x: x.sign() * x.abs() ** (1 / 3),
+    "floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor"),
+    "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # whose own gradient is by 1/6 in float32
+    "prelu": lambda x, slope: torch.where(x > 0, x, slope * x),
+}
+KEYWORDS = {
+    "leaky_relu": lambda slope=0.01: {"negative_slope": slope},
+    "gelu": lambda approximate=False: {"approximate": "tanh" if approximate else "none"},
+    "hardtanh": lambda low=-1.0, high=1.0: {"min_val": low, "max_val": high},
+}
 
 
 def theirs_of(name: str) -> Any:
     """PyTorch's function of an operation's name."""
     name = NAMES.get(name, name)
-    return next((f for place in (torch, F, torch.special) if callable(f := getattr(place, name, None))), None)
+    return OWN.get(name) or next(
+        (f for place in (torch, F, torch.special) if callable(f := getattr(place, name, None))), None
+    )
 
 
 BY_NAME = [c for c in CASES if c.fn is getattr(ops, c.name) and c.smooth and c.name in {*UNARY, *BINARY}]

@@ -21,7 +21,7 @@ LOSING = {
     "np.sqrt": (np.sqrt, "ops.sqrt"),
     "np.abs": (np.abs, "ops.abs"),
     "np.negative": (np.negative, "ops.negative"),
-    "np.square": (np.square, "ops.multiply"),
+    "np.square": (np.square, "ops.square"),
     "np.sin": (np.sin, "ops"),
     "np.clip": (lambda w: np.clip(w, 0, 1), "ops.clip"),
     "np.where": (lambda w: np.where(A > 1, w, A), "ops.where"),

@@ -645,7 +645,7 @@ def test_messages_and_numbers_reach_all_members():
 @pytest.mark.parametrize("sleep", [False, True])
 def test_waiting_works_with_and_without_a_futex(monkeypatch, sleep):
     if sleep:
-        monkeypatch.setattr(team_module, "_sleep", lambda address, seen: time.sleep(1e-4))
-        monkeypatch.setattr(team_module, "_wake", lambda address: None)
+        monkeypatch.setattr(team_module, "sleep", lambda address, seen: time.sleep(1e-4))
+        monkeypatch.setattr(team_module, "wake", lambda address: None)
     monkeypatch.setattr(team_module, "SPINS", 1)
     assert_same_run(train(1, count=4), train(2, count=4))

@@ -22,16 +22,15 @@ from .insight import report
 from .interchange import from_torch, to_torch
 from .nn import Parameter, set_fusion
 from .ops.random import seed
-from .saving import checkpoint, load, save
+from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
 from .training import EarlyStopping, evaluate, fit
+from .version import __version__
 
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
 vars(nn).update(from_torch=from_torch, to_torch=to_torch)
 
 _explain_missing(tn=_sys.modules[__name__], nn=nn, ops=ops, optim=optim, data=data)
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EarlyStopping",
@@ -51,6 +50,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "register",
     "report",
     "save",
     "seed",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import re
+from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable)
 
 NAMES = {
     # layers and losses
@@ -64,9 +68,29 @@ NAMES = {
     "DataLoader": "data.Loader(x, y)",
 }
 
+INFERRED = "without it: the input's size is inferred"
+SHAPE = "input_shape= of nn.Sequential, or model.build(shape)"
 KEYWORDS = {
     "dim": "axis=",
     "keepdim": "keepdims=",
+    # layers
+    **dict.fromkeys(("in_channels", "in_features", "input_dim", "num_features"), INFERRED),
+    **dict.fromkeys(("input_shape", "batch_input_shape"), SHAPE),
+    "filters": "out_channels, the first argument: nn.Conv2d(32, 3)",
+    "units": "out_features, the first argument: nn.Dense(128)",
+    "pool_size": "kernel_size, the first argument: nn.MaxPool2d(2)",
+    "strides": "stride=",
+    "dilation_rate": "dilation=",
+    "use_bias": "bias=",
+    "kernel_initializer": "kernel_init=",
+    "p": "rate, the first argument: nn.Dropout(0.5)",
+    **dict.fromkeys(("negative_slope", "alpha"), "slope, the first argument: nn.LeakyReLU(0.01)"),
+    # training
+    "learning_rate": "lr=",
+    "validation_data": "validation=(x, y)",
+    "validation_split": "validation=0.1",
+    "batchsize": "batch_size=",
+    "nb_epoch": "epochs=",
     **dict.fromkeys(("out", "dtype"), "without it; NumPy's own functions want x.numpy()"),
 }
 
@@ -120,3 +144,26 @@ def keyword(message: str) -> str:
     """What to add to Python's "… got an unexpected keyword argument 'dim'"."""
     found = re.search(r"unexpected keyword argument '(\w+)'", message)
     return f"; in tinynet: {KEYWORDS[found[1]]}" if found and found[1] in KEYWORDS else ""
+
+
+def refuse_renamed(owner: str, function: Callable, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword of PyTorch or Keras that `function` does not take, with what it is called here."""
+    if KEYWORDS.keys().isdisjoint(options):
+        return
+    taken = {} if function is object.__init__ else inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return
+    for name in options:
+        if name in KEYWORDS and name not in taken:
+            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}; in tinynet: {KEYWORDS[name]}")
+
+
+def explained(function: F) -> F:
+    """The same function, with errors that explain renamed keywords."""
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        refuse_renamed(function.__name__, function, options)
+        return function(*args, **options)
+
+    return checked  # type: ignore[return-value]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor, of_cupy
+from .backends.foreign import holds_values, of_cupy
+from .tensor import Tensor
 
 RULES = ("int64", "float64", "kept")
 
@@ -49,13 +50,7 @@ def operand(value: Any) -> Any:
         return value
     array = np.asarray(value)
     floats = array.dtype == np.float64 and not hasattr(value, "__array__")
-    return array.astype(np.float32) if floats and not _has_dtypes(value) else array
-
-
-def _has_dtypes(value: Any) -> bool:
-    while isinstance(value, list | tuple) and value:
-        value = value[0]
-    return hasattr(value, "dtype")
+    return array.astype(np.float32) if floats and not holds_values(value) else array
 
 
 def exact(name: str, dtype: np.dtype, value: Any) -> None:

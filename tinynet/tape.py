@@ -107,10 +107,7 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
     """
     if function is None:
         return functools.partial(op, integers=integers)
-    if integers not in whole.RULES:
-        raise ValueError(f"op: integers={integers!r} must be one of {', '.join(whole.RULES)}")
-    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-        raise TypeError(f"op: {function.__name__} is a generator or a coroutine; an operation returns (y, vjp)")
+    _refuse(function, integers)
     name = function.__name__.strip("_")  # _conv2d computes what users know as conv2d
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[1:]
@@ -153,6 +150,14 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
     apply.integers = integers  # type: ignore[attr-defined]
     OPS[function.__name__] = apply
     return apply
+
+
+def _refuse(function: Callable, integers: str) -> None:
+    """Raise where a function and a rule for integers make no operation."""
+    if integers not in whole.RULES:
+        raise ValueError(f"op: integers={integers!r} must be one of {', '.join(whole.RULES)}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"op: {function.__name__} is a generator or a coroutine; an operation returns (y, vjp)")
 
 
 def _several(name: str, be: Any, ys: tuple, parents: tuple | None, vjp: Any) -> tuple[Tensor, ...]:

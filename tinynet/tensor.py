@@ -9,10 +9,8 @@ import numpy as np
 
 from . import backends
 from .backends.contract import Backend
+from .backends.foreign import holds_values, of_cupy
 from .hints import missing
-
-if TYPE_CHECKING:
-    from .tape import Node
 
 
 class Tensor:
@@ -38,7 +36,7 @@ class Tensor:
 
     owner: Any  # the optimiser that moved it into its flat vector, a weak reference; set on parameters only
 
-    def __init__(self, data: Any, backend: Backend, node: Node | None = None):
+    def __init__(self, data: Any, backend: Backend, node: Any = None):
         self.data = data
         self.backend = backend
         self.node = node
@@ -158,6 +156,9 @@ class Tensor:
         __setitem__: Callable[..., None]
         backward: Callable[..., None]
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operation
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __invert__ = _operation
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operation
+        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operation
         __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _operation
         __iadd__ = __isub__ = __imul__ = __itruediv__ = _operation
         __lt__ = __le__ = __gt__ = __ge__ = _operation
@@ -193,21 +194,9 @@ def tensor(
         kind = np.asarray(data).dtype
         if kind.hasobject:
             raise ValueError("tensor: the nested sequences have unequal lengths, or hold something that is no number")
-        dtype = np.float32 if kind == np.float64 and not _holds_arrays(data) else kind
+        dtype = np.float32 if kind == np.float64 and not holds_values(data) else kind
     array = data if of_cupy(data) else np.array(data, dtype, order="C")
     if not array.dtype.isnative:  # of a file, say
         array = array.astype(array.dtype.newbyteorder("="))
     result = Tensor(be.copy(be.asarray(array, dtype)) if array is data else be.asarray(array), be)
     return result.requires_grad_() if requires_grad else result
-
-
-def of_cupy(data: Any) -> bool:
-    """Whether `data` is an array of CuPy, which NumPy does not convert."""
-    return type(data).__module__.partition(".")[0] == "cupy" and hasattr(data, "get")
-
-
-def _holds_arrays(data: Any) -> bool:
-    """Whether a nested sequence holds NumPy values, whose float64 is meant."""
-    while isinstance(data, list | tuple) and data:
-        data = data[0]
-    return isinstance(data, np.ndarray | np.generic)

@@ -38,7 +38,10 @@ Array = Any
 # `out`. The CUDA backend makes a method of each row, whose struct in elementwise.cu is called alike (leaky_relu_grad:
 # LeakyReluGrad).
 ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
-    ("negative exp log sqrt abs sign tanh", "x", "as NumPy's"),
+    ("negative exp log sqrt abs sign tanh exp2 expm1 log2 log10 log1p cbrt", "x", "as NumPy's"),
+    ("sin cos tan arcsin arccos arctan sinh cosh floor ceil trunc", "x", "as NumPy's"),
+    ("round", "x", "the nearest whole number, of two the even one"),
+    ("erf", "x", "2/√π ∫ exp(-t²) dt from 0 to x"),
     ("sigmoid", "x", "1 / (1 + exp(-x)), without overflow"),
     ("relu", "x", "max(x, 0); NaN stays NaN"),
     ("leaky_relu", "x slope", "x where x > 0, else slope·x"),
@@ -57,10 +60,16 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("mish_grad", "g x", "g times the derivative of mish"),
     # of two and three
     ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
+    ("mod fmod floor_divide copysign logaddexp arctan2", "x y", "as NumPy's; of integers by 0: 0"),
+    ("bitwise_and bitwise_or bitwise_xor left_shift right_shift", "x y", "of int64, as NumPy's"),
     ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),
     ("power_grad", "g x y", "d/dx: g y x^(y-1), and 0 where y = 0"),
     ("power_grad_exponent", "g x y", "d/dy: g x^y log x, and 0 where x = 0"),
-    ("equal not_equal less less_equal greater greater_equal", "x y -> bool", "bool arrays, as NumPy's"),
+    (
+        "equal not_equal less less_equal greater greater_equal logical_and logical_or",
+        "x y -> bool",
+        "bool arrays, as NumPy's",
+    ),
     ("where", "condition x y", "x where the own bool array `condition` holds, else y"),
 )
 ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that are arrays
@@ -230,6 +239,19 @@ class Backend(Protocol):
     ) -> Array:
         """g spread evenly over each window, in `shape`."""
 
+    # ---- recurrent: a cell's step for N samples of H hidden units; gates side by side, see ops/recurrent.py --------
+    def lstm_cell(self, z: Array, c: Array) -> tuple:
+        """z (N, 4H) before the gates' functions, c (N, H) -> (h, c, gates (N, 4H), tanh(c))."""
+
+    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array) -> tuple:
+        """(dz, dc before the step) from the gradients of h and c after it; c is the one before."""
+
+    def gru_cell(self, zx: Array, zh: Array, h: Array) -> tuple:
+        """zx, zh (N, 3H): what input and state add to the gates, h (N, H) -> (h, gates (N, 3H))."""
+
+    def gru_cell_grad(self, dh: Array, gates: Array, zh: Array, h: Array) -> tuple:
+        """(dzx, dzh, what goes to h before the step directly)."""
+
     # ---- norm: x (N, L, G, K), a statistic (N, G) for the L·K values of each (n, g); gamma and beta are (G, K) ------
     def moments(self, x: Array, centered: bool = True) -> tuple:
         """(mean, biased variance), in one pass that no large mean disturbs; if not centered (None, mean square)."""
@@ -297,6 +319,7 @@ class Backend(Protocol):
         """g under the same mask and scale."""
 
     # ---- optim: in place, over flat vectors ---------------------------------------------------------------
+    # Arrays of one floating dtype: w, g, and the state, of which velocity, mean and largest may be None.
     # `lr_count` is a float64 array (2,) that stays on the device: [learning rate, step count]. `loss` is a
     # 0-d array or None: where it is not finite, nothing changes. Each step adds 1 to the count, then called t, first.
     # g stands for -g where `maximize` says so, plus weight_decay · w; g itself stays as it is. `decoupled` decay, and
@@ -308,168 +331,47 @@ class Backend(Protocol):
     def squares(self, x: Array) -> Array:
         """Σ x² as a 0-d float64 array: squares that overflow float32 do not overflow here."""
 
-    def sgd_step(
-        self,
-        w: Array,
-        g: Array,
-        velocity: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        momentum: float,
-        dampening: float,
-        nesterov: bool,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def sgd_step(self, w, g, velocity, lr_count, loss, momentum, dampening, nesterov, weight_decay, maximize) -> None:
         """velocity = momentum · velocity + (1 - dampening) g, or g itself at the first step;
         w -= lr · (g + momentum · velocity if nesterov else velocity)."""
 
     def adam_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        largest: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-        maximize: bool,
+        self, w, g, m, v, largest, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, maximize
     ) -> None:
         """Adam (Kingma & Ba 2015, bias-corrected); decoupled: AdamW (Loshchilov & Hutter 2019); largest, where it is
         given: AMSGrad's maximum of v (Reddi et al. 2018)."""
 
     def rmsprop_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        mean: Array | None,
-        velocity: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        alpha: float,
-        eps: float,
-        momentum: float,
-        weight_decay: float,
-        maximize: bool,
+        self, w, g, v, mean, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, maximize
     ) -> None:
         """v = alpha v + (1 - alpha) g²; w -= lr · g / (sqrt(v) + eps), through a velocity if momentum; with mean, the
         same average of g, sqrt(v - mean²) in place of sqrt(v)."""
 
-    def adagrad_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        lr_count: Array,
-        loss: Array | None,
-        eps: float,
-        lr_decay: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adagrad_step(self, w, g, v, lr_count, loss, eps, lr_decay, weight_decay, maximize) -> None:
         """v += g²; w -= lr / (1 + (t - 1) lr_decay) · g / (sqrt(v) + eps)."""
 
-    def adadelta_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        u: Array,
-        lr_count: Array,
-        loss: Array | None,
-        rho: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adadelta_step(self, w, g, v, u, lr_count, loss, rho, eps, weight_decay, maximize) -> None:
         """v = rho v + (1 - rho) g²; d = g · sqrt(u + eps) / sqrt(v + eps); u = rho u + (1 - rho) d²; w -= lr · d."""
 
-    def adamax_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        u: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adamax_step(self, w, g, m, u, lr_count, loss, beta1, beta2, eps, weight_decay, maximize) -> None:
         """m as Adam's; u = max(beta2 u, |g| + eps); w -= lr / (1 - beta1^t) · m / u."""
 
     def nadam_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rest: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-        momentum_decay: float,
-        maximize: bool,
+        self, w, g, m, v, rest, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, momentum_decay, maximize
     ) -> None:
         """Adam with Nesterov's momentum (Dozat 2016): mu_t = beta1 (1 - 0.96^(t · momentum_decay) / 2);
         rest = 1 - mu_1 · … · mu_t, which starts at 0;
         w -= lr · d / (sqrt(v / (1 - beta2^t)) + eps) with
         d = (1 - mu_t) / rest · g + mu_(t+1) / (1 - (1 - rest) mu_(t+1)) · m."""
 
-    def lion_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def lion_step(self, w, g, m, lr_count, loss, beta1, beta2, weight_decay, maximize) -> None:
         """w -= lr · (sign(beta1 m + (1 - beta1) g) + weight_decay w); then m = beta2 m + (1 - beta2) g."""
 
-    def lamb_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        sizes: tuple[int, ...],
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def lamb_step(self, w, g, m, v, sizes, lr_count, loss, beta1, beta2, eps, weight_decay, maximize) -> None:
         """r = Adam's step, bias-corrected, + weight_decay w; w -= lr · ‖w‖ / ‖r‖ · r, norms over each parameter: w
         consists of some, of `sizes` elements. 1 in place of their ratio where one is 0."""
 
-    def muon_momentum_step(
-        self,
-        g: Array,
-        velocity: Array,
-        update: Array,
-        loss: Array | None,
-        momentum: float,
-        nesterov: bool,
-        maximize: bool,
-    ) -> None:
+    def muon_momentum_step(self, g, velocity, update, loss, momentum, nesterov, maximize) -> None:
         """velocity = momentum · velocity + (1 - momentum) g; update = momentum · velocity + (1 - momentum) g, or the
         velocity without nesterov. It counts no step."""
 

@@ -60,8 +60,9 @@ def _numbered(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[bool, tuple[st
 
 
 def _tinynet() -> Iterator[tuple[str, str]]:
-    from .. import __version__, nn, ops
+    from .. import nn, ops
     from ..tensor import tensor
+    from ..version import __version__
 
     x = tensor([[1.0, 2.0]], backend="numpy", requires_grad=True)
     ops.sum(ops.relu(x) * 3.0).backward()
@@ -198,12 +199,12 @@ def _data() -> Iterator[tuple[str, str]]:
 
     yield OK, "digits are drawn, they need no files"
     for source, holds in (
-        (datasets.MNIST, datasets._holds_idx),
-        (datasets.FASHION_MNIST, datasets._holds_idx),
-        (datasets.CIFAR10, datasets._holds_cifar),
+        (datasets.MNIST, datasets.holds_idx),
+        (datasets.FASHION_MNIST, datasets.holds_idx),
+        (datasets.CIFAR10, datasets.holds_cifar),
     ):
         try:
-            yield OK, f"{source.name} in {datasets._locate(source, holds, None, None, False)}"
+            yield OK, f"{source.name} in {datasets.locate(source, holds, None, None, False)}"
         except (DataError, OSError):
             own = os.environ.get("TINYNET_DATA", "not set")
             yield (

@@ -126,7 +126,7 @@ def mnist(folder: PathLike | None = None, *, mirror: str | None = None, download
 
     Raises DataError where the files are damaged, or absent and not to be had.
     """
-    found = _locate(MNIST, _holds_idx, folder, mirror, download)
+    found = locate(MNIST, holds_idx, folder, mirror, download)
     return _read_idx_folder(found, map(str, range(10)), (28, 28))
 
 
@@ -136,7 +136,7 @@ def fashion_mnist(folder: PathLike | None = None, *, mirror: str | None = None, 
     The places looked in end with `fashion_mnist` or `fashion-mnist` (the Debian package
     `dataset-fashion-mnist` puts it into the system's `share/datasets`).
     """
-    found = _locate(FASHION_MNIST, _holds_idx, folder, mirror, download)
+    found = locate(FASHION_MNIST, holds_idx, folder, mirror, download)
     return _read_idx_folder(found, CLOTHES, (28, 28))
 
 
@@ -149,7 +149,7 @@ def cifar10(folder: PathLike | None = None, *, mirror: str | None = None, downlo
     `test_batch.bin`, also in a sub-folder `cifar-10-batches-bin`, or the archive `cifar-10-binary.tar.gz`
     (162 MB) as it is.
     """
-    return _read_cifar_folder(_locate(CIFAR10, _holds_cifar, folder, mirror, download))
+    return _read_cifar_folder(locate(CIFAR10, holds_cifar, folder, mirror, download))
 
 
 def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_share: float = 0.2) -> Dataset:
@@ -174,9 +174,9 @@ def load_dir(path: PathLike, *, shape: tuple[int, int, int] | None = None, test_
         raise ValueError(f"load_dir: test_share must be in [0, 1), got {test_share}")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    if _holds_idx(folder):
+    if holds_idx(folder):
         return _read_idx_folder(folder, None)
-    if _holds_cifar(folder):
+    if holds_cifar(folder):
         return _read_cifar_folder(folder)
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         train, test = _pictures(folder / "train"), _pictures(folder / "test")
@@ -210,7 +210,7 @@ def look_at_dir(path: PathLike, most: int = 24) -> tuple[int, int, bool, int]:
     return int(np.median(heights)), int(np.median(widths)), any(colours), len(paths)
 
 
-def _locate(
+def locate(
     source: _Source, holds: Callable[[Path], bool], folder: PathLike | None, mirror: str | None, download: bool
 ) -> Path:
     """The folder that holds the files of a dataset, downloaded if need be."""
@@ -260,11 +260,11 @@ def _either(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if os.path.isfile(path)), None)
 
 
-def _holds_idx(folder: Path) -> bool:
+def holds_idx(folder: Path) -> bool:
     return all(_either(folder, name) for name in IDX_FILES)
 
 
-def _holds_cifar(folder: Path) -> bool:
+def holds_cifar(folder: Path) -> bool:
     return os.path.isfile(folder / CIFAR_ARCHIVE) or _bins(folder) is not None
 
 

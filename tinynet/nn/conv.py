@@ -38,6 +38,11 @@ class Conv2d(Module):
     weight: Parameter
     bias: Parameter | None = None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 and "kernel_size" in kwargs:
+            _refuse_channels(args[0], args[1], kwargs["kernel_size"])
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(
         self,
         out_channels: int,
@@ -53,11 +58,7 @@ class Conv2d(Module):
         kernel_init: str | Callable = "glorot_uniform",
     ):
         if extra:
-            raise TypeError(
-                f"Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is "
-                f"named. Write nn.Conv2d({kernel_size}, {extra[0]}) for PyTorch's "
-                f"nn.Conv2d({out_channels}, {kernel_size}, {extra[0]})."
-            )
+            _refuse_channels(out_channels, kernel_size, extra[0])
         if padding_mode not in ("zeros", "edge"):
             raise ValueError(f'Conv2d: padding_mode={padding_mode!r} must be "zeros" or "edge"')
         self.out_channels = count("Conv2d", "out_channels", out_channels, 1)
@@ -115,3 +116,11 @@ class Conv2d(Module):
             groups=self.groups,
             **options,
         )
+
+
+def _refuse_channels(inputs: Any, outputs: Any, kernel: Any) -> None:
+    """Explain PyTorch's order of arguments."""
+    raise TypeError(
+        "Conv2d takes (out_channels, kernel_size): the input's channels are inferred, all else is named. "
+        f"Write nn.Conv2d({outputs}, {kernel}) for PyTorch's nn.Conv2d({inputs}, {outputs}, {kernel})."
+    )

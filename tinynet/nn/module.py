@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad
 from ..backends.switches import scope
-from ..hints import missing
+from ..hints import missing, refuse_renamed
 from ..ops import random
 from ..tensor import Tensor
 from . import door, summary
@@ -47,6 +47,7 @@ class Module(Tree):
     _hooks: list[Callable]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        refuse_renamed(cls.__name__, cls.__init__, kwargs)
         self = super().__new__(cls)
         self._arguments = (args, kwargs)  # so that `tn.save` can write how the module was made
         self._hooks = []
@@ -184,6 +185,16 @@ class Module(Tree):
         args, kwargs = self._arguments
         inside = [summary.shown(a) for a in args] + [f"{k}={summary.shown(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(inside)})"
+
+
+def made_with(module: Module) -> tuple[tuple, dict]:
+    """The arguments, (by place, by name), that a module was made with."""
+    return module._arguments
+
+
+def hooks_of(module: Module) -> list[Callable]:
+    """The functions that a module's output is shown to; the list itself."""
+    return module._hooks
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import ops
 from .activation import ReLU
-from .blocks import Lambda
 from .conv import Conv2d
 from .dense import Dense
+from .functions import Lambda
 from .pool import MaxPool2d
 
 Run = Callable[[Any], Any]

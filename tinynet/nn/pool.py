@@ -14,7 +14,7 @@ from .module import Module
 
 
 class _Pool2d(Module):
-    def __init__(self, kernel_size: int | Pair, *, stride: int | Pair | None = None, padding: int | Pair | str = 0):
+    def __init__(self, kernel_size: int | Pair, stride: int | Pair | None = None, *, padding: int | Pair | str = 0):
         name = type(self).__name__
         self.kernel_size = pair(name, "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else pair(name, "stride", stride)
@@ -46,8 +46,8 @@ class AvgPool2d(_Pool2d):
     def __init__(
         self,
         kernel_size: int | Pair,
-        *,
         stride: int | Pair | None = None,
+        *,
         padding: int | Pair | str = 0,
         count_include_pad: bool = True,
     ):

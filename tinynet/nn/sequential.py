@@ -6,8 +6,8 @@ from typing import Any
 
 from ..tensor import Tensor
 from . import door
-from .blocks import layer
 from .fields import Field
+from .functions import layer
 from .fusion import fusing
 from .module import Module
 from .patterns import fused

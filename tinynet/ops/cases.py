@@ -66,6 +66,16 @@ def away(*shape: int) -> Draw:
     return lambda rng: np.asarray(rng.uniform(0.1, 2, shape) * rng.choice([-1, 1], shape))
 
 
+def inside(*shape: int) -> Draw:
+    """In (-0.9, 0.9)."""
+    return lambda rng: np.asarray(rng.uniform(-0.9, 0.9, shape))
+
+
+def wide(*shape: int) -> Draw:
+    """In (-8, 8), at least 0.05 from whole numbers and their halves, where functions jump or have a kink."""
+    return lambda rng: np.asarray(rng.integers(-16, 16, shape) / 2 + rng.uniform(0.05, 0.45, shape))
+
+
 def separated(*shape: int) -> Draw:
     """All values differ by 0.05 or more and none is near 0, so that no maximum is nearly a tie."""
     size = int(np.prod(shape))
@@ -97,26 +107,51 @@ def case(name: str, fn: Callable, *draws: Draw, label: str = "", **options: Any)
 _erf = np.vectorize(math.erf, otypes=[float])
 _BROADCAST: tuple = ((3, 4), (3, 4)), ((), (2, 3)), ((2, 1, 3), (4, 1))
 
+
+def _gelu(x: np.ndarray, approximate: bool = False) -> np.ndarray:
+    inner = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)) if approximate else _erf(x / math.sqrt(2))
+    return x * (1 + inner) / 2
+
+
 # Elementwise operations of one and of two values: what each is drawn from, and its formula, where it is not NumPy's
 # function of the name. All elementwise tests (values, derivatives, layouts, kernels) take their operations from here.
 UNARY: dict[str, tuple] = {
-    **dict.fromkeys(("negative", "exp", "tanh"), (normal,)),
-    **dict.fromkeys(("log", "sqrt"), (positive,)),
-    "abs": (away,),
+    **dict.fromkeys(("negative", "exp", "exp2", "expm1", "tanh", "sin", "cos", "arctan", "sinh", "cosh"), (normal,)),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "sqrt"), (positive,)),
+    **dict.fromkeys(("tan", "arcsin", "arccos"), (inside,)),
+    **dict.fromkeys(("floor", "ceil", "trunc", "round"), (wide,)),
+    **dict.fromkeys(("abs", "sign", "cbrt", "reciprocal"), (away,)),
+    "square": (normal,),
+    "rsqrt": (positive, lambda x: 1 / np.sqrt(x)),
+    "erf": (normal, _erf),
     "sigmoid": (normal, lambda x: 1 / (1 + np.exp(-x))),
     "relu": (away, lambda x: np.maximum(x, 0)),
     "leaky_relu": (away, lambda x, slope=0.01: np.where(x > 0, x, slope * x)),
-    "gelu": (normal, lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2),
+    "gelu": (normal, _gelu),
+    "elu": (away, lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(x))),
+    "selu": (away, lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))),
+    "silu": (normal, lambda x: x / (1 + np.exp(-x))),
+    "relu6": (wide, lambda x: np.clip(x, 0, 6)),
+    "hardtanh": (wide, lambda x, low=-1.0, high=1.0: np.clip(x, low, high)),
+    "hardsigmoid": (wide, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
+    "hardswish": (wide, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    "log_sigmoid": (normal, lambda x: -np.log1p(np.exp(-x))),
+    "softsign": (away, lambda x: x / (1 + np.abs(x))),
     "mish": (normal, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
     "softplus": (normal, lambda x: np.log(1 + np.exp(x))),
 }
 BINARY: dict[str, tuple] = {
     **dict.fromkeys(("add", "subtract", "multiply"), (normal, normal)),
     **dict.fromkeys(("maximum", "minimum"), (separated, between)),
-    "divide": (normal, away),
+    **dict.fromkeys(("mod", "fmod", "floor_divide"), (wide, away)),
+    **dict.fromkeys(("divide", "logaddexp"), (normal, away)),
+    **dict.fromkeys(("copysign", "arctan2"), (away, away)),
+    "prelu": (away, normal, lambda x, slope: np.where(x > 0, x, slope * x)),
     "power": (positive, normal),
 }
-COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isclose")
+TRUTHS = ("logical_and", "logical_or")
+BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift")
 
 for _name in ("add", "subtract", "multiply"):
     _op = getattr(ops, _name)
@@ -148,7 +183,12 @@ for _name, (_draw, *_) in UNARY.items():
 case("leaky_relu", ops.leaky_relu, away(3, 4), slope=0.3)
 case("gelu", lambda x: ops.gelu(x * 3), normal(30), label="all three ranges of erf")
 case("astype", ops.astype, normal(2, 3), dtype=np.float64)
-for _name in COMPARISONS:
+case("gelu", ops.gelu, normal(3, 4), approximate=True)
+case("elu", ops.elu, away(3, 4), alpha=0.4)
+case("hardtanh", ops.hardtanh, wide(3, 4), low=-3.0, high=2.0)
+for _name in ("isnan", "isfinite", "logical_not", "bitwise_not"):
+    CASES.append(Case(_name, getattr(ops, _name), (integers(3, 3, 4),), smooth=False))
+for _name in (*COMPARISONS, *TRUTHS, *BITS):
     CASES.append(Case(_name, getattr(ops, _name), (integers(3, 3, 4), integers(3, 4)), smooth=False))
 
 _AXES: tuple = (None, 0, -1, (0, 2), (-1, 1), ())
@@ -274,6 +314,20 @@ case("group_norm", ops.group_norm, normal(2, 3, 2, 4), groups=2)
 case("group_norm", lambda x, a, b: ops.group_norm(x, 3, a, b), normal(2, 2, 6), normal(6), normal(6), label="groups=3")
 case("group_norm", lambda x, a, b: ops.group_norm(x, 4, a, b), normal(2, 3, 4), normal(4), normal(4), label="instance")
 case("group_norm", ops.group_norm, normal(0, 2, 4), groups=1)
+
+# N, T, C, H
+for _n, _t, _c, _h, _options in (
+    (3, 4, 2, 3, {}),
+    (2, 3, 1, 2, {"reverse": True}),
+    (3, 4, 2, 2, {"lengths": (4, 0, 2)}),
+    (2, 3, 2, 1, {"lengths": (1, 3), "reverse": True}),
+    (1, 1, 1, 1, {}),
+    (0, 2, 2, 2, {}),
+):
+    for _name, _gates, _states, _biases in ("rnn", 1, 1, 1), ("lstm", 4, 2, 1), ("gru", 3, 1, 2):
+        _wide = _gates * _h
+        _draws = [normal(_n, _t, _c), *[normal(_n, _h)] * _states, normal(_c, _wide), normal(_h, _wide)]
+        case(_name, getattr(ops, _name), *_draws, *[normal(_wide)] * _biases, **_options)
 
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):

@@ -84,6 +84,7 @@ def conv2d(
         padding: zeros around the image: an int, (vertical, horizontal), "same" (surplus after, as Keras), "valid".
         groups: input and output channels are split into so many groups that do not see each other.
     Raises: ValueError where the shapes do not fit.
+    Returns: a Tensor (N, OH, OW, F).
     """
     return _conv2d(x, w, b, *_arguments("conv2d", x, w, b, stride, padding, dilation, groups))
 
@@ -99,7 +100,11 @@ def conv_relu_pool(
     groups: int = 1,
     pool: bool = True,
 ) -> Tensor:
-    """relu(conv2d(…)), then max_pool2d(…, 2) if `pool`, in one step: what Sequential fuses by itself."""
+    """relu(conv2d(…)), then max_pool2d(…, 2) if `pool`, in one step: what Sequential fuses by itself.
+
+    Returns: a Tensor (N, OH, OW, F), of half the height and width if `pool`.
+    Raises: as conv2d.
+    """
     arguments = _arguments("conv_relu_pool", x, w, b, stride, padding, dilation, groups)
     return _conv_relu_pool(x, w, b, *arguments, pool)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -14,31 +16,48 @@ from ..tensor import Tensor
 __all__ = [
     "abs",
     "add",
+    "arccos",
+    "arcsin",
+    "arctan",
+    "arctan2",
     "astype",
+    "cbrt",
+    "ceil",
     "clip",
+    "copysign",
+    "cos",
+    "cosh",
     "divide",
-    "equal",
+    "erf",
     "exp",
-    "gelu",
-    "greater",
-    "greater_equal",
-    "leaky_relu",
-    "less",
-    "less_equal",
+    "exp2",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "fmod",
     "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "maximum",
     "minimum",
-    "mish",
+    "mod",
     "multiply",
     "negative",
-    "not_equal",
     "power",
-    "relu",
-    "sigmoid",
-    "softplus",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sign",
+    "sin",
+    "sinh",
     "sqrt",
+    "square",
     "subtract",
+    "tan",
     "tanh",
+    "trunc",
     "where",
 ]
 
@@ -47,16 +66,19 @@ __all__ = [
 
 @op
 def add(be, x, y):
+    """x + y"""
     return be.add(x, y), lambda g, need: (g, g)
 
 
 @op
 def subtract(be, x, y):
+    """x - y"""
     return be.subtract(x, y), lambda g, need: (g, be.negative(g) if need[1] else None)
 
 
 @op
 def multiply(be, x, y):
+    """x · y"""
     return be.multiply(x, y), lambda g, need: (
         be.multiply(g, y) if need[0] else None,
         be.multiply(g, x) if need[1] else None,
@@ -65,6 +87,7 @@ def multiply(be, x, y):
 
 @op(integers="float64")
 def divide(be, x, y):
+    """x / y; integers give fractions."""
     z = be.divide(x, y)
 
     def vjp(g, need):
@@ -100,6 +123,7 @@ def _kind(x):
 
 @op
 def negative(be, x):
+    """-x"""
     return be.negative(x), lambda g, need: (be.negative(g),)
 
 
@@ -171,69 +195,162 @@ def _limit(name, value):
     return value
 
 
+@op
+def mod(be, x, y):
+    """x - y·floor(x / y): the remainder with y's sign, as Python's %. Of integers by 0 it is 0, of floats NaN."""
+    return be.mod(x, y), lambda g, need: (
+        g if need[0] else None,
+        be.negative(be.multiply(g, be.floor(be.divide(x, y)))) if need[1] else None,
+    )
+
+
+@op
+def fmod(be, x, y):
+    """x - y·trunc(x / y): the remainder with x's sign, as C's."""
+    return be.fmod(x, y), lambda g, need: (
+        g if need[0] else None,
+        be.negative(be.multiply(g, be.trunc(be.divide(x, y)))) if need[1] else None,
+    )
+
+
+@op
+def floor_divide(be, x, y):
+    """floor(x / y), as Python's //; its derivatives are 0. Of integers by 0 it is 0."""
+    z = be.floor_divide(x, y)
+    return z, lambda g, need: tuple(be.full(z.shape, 0, z.dtype) if n else None for n in need)
+
+
+@op(integers="float64")
+def copysign(be, x, y):
+    """|x| with the sign of y; the derivative with respect to x is ±1, at 0 it is 0; with respect to y it is 0."""
+    z = be.copysign(x, y)
+
+    def vjp(g, need):
+        same = be.multiply(be.sign(x), be.sign(z))
+        return be.multiply(g, same) if need[0] else None, be.full(z.shape, 0, z.dtype) if need[1] else None
+
+    return z, vjp
+
+
+@op(integers="float64")
+def logaddexp(be, x, y):
+    """log(eˣ + eʸ), without overflow."""
+    return be.logaddexp(x, y), lambda g, need: (
+        be.multiply(g, be.sigmoid(be.subtract(x, y))) if need[0] else None,
+        be.multiply(g, be.sigmoid(be.subtract(y, x))) if need[1] else None,
+    )
+
+
+@op(integers="float64")
+def arctan2(be, x, y):
+    """The angle of the point (y, x), that is, arctan(x / y) in the right quadrant, in (-π, π]."""
+
+    def vjp(g, need):
+        by_square = be.divide(g, be.add(be.multiply(x, x), be.multiply(y, y)))
+        return be.multiply(by_square, y) if need[0] else None, be.negative(be.multiply(by_square, x)) if need[
+            1
+        ] else None
+
+    return be.arctan2(x, y), vjp
+
+
 # ---- functions ------------------------------------------------------------------------------------------
 
 
-@op(integers="float64")
-def exp(be, x):
-    y = be.exp(x)
-    return y, lambda g, need: (be.multiply(g, y),)
+def function(name: str, doc: str, slope: Callable) -> Any:
+    """Declare y = f(x), whose kernel is called like the operation. slope(be, x) or slope(be, y) is dy/dx."""
+    of_y = slope.__code__.co_varnames[1] == "y"
+
+    def forward(be, x):
+        y = getattr(be, name)(x)
+        v = y if of_y else x
+        return y, lambda g, need: (be.multiply(g, slope(be, v)),)
+
+    forward.__name__ = forward.__qualname__ = name
+    forward.__doc__ = doc
+    return op(forward, integers="float64")
 
 
-@op(integers="float64")
-def log(be, x):
-    """The natural logarithm; -inf at 0, NaN below."""
-    return be.log(x), lambda g, need: (be.divide(g, x),)
+exp = function("exp", "eˣ", lambda be, y: y)
+exp2 = function("exp2", "2ˣ", lambda be, y: be.multiply(y, math.log(2)))
+expm1 = function("expm1", "eˣ - 1, exact near 0.", lambda be, y: be.add(y, 1))
+log = function("log", "The natural logarithm; -inf at 0, NaN below.", lambda be, x: be.divide(1, x))
+log2 = function("log2", "The logarithm of base 2.", lambda be, x: be.divide(1 / math.log(2), x))
+log10 = function("log10", "The logarithm of base 10.", lambda be, x: be.divide(1 / math.log(10), x))
+log1p = function("log1p", "log(1 + x), exact near 0.", lambda be, x: be.divide(1, be.add(x, 1)))
+cbrt = function("cbrt", "The cube root, of negative numbers too.", lambda be, y: be.divide(1 / 3, be.multiply(y, y)))
+sin = function("sin", "sin x, of radians.", lambda be, x: be.cos(x))
+cos = function("cos", "cos x, of radians.", lambda be, x: be.negative(be.sin(x)))
+tan = function("tan", "tan x, of radians.", lambda be, y: be.add(be.multiply(y, y), 1))
+arcsin = function("arcsin", "arcsin x, in [-π/2, π/2].", lambda be, x: be.divide(1, _circle(be, x)))
+arccos = function("arccos", "arccos x, in [0, π].", lambda be, x: be.divide(-1, _circle(be, x)))
+arctan = function("arctan", "arctan x, in (-π/2, π/2).", lambda be, x: be.divide(1, be.add(be.multiply(x, x), 1)))
+sinh = function("sinh", "(eˣ - e⁻ˣ) / 2", lambda be, x: be.cosh(x))
+cosh = function("cosh", "(eˣ + e⁻ˣ) / 2", lambda be, x: be.sinh(x))
+erf = function(
+    "erf",
+    "2/√π ∫₀ˣ exp(-t²) dt",
+    lambda be, x: be.multiply(be.exp(be.negative(be.multiply(x, x))), 2 / math.sqrt(math.pi)),
+)
+
+
+def _circle(be, x):
+    """√(1 - x²)"""
+    return be.sqrt(be.subtract(1, be.multiply(x, x)))
+
+
+def step(name: str, doc: str, integers: str) -> Any:
+    """Declare a function that is constant between its jumps; its derivative is 0, at the jumps too."""
+
+    def forward(be, x):
+        whole = integers == "kept" and x.dtype.kind != "f"
+        y = be.copy(x) if whole else getattr(be, name)(x)
+        return y, lambda g, need: (be.full(x.shape, 0, x.dtype),)
+
+    forward.__name__ = forward.__qualname__ = name
+    forward.__doc__ = doc + "; the derivative is 0."
+    return op(forward, integers=integers)
+
+
+floor = step("floor", "The largest whole number <= x", "kept")
+ceil = step("ceil", "The smallest whole number >= x", "kept")
+trunc = step("trunc", "x without its fraction", "kept")
+round = step("round", "The nearest whole number, of two the even one", "kept")
+sign = step("sign", "1, 0 or -1; NaN of NaN", "int64")
 
 
 @op(integers="float64")
 def sqrt(be, x):
+    """√x; NaN below 0."""
     y = be.sqrt(x)
     return y, lambda g, need: (be.sqrt_grad(g, y),)
 
 
 @op(integers="float64")
-def tanh(be, x):
-    y = be.tanh(x)
-    return y, lambda g, need: (be.tanh_grad(g, y),)
+def rsqrt(be, x):
+    """1 / √x"""
+    y = be.divide(1, be.sqrt(x))
+    return y, lambda g, need: (be.multiply(be.multiply(g, be.divide(y, x)), -0.5),)
 
 
 @op(integers="float64")
-def sigmoid(be, x):
-    """1 / (1 + e⁻ˣ)"""
-    y = be.sigmoid(x)
-    return y, lambda g, need: (be.sigmoid_grad(g, y),)
+def reciprocal(be, x):
+    """1 / x"""
+    y = be.divide(1, x)
+    return y, lambda g, need: (be.negative(be.multiply(g, be.multiply(y, y))),)
 
 
 @op
-def relu(be, x):
-    """max(x, 0); the derivative at 0 is 0."""
-    y = be.relu(x)
-    return y, lambda g, need: (be.relu_grad(g, y),)
+def square(be, x):
+    """x²"""
+    return be.multiply(x, x), lambda g, need: (be.multiply(be.multiply(g, x), 2),)
 
 
 @op(integers="float64")
-def leaky_relu(be, x, slope=0.01):
-    """x where x > 0, else slope·x (Maas et al. 2013)."""
-    return be.leaky_relu(x, slope), lambda g, need: (be.leaky_relu_grad(g, x, slope),)
-
-
-@op(integers="float64")
-def gelu(be, x):
-    """x·Φ(x), the exact form (Hendrycks & Gimpel 2016)."""
-    return be.gelu(x), lambda g, need: (be.gelu_grad(g, x),)
-
-
-@op(integers="float64")
-def softplus(be, x):
-    """log(1 + eˣ), without overflow."""
-    return be.softplus(x), lambda g, need: (be.softplus_grad(g, x),)
-
-
-@op(integers="float64")
-def mish(be, x):
-    """x·tanh(log(1 + eˣ)) (Misra 2019)."""
-    return be.mish(x), lambda g, need: (be.mish_grad(g, x),)
+def tanh(be, x):
+    """(eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)"""
+    y = be.tanh(x)
+    return y, lambda g, need: (be.tanh_grad(g, y),)
 
 
 @op(integers="kept")
@@ -243,51 +360,19 @@ def astype(be, x, dtype):
     return be.astype(x, dtype), (lambda g, need: (g,)) if dtype.kind == "f" else None
 
 
-# ---- comparisons: bool tensors, off the tape --------------------------------------------------------------
-
-
-@op
-def equal(be, x, y):
-    return be.equal(x, y), None
-
-
-@op
-def not_equal(be, x, y):
-    return be.not_equal(x, y), None
-
-
-@op
-def less(be, x, y):
-    return be.less(x, y), None
-
-
-@op
-def less_equal(be, x, y):
-    return be.less_equal(x, y), None
-
-
-@op
-def greater(be, x, y):
-    return be.greater(x, y), None
-
-
-@op
-def greater_equal(be, x, y):
-    return be.greater_equal(x, y), None
-
-
-def _reflected(function: Any) -> Any:
+def reflected(function: Any) -> Any:
+    """The operator whose tensor stands on the right."""
     return lambda x, y: function(y, x)
 
 
 T: Any = Tensor  # operators and methods, attached where they are declared
-T.__add__, T.__radd__ = add, _reflected(add)
-T.__sub__, T.__rsub__ = subtract, _reflected(subtract)
-T.__mul__, T.__rmul__ = multiply, _reflected(multiply)
-T.__truediv__, T.__rtruediv__ = divide, _reflected(divide)
-T.__pow__, T.__rpow__ = power, _reflected(power)
+T.__add__, T.__radd__ = add, reflected(add)
+T.__sub__, T.__rsub__ = subtract, reflected(subtract)
+T.__mul__, T.__rmul__ = multiply, reflected(multiply)
+T.__truediv__, T.__rtruediv__ = divide, reflected(divide)
+T.__pow__, T.__rpow__ = power, reflected(power)
 T.__neg__, T.__abs__ = negative, abs
-T.__eq__, T.__ne__, T.__hash__ = equal, not_equal, object.__hash__
-T.__lt__, T.__le__, T.__gt__, T.__ge__ = less, less_equal, greater, greater_equal
+T.__floordiv__, T.__rfloordiv__ = floor_divide, reflected(floor_divide)
+T.__mod__, T.__rmod__ = mod, reflected(mod)
 T.abs, T.astype, T.clip, T.exp, T.log = abs, astype, clip, exp, log
-T.relu, T.sigmoid, T.sqrt, T.tanh = relu, sigmoid, sqrt, tanh
+T.sqrt, T.tanh = sqrt, tanh

@@ -10,7 +10,7 @@ from ..autograd import op
 from ..integers import class_numbers
 from ..tensor import Tensor
 from . import reduce
-from .elementwise import softplus
+from .activation import softplus
 from .shape import getitem
 
 __all__ = ["binary_cross_entropy_with_logits", "mse", "nll_loss", "softmax_cross_entropy"]
@@ -39,7 +39,12 @@ def softmax_cross_entropy(logits: Tensor, labels: Labels, *, reduction: str = "m
 
 
 def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mean") -> Tensor:
-    """The negative log-likelihood -log p[label], from log-probabilities (N, K) as log_softmax gives them."""
+    """The negative log-likelihood -log p[label], from log-probabilities (N, K) as log_softmax returns them.
+
+    Args: log_probabilities (N, K); labels (N,) integers in [0, K).
+    Returns: a 0-d Tensor, or (N,) with reduction="none".
+    Raises: ValueError where shapes do not fit or a label is out of range.
+    """
     _in_order("nll_loss(log_probabilities, labels)", log_probabilities, labels)
     labels = class_numbers("nll_loss", labels, log_probabilities.shape)
     rows = np.arange(log_probabilities.shape[0])
@@ -47,14 +52,24 @@ def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mea
 
 
 def mse(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
-    """The squared error (prediction - target)². The shapes must be equal: broadcasting here hides mistakes."""
+    """The squared error (prediction - target)². The shapes must be equal: broadcasting here hides mistakes.
+
+    Args: prediction: a Tensor of any shape; target: of the same.
+    Returns: a 0-d Tensor, or one of that shape with reduction="none".
+    Raises: ValueError where the shapes differ.
+    """
     _same_shape("mse", prediction, target)
     away = prediction - target
     return _reduced("mse", away * away, reduction)
 
 
 def binary_cross_entropy_with_logits(logits: Tensor, targets: Any, *, reduction: str = "mean") -> Tensor:
-    """-t log σ(x) - (1 - t) log(1 - σ(x)) = softplus(x) - t·x: stable for any finite logits; targets in [0, 1]."""
+    """-t log σ(x) - (1 - t) log(1 - σ(x)) = softplus(x) - t·x: stable for any finite logits; targets in [0, 1].
+
+    Args: logits: a Tensor of any shape; targets: of the same.
+    Returns: a 0-d Tensor, or one of that shape with reduction="none".
+    Raises: ValueError where the shapes differ.
+    """
     _same_shape("binary_cross_entropy_with_logits", logits, targets)
     return _reduced("binary_cross_entropy_with_logits", softplus(logits) - logits * targets, reduction)
 

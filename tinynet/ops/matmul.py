@@ -29,7 +29,11 @@ def _matmul(be, x, y):
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy."""
+    """x (…, M, K) @ y (…, K, N): leading axes broadcast; vectors count as one row or column, as in NumPy.
+
+    Returns: a Tensor (…, M, N).
+    Raises: ValueError where shapes do not fit or one is 0-d.
+    """
     x, y = (
         a if isinstance(a, Tensor) else tensor(a, backend=b.backend if isinstance(b, Tensor) else None)
         for a, b in ((x, y), (y, x))
@@ -70,7 +74,11 @@ def _dense(be, x, w, b, relu):
 
 
 def dense(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step."""
+    """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step.
+
+    Returns: a Tensor (…, out).
+    Raises: ValueError where features or the bias do not fit the weight.
+    """
     if len(w.shape) != 2 or not x.ndim or x.shape[-1] != w.shape[0]:
         raise ValueError(
             f"dense: input {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, the weight {w.shape} "

@@ -32,6 +32,9 @@ def max_pool2d(
     """x (N, H, W, C) → (N, OH, OW, C): the maximum of each window, stride = kernel_size by default.
 
     Padding never wins; of equal values the first in the window, row by row, gets the gradient.
+
+    Returns: a Tensor of x's dtype.
+    Raises: ValueError where the window does not fit the image.
     """
     if x.dtype.kind == "b":
         raise TypeError("max_pool2d: the input has dtype bool; it must be numbers, as in x.astype(np.float32)")
@@ -49,12 +52,19 @@ def avg_pool2d(
     """x (N, H, W, C) → (N, OH, OW, C): the mean of each window, stride = kernel_size by default.
 
     count_include_pad: whether padded zeros count in the divisor (as in PyTorch's default).
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where the window does not fit the image.
     """
     return _avg_pool2d(x, *pool_windows("avg_pool2d", x.shape, kernel_size, stride, padding)[:3], count_include_pad)
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
-    """x (N, H, W, C) → (N, C): the mean of each image's channel."""
+    """x (N, H, W, C) → (N, C): the mean of each image's channel.
+
+    Returns: a Tensor; float64 of integers.
+    Raises: ValueError where x has not 4 axes.
+    """
     if x.ndim != 4:
         raise ValueError(f"global_avg_pool2d: input {x.shape} must be (N, H, W, C)")
     return mean(x, (1, 2))

@@ -5,16 +5,16 @@ NumPy asks the operands of its functions what to do (NEP 13 and NEP 18). `ndarra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..autograd import mode
 from ..hints import NAMES
 from ..tensor import Tensor
 
+PUBLIC: dict[str, Callable] = {}  # what is public in tinynet.ops, by name; filled there
 OURS = {
     "absolute": "abs",
     "add.reduce": "sum",
@@ -28,7 +28,8 @@ OURS = {
     "minimum.reduce": "min",
     "moveaxis": "transpose",
     "ravel": "flatten",
-    "square": "multiply",
+    "remainder": "mod",
+    "rint": "round",
     "swapaxes": "transpose",
     "take": "getitem",
     "vdot": "matmul",
@@ -49,6 +50,13 @@ BINARY = (
     "less_equal",
     "greater",
     "greater_equal",
+    "mod",
+    "floor_divide",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "left_shift",
+    "right_shift",
 )
 # What asks for a shape or a dtype only.
 OF_SHAPES = (
@@ -74,8 +82,8 @@ def _array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray
 
 def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     name = ufunc.__name__
-    if method == "__call__" and not options and name in BINARY:
-        return getattr(ops, name)(*inputs)
+    if method == "__call__" and not options and OURS.get(name, name) in BINARY:
+        return PUBLIC[OURS.get(name, name)](*inputs)
     outs = options.get("out", ())
     if any(isinstance(out, Tensor) for out in outs):
         raise TypeError(f"np.{name}: out= is a tensor, which NumPy does not fill; write x[...] = … within no_grad")
@@ -100,7 +108,7 @@ def _refuse_lost(what: str, values: Any, remedy: str | None = None) -> None:
     name = what.removeprefix("np.")
     name = OURS.get(name, name)
     if remedy is None:
-        ours = name in ops.__all__
+        ours = name in PUBLIC
         remedy = f"ops.{name}" if ours else NAMES.get(name) or "operations of tinynet.ops"
     raise TypeError(
         f"{what} would take a tensor of shape {lost.shape} off the tape, and its gradient would be lost; "

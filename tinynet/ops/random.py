@@ -82,6 +82,8 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
     """Zero each value with probability `rate` and scale the others by 1 / (1 - rate) (Srivastava et al. 2014).
 
     Args: x (N, …): the mask of sample i depends on its global index alone. rate in [0, 1), rounded to 1/65536.
+    Returns: a Tensor of x's shape; x itself if not training.
+    Raises: ValueError for another rate or a 0-d x; TypeError where x is not floating.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate={rate!r} must be in [0, 1): the share of values that are dropped")

@@ -50,14 +50,24 @@ def floating(name: str, x: Any) -> None:
 
 @op
 def sum(be, x, axis=None, keepdims=False):
-    """The sum over `axis`."""
+    """The sum over `axis`.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes; int64 of integers and bools; 0 where there are no values.
+    Raises: ValueError where an axis is out of range or named twice.
+    """
     shape, axes = x.shape, axes_of("sum", axis, x.ndim)
     return be.sum(x, axes, keepdims), lambda g, need: (be.broadcast_to(be.reshape(g, _kept(shape, axes)), shape),)
 
 
 @op
 def mean(be, x, axis=None, keepdims=False):
-    """The arithmetic mean over `axis`."""
+    """The arithmetic mean over `axis`.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes.
+    Raises: ValueError where an axis is out of range or named twice, or where there are no values.
+    """
     shape, axes = x.shape, axes_of("mean", axis, x.ndim)
     scale = 1 / _count("mean", shape, axes)
     if x.dtype == np.float16:  # whose sum may exceed its largest number, 65504
@@ -69,7 +79,12 @@ def mean(be, x, axis=None, keepdims=False):
 
 @op(integers="kept")
 def max(be, x, axis=None, keepdims=False):
-    """The largest value over `axis`; the first one in C order gets the gradient."""
+    """The largest value over `axis`; the first one in C order gets the gradient.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes, in x's dtype.
+    Raises: ValueError where an axis is out of range or named twice, or where there are no values.
+    """
     axes = axes_of("max", axis, x.ndim)
     _count("max", x.shape, axes)
     y, saved = be.max(x, axes, keepdims)
@@ -78,7 +93,12 @@ def max(be, x, axis=None, keepdims=False):
 
 @op(integers="kept")
 def min(be, x, axis=None, keepdims=False):
-    """The smallest value over `axis`; the first one in C order gets the gradient."""
+    """The smallest value over `axis`; the first one in C order gets the gradient.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes, in x's dtype.
+    Raises: ValueError where an axis is out of range or named twice, or where there are no values.
+    """
     axes = axes_of("min", axis, x.ndim)
     _count("min", x.shape, axes)
     y, saved = be.min(x, axes, keepdims)
@@ -86,7 +106,13 @@ def min(be, x, axis=None, keepdims=False):
 
 
 def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
-    """The variance over `axis`: Σ (x - mean)² / (n - ddof), in two passes, so that a mean far from 0 does no harm."""
+    """The variance over `axis`: Σ (x - mean)² / (n - ddof), in two passes, so that a mean far from 0 does no harm.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; ddof: subtracted from the count;
+    keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes.
+    Raises: ValueError where an axis is out of range or named twice, or where n <= ddof.
+    """
     axes = axes_of("var", axis, x.ndim)
     n = _count("var", x.shape, axes)
     if n <= ddof:
@@ -99,7 +125,13 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
 
 @op
 def logsumexp(be, x, axis=None, keepdims=False):
-    """log Σ exp(x) over `axis`, without overflow."""
+    """log Σ exp(x) over `axis`, without overflow.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes.
+    Raises: ValueError where an axis is out of range or named twice, or where there are no values; TypeError where x is
+    not floating.
+    """
     floating("logsumexp", x)
     axes = axes_of("logsumexp", axis, x.ndim)
     _count("logsumexp", x.shape, axes)
@@ -112,7 +144,12 @@ def logsumexp(be, x, axis=None, keepdims=False):
 
 @op
 def softmax(be, x, axis=-1):
-    """exp(x) / Σ exp(x) over `axis`, without overflow."""
+    """exp(x) / Σ exp(x) over `axis`, without overflow.
+
+    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all).
+    Returns: a Tensor of x's shape; 1 is the sum over `axis`.
+    Raises: ValueError where an axis is out of range or named twice; TypeError where x is not floating.
+    """
     floating("softmax", x)
     axes = axes_of("softmax", axis, x.ndim)
     y = be.softmax(x, axes)
@@ -121,7 +158,12 @@ def softmax(be, x, axis=-1):
 
 @op
 def log_softmax(be, x, axis=-1):
-    """x - logsumexp(x) over `axis`."""
+    """x - logsumexp(x) over `axis`.
+
+    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all).
+    Returns: a Tensor of x's shape.
+    Raises: ValueError where an axis is out of range or named twice; TypeError where x is not floating.
+    """
     floating("log_softmax", x)
     axes = axes_of("log_softmax", axis, x.ndim)
     y = be.log_softmax(x, axes)

@@ -35,7 +35,11 @@ def _reshape(be, x, shape):
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
-    """x in another shape, values in C order; one size may be -1. `reshape(x, 2, 3)` or `reshape(x, (2, 3))`."""
+    """x in another shape, values in C order; one size may be -1. `reshape(x, 2, 3)` or `reshape(x, (2, 3))`.
+
+    Returns: a Tensor of that shape, a view where strides allow.
+    Raises: ValueError where the sizes do not fit.
+    """
     new = whole.counts("reshape", "shape", shape[0] if len(shape) == 1 else shape)
     known = math.prod(n for n in new if n != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
@@ -46,7 +50,11 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """(N, …) → (N, the product of the rest)."""
+    """(N, …) → (N, the product of the rest).
+
+    Returns: a Tensor of 2 axes; a vector stays (N, 1).
+    Raises: ValueError where x is 0-d.
+    """
     if not x.ndim:
         raise ValueError("flatten: the input is 0-d; it must have a first axis, the samples")
     return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
@@ -58,7 +66,11 @@ def _transpose(be, x, axes):
 
 
 def transpose(x: Tensor, axes: Any = None, *more: int) -> Tensor:
-    """x with its axes permuted; by default reversed. `transpose(x, (0, 2, 1))` or `transpose(x, 0, 2, 1)`."""
+    """x with its axes permuted; by default reversed. `transpose(x, (0, 2, 1))` or `transpose(x, 0, 2, 1)`.
+
+    Returns: a view with axis i of the result axis axes[i] of x.
+    Raises: ValueError where axes are no permutation.
+    """
     axes = (
         tuple(range(x.ndim))[::-1]
         if axes is None
@@ -70,7 +82,11 @@ def transpose(x: Tensor, axes: Any = None, *more: int) -> Tensor:
 
 
 def squeeze(x: Tensor, axis: Any = None) -> Tensor:
-    """x without its axes of size 1, or without those named."""
+    """x without its axes of size 1, or without those named.
+
+    Returns: a view of fewer axes.
+    Raises: ValueError where a named axis is not of size 1 or out of range.
+    """
     axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else axes_of("squeeze", axis, x.ndim)
     if any(x.shape[i] != 1 for i in axes):
         raise ValueError(f"squeeze: axis {axis} of shape {x.shape} is not of size 1")
@@ -78,14 +94,22 @@ def squeeze(x: Tensor, axis: Any = None) -> Tensor:
 
 
 def expand_dims(x: Tensor, axis: int) -> Tensor:
-    """x with a new axis of size 1 at `axis`."""
+    """x with a new axis of size 1 at `axis`.
+
+    Returns: a view of one more axis.
+    Raises: ValueError where the axis is out of range.
+    """
     axis = axes_of("expand_dims", axis, x.ndim + 1)[0]
     return _reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
 @op(integers="kept")
 def broadcast_to(be, x, shape):
-    """x repeated along new axes and axes of size 1, to `shape`. (`backward` sums the gradient down again.)"""
+    """x repeated along new axes and axes of size 1, to `shape`. (`backward` sums the gradient down again.)
+
+    Returns: a view of that shape.
+    Raises: ValueError where x does not broadcast to it.
+    """
     shape = whole.counts("broadcast_to", "shape", shape)
     return be.broadcast_to(x, shape), lambda g, need: (g,)
 
@@ -102,7 +126,11 @@ def _concatenate(be, axis, *xs):
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """The tensors one after the other along `axis`; their other axes must be equal."""
+    """The tensors one after the other along `axis`; their other axes must be equal.
+
+    Returns: a Tensor whose size along `axis` is the sum of theirs.
+    Raises: ValueError where there are none, or other axes differ.
+    """
     xs = list(xs)
     if not xs:
         raise ValueError("concatenate: needs at least one tensor")
@@ -116,7 +144,11 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors of one shape side by side along a new axis."""
+    """Tensors of one shape side by side along a new axis.
+
+    Returns: a Tensor of one more axis, of size len(xs).
+    Raises: ValueError where shapes differ or there are none.
+    """
     xs = list(xs)
     if len({x.shape for x in xs}) > 1:
         raise ValueError(f"stack: the shapes {[x.shape for x in xs]} must be equal")
@@ -124,7 +156,11 @@ def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """x cut along `axis` into `sections` equal parts, or before each of the given places, as np.split."""
+    """x cut along `axis` into `sections` equal parts, or before each of the given places, as np.split.
+
+    Returns: a list of Tensors, views of x.
+    Raises: ValueError where x is not divisible into so many parts.
+    """
     axis = axes_of("split", axis, x.ndim)[0]
     n = x.shape[axis]
     if not np.ndim(sections):
@@ -149,6 +185,8 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
     """x with a border: `widths` is an int, a (before, after) pair for every axis, or one pair an axis.
 
     Args: mode: "constant" (filled with `value`) or "edge" (the border repeats the nearest value).
+    Returns: a Tensor, each axis longer by its two widths.
+    Raises: ValueError for another mode, negative widths, an edge that is not there; TypeError where widths are no ints.
     """
     if mode not in ("constant", "edge"):
         raise ValueError(f'pad: mode {mode!r} is unknown; choose "constant" or "edge"')
@@ -171,7 +209,11 @@ def _getitem(be, x, index):
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] with ints, slices, …, None, and whatever is an array or a list of bools or integers; repeated integers
-    add up their gradients."""
+    add up their gradients.
+
+    Returns: a Tensor of NumPy's shape: a view, or a copy for arrays as index.
+    Raises: IndexError where it is no index or out of range.
+    """
     return _getitem(x, whole.index("getitem", index))
 
 

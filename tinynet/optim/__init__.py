@@ -1,9 +1,11 @@
-"""Optimisers, gradient clipping, learning-rate schedules."""
+"""Optimisers, gradient clipping, learning-rate schedules, averages of parameters."""
 
 from . import schedules
+from .averaging import EMA, SWA, update_statistics
 from .clip import clip_grad_norm, clip_grad_value
 from .optimizer import Group, Optimizer
 from .rules import LAMB, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, NAdam, RMSprop
+from .tuning import find_lr, no_decay
 
 OPTIMIZERS = {
     rule.__name__.lower(): rule
@@ -11,9 +13,11 @@ OPTIMIZERS = {
 }
 
 __all__ = [
+    "EMA",
     "LAMB",
     "OPTIMIZERS",
     "SGD",
+    "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -27,5 +31,8 @@ __all__ = [
     "RMSprop",
     "clip_grad_norm",
     "clip_grad_value",
+    "find_lr",
+    "no_decay",
     "schedules",
+    "update_statistics",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import changed
+from ..hints import refuse_renamed
 from ..tensor import Tensor
 
 
@@ -183,6 +184,10 @@ class Optimizer:
     squares = True  # whether the rule squares gradients: one whose square would overflow then voids a step
     whole = False  # whether it needs whole parameters (their norms, matrices): others take any part of the vectors
     guard: Tensor | None = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        refuse_renamed(cls.__name__, cls.__init__, options)
+        return super().__new__(cls)
 
     def __init__(self, params: Iterable, **defaults: Any):
         name = type(self).__name__

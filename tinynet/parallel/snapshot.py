@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import Module
+from ..nn.module import hooks_of, made_with
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 
@@ -145,11 +146,10 @@ class Snapshot:
             self._each(name, value)
         if isinstance(value, Module):
             value.training = value.training  # no longer the class's
-            for ignored in value._hooks, value._arguments:
+            hooks = hooks_of(value)
+            for ignored in hooks, made_with(value):
                 self._seen[id(ignored)] = ignored
-            self._held.append(
-                _Held(f"{name}._hooks", value._hooks, tuple(value._hooks), functools.partial(_refill, value._hooks))
-            )
+            self._held.append(_Held(f"{name}._hooks", hooks, tuple(hooks), functools.partial(_refill, hooks)))
         if hasattr(value, "__dict__"):
             self._mapping(name, vars(value), "{}.{}", isinstance(value, Module))
 

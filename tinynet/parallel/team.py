@@ -12,11 +12,9 @@ but it costs nothing). Who wakes up for nothing looks whether the others live, s
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import pickle
-import platform
 import signal
 import struct
 import sys
@@ -34,18 +32,20 @@ import numpy as np
 
 from ..backends.cpu import threads
 from ..backends.cpu.threads import single_threaded_blas, usable_cores
+from .waiting import LIBC, fence, sleep, wake
 
 LINE = 64  # bytes of a cache line: what two members write lies in different ones
 COMMAND = 1 << 20  # bytes that a broadcast may take; memory that nobody touches costs nothing
 REPORT = 1 << 16  # bytes that a member's last words may take
 SPINS = 4000  # reads of a counter before sleeping: some 0.2 ms
-NAP = 0.25  # seconds between two looks whether the others live
 READY = 10.0  # seconds that new members may take to say so; less at the first two tries
 
 _running: set[int] = set()  # the teams that run: a member has one core, so
 _one_thread = contextlib.ExitStack()  # the process has one thread until the last of them has ended
 _limited = False  # whether it has
 _teams = threading.RLock()  # of the three; a team may be dismissed by the garbage collector, anywhere
+_CORES = usable_cores()
+_MAIN = threading.main_thread()
 
 
 def _settle() -> None:
@@ -277,11 +277,11 @@ class Team:
 
     # ---- waiting -----------------------------------------------------------------------------------------
     def _arrive(self) -> None:
-        _fence()
+        fence()
         self._counters[self.rank * 8] = self._stage
-        _fence()
+        fence()
         if self._asleep != self._nobody:
-            _wake(self._address + self.rank * LINE)
+            wake(self._address + self.rank * LINE)
 
     def _wait(self, rank: int, deadline: float | None = None) -> None:
         counters, place, stage = self._counters, rank * 8, self._stage
@@ -291,12 +291,12 @@ class Team:
         else:
             while (seen := counters[place]) < stage:
                 self._asleep[self.rank] = 1  # before the kernel looks at the counter: see _arrive
-                _sleep(self._address + rank * LINE, seen)
+                sleep(self._address + rank * LINE, seen)
                 self._asleep[self.rank] = 0
                 self._check()
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"a forked process was not ready within {READY:.0f} s")
-        _fence()
+        fence()
 
     def _check(self) -> None:
         """Raise where a member is dead; a member whose leader is gone ends."""
@@ -325,8 +325,8 @@ def _become_a_replica(parent: int) -> None:
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- replica 0 prints for all
     if sys.__stderr__ is not None:
         sys.stderr = sys.__stderr__
-    if _LIBC is not None and threading.current_thread() is _MAIN:  # it is the forking thread that counts
-        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: die with the parent, even amid work
+    if LIBC is not None and threading.current_thread() is _MAIN:  # it is the forking thread that counts
+        LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: die with the parent, even amid work
     if os.getppid() != parent:
         os._exit(1)
 
@@ -339,65 +339,12 @@ def _nameless_file() -> Any:
     return tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
 
-# ---- the machine --------------------------------------------------------------------------------------------
-
-_CORES = usable_cores()
-_MAIN = threading.main_thread()
-_LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}.get(platform.machine())
-_WAIT, _WAKE = 0, 1
-
-
-class _Seconds(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-if _LIBC is not None and _FUTEX and sys.maxsize > 2**32:
-    _call = _LIBC.syscall
-    _call.restype = ctypes.c_long
-    _call.argtypes = [
-        ctypes.c_long,
-        ctypes.c_void_p,
-        ctypes.c_long,
-        ctypes.c_long,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_long,
-    ]
-    _nap = _Seconds(0, int(NAP * 1e9))
-
-    def _sleep(address: int, seen: int) -> None:
-        """Until the counter's low half is no longer as seen (the kernel looks again first), or NAP is over."""
-        _call(_FUTEX, address, _WAIT, seen & 0xFFFFFFFF, ctypes.addressof(_nap), None, 0)
-
-    def _wake(address: int) -> None:
-        _call(_FUTEX, address, _WAKE, 0x7FFFFFFF, None, None, 0)
-else:
-
-    def _sleep(address: int, seen: int) -> None:
-        time.sleep(1e-4)
-
-    def _wake(address: int) -> None: ...
-
-
-_lock = threading.Lock()
-
-
 def _start_afresh() -> None:
     """A copy of the process has no team of its own, and no thread that would release a lock held when it was made."""
-    global _lock, _teams, _limited
-    _lock, _teams, _limited = threading.Lock(), threading.RLock(), False
+    global _teams, _limited
+    _teams, _limited = threading.RLock(), False
     _running.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_afresh)
-
-
-def _fence() -> None:
-    """Let all see what was stored before sooner than what is stored next, and read nothing early: taking and
-    releasing a lock twice is a full memory barrier on every processor."""
-    with _lock:
-        pass
-    with _lock:
-        pass

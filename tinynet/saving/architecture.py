@@ -1,29 +1,31 @@
 """How a model was made, as JSON, and a model made from that: without pickle, and without running what a file says.
 
-Layers of `tinynet.nn` are described by their class and constructor's arguments; numbers, strings, tuples, lists,
-and the functions that have names in tinynet (activations, initialisers) may stand there.
+Layers of `tinynet.nn`, and classes that `registry.register` was given, are described by their name and constructor's
+arguments; numbers, strings, tuples, lists, dicts, and functions that have names (activations, initialisers, registered
+ones) may stand there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from .. import backends, nn
-from ..nn.activation import ACTIVATIONS
-from ..nn.init import INITIALISERS
-from ..nn.module import Module, Parameter
+from ..nn.module import Module, Parameter, made_with
 from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
+from .registry import class_named, function_named, known, name_of
 
-NAMED = {f"activation.{name}": f for name, f in ACTIVATIONS.items()} | {
-    f"init.{name}": f for name, f in INITIALISERS.items()
-}
 SCALARS = (int, float, str, bool, type(None))
 MODULES, DEPTH = 10_000, 32  # a description of more, or deeper nested, is refused
+VALUES = 1 << 24  # of the inputs for which a class of the user's is run: 64 MiB in float32
 
 
 class Unknown(ValueError):
@@ -35,6 +37,8 @@ class Unknown(ValueError):
 
 def describe(model: Module) -> dict[str, Any]:
     """JSON from which `build` makes the same model. Raises Unknown, with the reason, where it could not."""
+    if model.built is not None and not is_shape(model.built):
+        raise Unknown("its input is no single array")
     spec = _module(model, set())
     with random.restoring():
         try:
@@ -44,9 +48,10 @@ def describe(model: Module) -> dict[str, Any]:
     for (name, ours), (_, other) in zip(model.named_modules(), again.named_modules(), strict=False):
         if (changed := _difference(ours, other)) is not None:
             raise Unknown(f"{name or 'it'}.{changed} was changed after the layer was made")
+    ties = tied(model)
     try:
-        ties = tied(model)
-        build_unrun(again, model.built or (), ties)
+        with random.restoring():
+            build_as(again, model.built, model.built_for, ties)
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
     shapes, made = ({name: p.shape for name, p in m.named_tensors(Parameter)} for m in (model, again))
@@ -56,9 +61,9 @@ def describe(model: Module) -> dict[str, Any]:
     return spec
 
 
-def known(model: Module) -> bool:
-    """Whether all its modules are of tinynet's own classes."""
-    return all(getattr(nn, type(m).__name__, None) is type(m) for m in model.modules())
+def is_shape(built: Any) -> bool:
+    """Whether this is the shape of one array."""
+    return isinstance(built, tuple) and all(type(n) is int for n in built)
 
 
 def tied(model: Module) -> dict[str, str]:
@@ -73,13 +78,13 @@ def tied(model: Module) -> dict[str, str]:
 
 def _module(module: Module, seen: set[int]) -> dict[str, Any]:
     kind = type(module)
-    if getattr(nn, kind.__name__, None) is not kind:
-        raise Unknown(f"{kind.__name__} is a class of your own")
+    if class_named(kind.__name__) is not kind:
+        raise Unknown(f"{kind.__name__} is a class of your own; @tn.register above it lets tn.load make it")
     if id(module) in seen:
         raise Unknown(f"a {kind.__name__} stands in two places")
     seen.add(id(module))
-    args, kwargs = module._arguments
-    if isinstance(module, nn.Sequential):  # as it is now: layers may have been added
+    args, kwargs = made_with(module)
+    if isinstance(module, nn.Sequential) and kind is nn.Sequential:  # as it is now: layers may have been added
         args, kwargs = tuple(module), {}
     return {
         "module": kind.__name__,
@@ -98,10 +103,12 @@ def _value(value: Any, seen: set[int]) -> Any:
     if isinstance(value, list | tuple):
         items = [_value(v, seen) for v in value]
         return items if isinstance(value, list) else {"tuple": items}
-    for name, function in NAMED.items():
-        if value is function:
-            return {"named": name}
-    raise Unknown(f"the argument {value!r:.60} has no name in a file")
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"dict": {key: _value(v, seen) for key, v in value.items()}}
+    if (name := name_of(value)) is not None:
+        return {"named": name}
+    hint = "; @tn.register gives a function one" if callable(value) else ""
+    raise Unknown(f"the argument {value!r:.60} has no name in a file{hint}")
 
 
 def _difference(ours: Module, other: Module) -> str | None:
@@ -109,27 +116,93 @@ def _difference(ours: Module, other: Module) -> str | None:
     if type(ours) is not type(other):
         return "layers"
     for name, value in vars(ours).items():
-        plain = (
-            type(value) in SCALARS or isinstance(value, tuple) or (callable(value) and not isinstance(value, Module))
-        )
-        if plain and name not in BOOKKEEPING and vars(other).get(name, value) != value:
+        if name not in BOOKKEEPING and _plain(value) and not _same(vars(other).get(name, value), value):
             return name
     return None
+
+
+def _plain(value: Any) -> bool:
+    """Whether an attribute is a setting: a number, a string, a function, or a tuple of them."""
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return type(value) in SCALARS or (callable(value) and not isinstance(value, Module))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two settings are one; functions that `__init__` defines anew each time are."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, FunctionType) and isinstance(b, FunctionType):
+        return a.__code__ is b.__code__
+    return bool(a == b)
 
 
 # ---- JSON to model ------------------------------------------------------------------------------------------
 
 
-def build(spec: Any, shape: tuple, weights: Mapping[str, np.ndarray], ties: Mapping[str, str]) -> Module:
+def build(
+    spec: Any, shape: tuple, inputs: dict | None, weights: Mapping[str, np.ndarray], ties: Mapping[str, str]
+) -> Module:
     """A model by its description, built for inputs of `shape` and filled with those of the weights that fit.
 
-    A description may come from anywhere, so nothing is run, and memory is taken for what `weights` holds only. Raises
-    Unknown, or what the layers raise, where it makes no sense.
+    A description may come from anywhere. Of it only registered classes and functions are run, and memory is taken for
+    what `weights` holds only. Raises Unknown, or what the layers raise, where it makes no sense.
     """
     with random.restoring():
         model = _made(spec)
-        fill(model, build_unrun(model, shape, ties), weights)
+        fill(model, build_as(model, shape, inputs, ties, weights), weights)
     return model
+
+
+def build_as(
+    model: Module,
+    shape: tuple | None,
+    inputs: dict | None,
+    ties: Mapping[str, str],
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> list[Parameter]:
+    """Build a model for the inputs that another was built for: `built` and `built_for` of that.
+
+    Layers of tinynet are built by arithmetic, and nothing is run; a class of the user's is called with zeros. Where
+    there are `weights`, no parameter is made that has the shape of none of them. Returns: the new parameters.
+    """
+    if known(model) and inputs is None:
+        return build_unrun(model, shape or (), ties)
+    old = {id(p) for _, p in model.named_tensors(Parameter)}
+    if shape is not None and model.built is None:
+        specs = inputs or {0: (shape, None)}
+        if sum(math.prod(size) for size, _ in specs.values()) > VALUES:
+            raise ValueError("that is too large to be run unasked; build the model before, model.build(shape)")
+        positional = [key for key in specs if isinstance(key, int)]
+        shapes = [specs[i][0] if i in specs else None for i in range(max(positional, default=-1) + 1)]
+        named = {key: size for key, (size, _) in specs.items() if isinstance(key, str)}
+        with _no_larger(model, weights):
+            model.build(*shapes, input_dtype={key: dtype for key, (_, dtype) in specs.items()}, **named)
+    _tie(model, ties)
+    return [p for _, p in model.named_tensors(Parameter) if id(p) not in old]
+
+
+@contextmanager
+def _no_larger(model: Module, weights: Mapping[str, np.ndarray] | None) -> Iterator[None]:
+    """Refuse parameters for which there are no weights, before they take memory."""
+    if weights is None:
+        yield
+        return
+    shapes = {w.shape for w in weights.values()}
+
+    def parameter(module: Module, shape: tuple, initialise: Callable) -> Parameter:
+        if tuple(shape) not in shapes:
+            raise Unknown(f"the file holds no weights of shape {shape}")
+        return type(module).parameter(module, shape, initialise)
+
+    modules = model.modules()
+    for module in modules:
+        module.parameter = partial(parameter, module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module).pop("parameter", None)
 
 
 def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Parameter]:
@@ -159,15 +232,21 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
     finally:
         for layer in layers:
             del layer.parameter
+    _tie(model, ties)
+    return new
+
+
+def _tie(model: Module, ties: Mapping[str, str]) -> None:
+    """Make parameters that are one in the file one in the model."""
     if not ties:
-        return new
+        return
     own, modules = dict(model.named_tensors(Parameter, aliases=True)), dict(model.named_modules())
     for name, other in ties.items():
         if name not in own or other not in own or own[name].shape != own[other].shape:
             raise Unknown(f"{name:.60} cannot be the same parameter as {other:.60}")
         module, _, attribute = name.rpartition(".")
-        setattr(modules[module], attribute, own[other])
-    return new
+        if own[name] is not own[other]:
+            setattr(modules[module], attribute, own[other])
 
 
 def fill(model: Module, new: list[Parameter], weights: Mapping[str, np.ndarray]) -> None:
@@ -200,17 +279,26 @@ def _read(value: Any, left: Iterator[int], depth: int) -> Any:
     if isinstance(value, dict):
         if set(value) == {"tuple"} and isinstance(value["tuple"], list):
             return tuple(_read(value["tuple"], left, depth))
-        if set(value) == {"named"} and value["named"] in NAMED:
-            return NAMED[value["named"]]
+        if set(value) == {"dict"} and isinstance(value["dict"], dict):
+            return {key: _read(v, left, depth + 1) for key, v in value["dict"].items()}
+        if set(value) == {"named"} and (function := function_named(value["named"])) is not None:
+            return function
+        if set(value) == {"named"} and str(value["named"]).startswith("own."):
+            raise Unknown(
+                f"the function {value['named'][4:]:.60} is not registered; import the module that defines it, "
+                "with @tn.register"
+            )
         if set(value) == {"module", "args", "kwargs"} and isinstance(value["module"], str):
             return _layer(value, left, depth)
     raise Unknown(f"the description holds {value!r:.60}")
 
 
 def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
-    kind = getattr(nn, value["module"], None)
-    if not (isinstance(kind, type) and issubclass(kind, Module) and kind is not Module):
-        raise Unknown(f"{value['module']!r:.60} is no layer of tinynet.nn")
+    kind = class_named(value["module"])
+    if kind is None:
+        raise Unknown(
+            f"{value['module']!r:.60} is no layer of tinynet.nn, and no class with @tn.register that was imported"
+        )
     if next(left, None) is None:
         raise Unknown(f"the description has more than {MODULES:,} layers")
     args, kwargs = value["args"], value["kwargs"]
@@ -218,7 +306,11 @@ def _layer(value: dict[str, Any], left: Iterator[int], depth: int) -> Module:
         raise Unknown(f"the arguments of {kind.__name__} are none")
     layer = kind(
         *(_read(a, left, depth + 1) for a in args),
-        **{name: _read(v, left, depth + 1) for name, v in kwargs.items() if name != "input_shape"},
+        **{
+            name: _read(v, left, depth + 1)
+            for name, v in kwargs.items()
+            if name != "input_shape" or kind is not nn.Sequential
+        },
     )
     if not isinstance(layer, Module):
         raise Unknown(f"{kind.__name__} is no layer")

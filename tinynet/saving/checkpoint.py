@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import safetensors
 
 from ..nn.module import Module
-from . import architecture
+from ..optim.optimizer import Optimizer
+from . import architecture, registry
 from .atomic import check_writable, replacing
 
 __all__ = ["CheckpointError", "check_writable", "first_line", "load", "read", "replacing", "save", "write"]
 
 FORMAT = "tinynet checkpoint 1"
 HEADER_LIMIT = 100_000_000  # bytes, safetensors' own; that of a network with ten thousand layers is a hundredth
-VALUES = 1 << 24  # of one input for which a class of the user's is run: 64 MiB in float32
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
     f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -42,27 +42,35 @@ class CheckpointError(ValueError):
 # ---- models ---------------------------------------------------------------------------------------------
 
 
-def save(model: Module, path: PathLike) -> None:
+def save(model: Module, path: PathLike, *, optimizer: Optimizer | None = None) -> None:
     """Write the model's weights, and how it was made, to one safetensors file, atomically.
 
-    A model of tinynet's own layers can be read back by `load(path)`; one of your own classes by
-    `load(path, MyNet())`. Folders on the way are made. Raises RuntimeError for a model without sizes yet, OSError
-    where the file cannot be written, CheckpointError where a parameter is not finite or a buffer is NaN: what is at
-    `path` is then left as it was.
+    A model of tinynet's own layers, and of classes with `@tn.register`, can be read back by `load(path)`; any other by
+    `load(path, MyNet())`. With `optimizer` its state goes along, for `load(path, model, optimizer=…)`. Folders on the
+    way are made. Raises RuntimeError for a model without sizes yet, TypeError for one that holds plain NumPy arrays
+    (use `self.buffer`), OSError where the file cannot be written, CheckpointError where a parameter or the state is not
+    finite or a buffer is NaN: what is at `path` is then left as it was.
     """
-    weights = model.state_dict()
-    refuse_broken(path, model, weights)
-    write(path, prefixed("model", weights), {"kind": "model", "model": describe(model)})
+    weights, state = model.state_dict(), {} if optimizer is None else optimizer.state_dict()
+    refuse_broken(path, model, weights, state)
+    description: dict[str, Any] = {"kind": "model", "model": describe(model)}
+    if optimizer is not None:
+        description["optimizer"] = type(optimizer).__name__
+    write(path, {**prefixed("model", weights), **prefixed("optimizer", state)}, description)
 
 
-def load(path: PathLike, model: Module | None = None) -> Module:
+def load(path: PathLike, model: Module | None = None, *, optimizer: Optimizer | None = None) -> Module:
     """The model that `save`, or a training run, wrote to `path`.
 
-    Args: model: the network to fill, in place; without it one is built from the file's description.
+    Args:
+        model: the network to fill, in place; without it one is built from the file's description.
+        optimizer: the optimiser of that model's parameters, which takes up the state in the file.
     Returns: the model (in training mode, as any new one; `tn.evaluate` and `model.eval()` switch).
     Raises: CheckpointError where the file is damaged, is no checkpoint of tinynet, does not fit the model, or
         describes one that cannot be built; FileNotFoundError and its kin where it cannot be opened.
     """
+    if optimizer is not None and model is None:
+        raise TypeError("load: an optimiser belongs to a model's parameters; pass both, load(path, model, optimizer=…)")
     arrays, description = read(path)
     spec, weights = described(path, description), part("model", arrays)
     if model is None:
@@ -71,7 +79,8 @@ def load(path: PathLike, model: Module | None = None) -> Module:
         with model.all_or_nothing():
             if model.built is None and spec["input"]:
                 _build(path, model, spec, weights)
-            restore(path, model, weights)
+            with _restored(path, optimizer, description, part("optimizer", arrays)):
+                restore(path, model, weights)
     frozen = set(spec["frozen"])
     for name, p in model.named_parameters():
         if name in frozen:
@@ -83,16 +92,39 @@ def _build(path: PathLike, model: Module, spec: Mapping[str, Any], weights: Arra
     """Build the caller's model for the inputs that the file's was built for."""
     shape = tuple(spec["input"])
     try:
-        if architecture.known(model):
-            architecture.fill(model, architecture.build_unrun(model, shape, {}), weights)
-        elif math.prod(shape) > VALUES:
-            raise ValueError("that is too large to be run unasked; build it before, model.build(shape)")
-        else:
-            model.build(shape)
+        new = architecture.build_as(model, shape, _inputs(spec), {})
+        if registry.known(model):
+            architecture.fill(model, new, weights)
     except Exception as error:  # anything may happen in a class of the user's
         raise CheckpointError(
             f"{path}: the model cannot be built for inputs of shape {spec['input']}: {first_line(error)}"
         ) from error
+
+
+@contextmanager
+def _restored(
+    path: PathLike, optimizer: Optimizer | None, description: Mapping[str, Any], state: Arrays
+) -> Iterator[None]:
+    """Give an optimiser the file's state; it has its own again where this context is left by an exception."""
+    if optimizer is None:
+        yield
+        return
+    name, kind = type(optimizer).__name__, description.get("optimizer", type(optimizer).__name__)
+    if not state or kind != name:
+        held = (
+            f"the state of {kind}, not of {name}" if state else "no optimiser's state; save(…, optimizer=…) writes it"
+        )
+        raise CheckpointError(f"{path}: holds {held}")
+    before = optimizer.state_dict()
+    try:
+        try:
+            optimizer.load_state_dict(state)
+        except Exception as error:  # anything may stand in a file
+            raise CheckpointError(f"{path}: the optimiser does not fit: {first_line(error)}") from error
+        yield
+    except BaseException:
+        optimizer.load_state_dict(before)
+        raise
 
 
 def refuse_broken(path: PathLike, model: Module, weights: Arrays, optimizer: Arrays | None = None) -> None:
@@ -128,7 +160,8 @@ def describe(model: Module) -> dict[str, Any]:
     description: dict[str, Any] = {
         "class": type(model).__name__,
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-        "input": list(model.built or ()),
+        "input": list(model.built or ()) if architecture.is_shape(model.built) else [],
+        "inputs": [[key, list(size), dtype] for key, (size, dtype) in (model.built_for or {}).items()],
         "tied": architecture.tied(model),
     }
     try:
@@ -148,7 +181,7 @@ def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> M
         )
     weights = part("model", arrays)
     try:
-        model = architecture.build(spec["architecture"], tuple(spec["input"]), weights, spec["tied"])
+        model = architecture.build(spec["architecture"], tuple(spec["input"]), _inputs(spec), weights, spec["tied"])
     except Exception as error:  # anything may stand in a file
         raise CheckpointError(f"{path}: describes a model that cannot be built: {first_line(error)}") from error
     restore(path, model, weights)
@@ -171,18 +204,32 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
-    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "tied": {}, **spec}
+    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "inputs": [], "tied": {}, **spec}
     right = {
         "class": isinstance(spec["class"], str),
         "why": isinstance(spec["why"], str),
         "frozen": isinstance(spec["frozen"], list) and all(isinstance(name, str) for name in spec["frozen"]),
         "input": isinstance(spec["input"], list) and all(type(n) is int and n > 0 for n in spec["input"]),
+        "inputs": isinstance(spec["inputs"], list) and all(map(_is_input, spec["inputs"])),
         "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values()),
     }
     for name, fine in right.items():
         if not fine:
             raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")
     return spec
+
+
+def _is_input(value: Any) -> bool:
+    """Whether this is [position or name, shape, dtype]."""
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[1], list) and value[2] in DTYPES):
+        return False
+    place = (type(value[0]) is int and 0 <= value[0] < 100) or isinstance(value[0], str)
+    return place and all(type(n) is int and n > 0 for n in value[1])
+
+
+def _inputs(spec: Mapping[str, Any]) -> dict | None:
+    """The file's inputs as `Module.built_for` holds them."""
+    return {key: (tuple(size), dtype) for key, size, dtype in spec["inputs"]} or None
 
 
 # ---- files ----------------------------------------------------------------------------------------------

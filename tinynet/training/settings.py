@@ -31,6 +31,7 @@ from ..optim import Optimizer
 from ..saving.architecture import BOOKKEEPING, SCALARS
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
+from ..version import __version__
 
 DEEPEST = 8  # objects within objects
 CODE = re.compile(r"#[0-9a-f]{8}")
@@ -39,8 +40,6 @@ PYTHON = "{}.{}".format(*sys.version_info)
 
 def of_run(run: Any) -> dict[str, Any]:
     """All that the bits of the result depend on, for a `loop.Run`."""
-    from .. import __version__
-
     loader, stopping, switches = run.loader, run.stopping, snapshot()
     named = {
         "tinynet": __version__,

@@ -6,10 +6,10 @@ import numpy as _np
 from numpy.lib.array_utils import byte_bounds as _byte_bounds
 
 from ..contract import KERNELS as _KERNELS
-from . import columns, conv, elementwise, loss, matmul, norm, optim, pool, random, reduce, shape
+from . import columns, conv, elementwise, loss, matmul, norm, optim, pool, random, recurrent, reduce, shape
 from .memory import empty
 
-for _topic in (columns, conv, elementwise, loss, matmul, norm, optim, pool, random, reduce, shape):
+for _topic in (columns, conv, elementwise, loss, matmul, norm, optim, pool, random, recurrent, reduce, shape):
     vars().update({k: f for k, f in vars(_topic).items() if k in _KERNELS and f.__module__ == _topic.__name__})
 
 name = "numpy"

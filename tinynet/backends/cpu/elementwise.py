@@ -59,7 +59,18 @@ def _quiet(kernel: Callable) -> Callable:
 
 
 exp, log, sqrt = _quiet(_unary(np.exp)), _quiet(_unary(np.log)), _quiet(_unary(np.sqrt))
+exp2, expm1 = _quiet(_unary(np.exp2)), _quiet(_unary(np.expm1))
+log2, log10, log1p = _quiet(_unary(np.log2)), _quiet(_unary(np.log10)), _quiet(_unary(np.log1p))
+sin, cos, tan = _quiet(_unary(np.sin)), _quiet(_unary(np.cos)), _quiet(_unary(np.tan))
+arcsin, arccos, arctan = _quiet(_unary(np.arcsin)), _quiet(_unary(np.arccos)), _unary(np.arctan)
+sinh, cosh, cbrt = _quiet(_unary(np.sinh)), _quiet(_unary(np.cosh)), _unary(np.cbrt)
+floor, ceil, trunc, round = _unary(np.floor), _unary(np.ceil), _unary(np.trunc), _unary(np.rint)
 divide, _power = _quiet(_binary(np.divide)), _quiet(_binary(np.power))
+mod, fmod, floor_divide = _quiet(_binary(np.mod)), _quiet(_binary(np.fmod)), _quiet(_binary(np.floor_divide))
+copysign, logaddexp, arctan2 = _binary(np.copysign), _quiet(_binary(np.logaddexp)), _binary(np.arctan2)
+bitwise_and, bitwise_or, bitwise_xor = _binary(np.bitwise_and), _binary(np.bitwise_or), _binary(np.bitwise_xor)
+left_shift, right_shift = _binary(np.left_shift), _binary(np.right_shift)
+logical_and, logical_or = _compare(np.logical_and), _compare(np.logical_or)
 
 
 def sqrt_grad(g, y, *, out=None):
@@ -269,7 +280,7 @@ def _ratio(coefficients, z):
     return y
 
 
-def erf(x: np.ndarray) -> np.ndarray:
+def _erf(x: np.ndarray) -> np.ndarray:
     """The error function of an array, to the precision of its dtype: erf = x·P(x²) near 0, else 1 - erfc."""
     x = np.atleast_1d(x)
     a = np.abs(x)
@@ -286,6 +297,11 @@ def erf(x: np.ndarray) -> np.ndarray:
     return y
 
 
+def erf(x, *, out=None):
+    y = np.reshape(_erf(x), x.shape)
+    return y if out is None else np.multiply(y, 1, out=out)
+
+
 def _normal_cdf(x):
     """Φ(x) = (1 + erf(x/√2)) / 2"""
-    return np.reshape(0.5 * (1 + erf(x * x.dtype.type(math.sqrt(0.5)))), x.shape)
+    return np.reshape(0.5 * (1 + _erf(x * x.dtype.type(math.sqrt(0.5)))), x.shape)

@@ -92,6 +92,16 @@ def _planes(x: np.ndarray, p: Layout) -> np.ndarray:
     return planes
 
 
+def _from_planes(planes: np.ndarray, x: np.ndarray, p: Layout) -> None:
+    """The transpose of `_planes`: write x (N, H, W, C) from its planes."""
+    n, h, wide, c = x.shape
+    (top, _), (left, _) = p.padding
+    frame = empty((n, p.q * p.lines, p.q * p.width, c), x.dtype)
+    source, place = _by_parity(planes, frame, p)
+    np.copyto(place, source)
+    np.copyto(x, frame[:, top : top + h, left : left + wide])
+
+
 def _columns(planes: np.ndarray, p: Layout, pixels: int, parity: int) -> np.ndarray:
     """(1 + (KH + q - 1)·KW·C + 1, pixels): the planes, shifted, between two rows of ones."""
     (kh, kw), q, c = p.kernel, p.q, len(planes)
@@ -222,11 +232,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                     for index, member in enumerate(dz):
                         _add_columns(dplanes, matrix_w @ member.T, p, index, first)
             if dx is not None and dplanes is not None:
-                (top, _), (left, _) = p.padding
-                frame = empty((len(dx[part]), q * p.lines, q * p.width, x.shape[3]), x.dtype)
-                source, place = _by_parity(dplanes, frame, p)
-                np.copyto(place, source)
-                dx[part] = frame[:, top : top + x.shape[1], left : left + x.shape[2]]
+                _from_planes(dplanes, dx[part], p)
         return sums
 
     sums = [Sums() for _ in range(q)]

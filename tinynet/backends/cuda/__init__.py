@@ -17,11 +17,12 @@ from .norm import Norm
 from .optim import Optim
 from .pool import Pool
 from .random import Random
+from .recurrent import Recurrent
 from .reduce import Reduce
 from .shape import Shape
 
 
-class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Loss, Random, Optim):
+class Cuda(Elementwise, Reduce, Shape, Matmul, Conv, Pool, Norm, Loss, Random, Recurrent, Optim):
     """A backend as `tinynet.backends.contract` describes it."""
 
 

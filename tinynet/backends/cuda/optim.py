@@ -35,39 +35,14 @@ class Optim(Arrays):
         self.launch("advance", lr_count, loss, grid=1, block=1, T=T)
         return loss
 
-    def sgd_step(
-        self,
-        w: Array,
-        g: Array,
-        velocity: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        momentum: float,
-        dampening: float,
-        nesterov: bool,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def sgd_step(self, w, g, velocity, lr_count, loss, momentum, dampening, nesterov, weight_decay, maximize) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch(
             "sgd", w, g, velocity, lr_count, loss, momentum, dampening, nesterov, weight_decay, maximize, w.size
         )
 
     def adam_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        largest: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-        maximize: bool,
+        self, w, g, m, v, largest, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, maximize
     ) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch(
@@ -75,89 +50,27 @@ class Optim(Arrays):
         )
 
     def rmsprop_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        mean: Array | None,
-        velocity: Array | None,
-        lr_count: Array,
-        loss: Array | None,
-        alpha: float,
-        eps: float,
-        momentum: float,
-        weight_decay: float,
-        maximize: bool,
+        self, w, g, v, mean, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, maximize
     ) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch(
             "rmsprop", w, g, v, mean, velocity, lr_count, loss, alpha, eps, momentum, weight_decay, maximize, w.size
         )
 
-    def adagrad_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        lr_count: Array,
-        loss: Array | None,
-        eps: float,
-        lr_decay: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adagrad_step(self, w, g, v, lr_count, loss, eps, lr_decay, weight_decay, maximize) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch("adagrad", w, g, v, lr_count, loss, eps, lr_decay, weight_decay, maximize, w.size)
 
-    def adadelta_step(
-        self,
-        w: Array,
-        g: Array,
-        v: Array,
-        u: Array,
-        lr_count: Array,
-        loss: Array | None,
-        rho: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adadelta_step(self, w, g, v, u, lr_count, loss, rho, eps, weight_decay, maximize) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch("adadelta", w, g, v, u, lr_count, loss, rho, eps, weight_decay, maximize, w.size)
 
-    def adamax_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        u: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def adamax_step(self, w, g, m, u, lr_count, loss, beta1, beta2, eps, weight_decay, maximize) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch("adamax", w, g, m, u, lr_count, loss, beta1, beta2, eps, weight_decay, maximize, w.size)
 
     def nadam_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rest: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-        momentum_decay: float,
-        maximize: bool,
+        self, w, g, m, v, rest, lr_count, loss, beta1, beta2, eps, weight_decay, decoupled, momentum_decay, maximize
     ) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch(
@@ -179,36 +92,11 @@ class Optim(Arrays):
             w.size,
         )
 
-    def lion_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def lion_step(self, w, g, m, lr_count, loss, beta1, beta2, weight_decay, maximize) -> None:
         loss = self._advance(lr_count, loss, w)
         self.launch("lion", w, g, m, lr_count, loss, beta1, beta2, weight_decay, maximize, w.size)
 
-    def lamb_step(
-        self,
-        w: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        sizes: tuple[int, ...],
-        lr_count: Array,
-        loss: Array | None,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        maximize: bool,
-    ) -> None:
+    def lamb_step(self, w, g, m, v, sizes, lr_count, loss, beta1, beta2, eps, weight_decay, maximize) -> None:
         loss, starts = self._advance(lr_count, loss, w), self._starts(sizes)
         blocks = max(1, min(-(-max(sizes, default=0) // 1024), MOST_BLOCKS // 16))
         sums = self.empty((len(sizes), blocks * 8, 2), np.dtype(np.float64))
@@ -230,16 +118,7 @@ class Optim(Arrays):
         )
         self.launch("lamb", w, m, v, starts, lr_count, loss, sums, *rule, grid=(blocks, len(sizes)), block=256)
 
-    def muon_momentum_step(
-        self,
-        g: Array,
-        velocity: Array,
-        update: Array,
-        loss: Array | None,
-        momentum: float,
-        nesterov: bool,
-        maximize: bool,
-    ) -> None:
+    def muon_momentum_step(self, g, velocity, update, loss, momentum, nesterov, maximize) -> None:
         loss = None if loss is None else self.asarray(loss, g.dtype)
         self.launch("muon_momentum", g, velocity, update, loss, momentum, nesterov, maximize, g.size)
 

@@ -62,7 +62,7 @@ def products(v: Values) -> tuple[Any, Any, int]:
 
 def struct(name: str) -> str:
     """What elementwise.cu calls a kernel of the contract: leaky_relu is LeakyRelu there."""
-    return name.title().replace("_", "")
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def rows(arrays: int, result: str = "") -> dict[str, str]:
@@ -142,6 +142,12 @@ TABLE: dict[str, dict[str, Entry]] = {
         "normalize_scale_grad": Entry(None),
     },
     "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "recurrent.cu": {
+        "lstm_cell": Entry(each),
+        "lstm_cell_grad": Entry(each),
+        "gru_cell": Entry(per_element("count")),
+        "gru_cell_grad": Entry(per_element("count")),
+    },
     "random.cu": {"random_bits": Entry(each), "dropout": Entry(each)},
     "optim.cu": {
         "guard": Entry(None),

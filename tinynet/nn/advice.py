@@ -1,0 +1,72 @@
+"""Where a model and a loss meet: pairs that train worse, or not at all, without an error."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from .activation import Sigmoid, Softmax
+from .blocks import Lambda
+from .module import Module
+from .random import Dropout
+from .sequential import Sequential
+
+_told: weakref.WeakKeyDictionary[Module, set[Callable]] = weakref.WeakKeyDictionary()  # models that were warned of
+
+ENDS = {ops.softmax: "softmax", ops.sigmoid: "sigmoid"}
+LOGITS = {
+    ops.softmax_cross_entropy: "softmax",  # the losses that take logits, and what they apply to them
+    ops.binary_cross_entropy_with_logits: "sigmoid",
+}
+
+
+def check_loss(model: Module, loss: Callable) -> None:
+    """Say what is wrong with a loss for a built model, as far as that can be known from its last layer.
+
+    Warns, once for a model and a loss, where the model ends in softmax or sigmoid and the loss takes logits, or where
+    nll_loss gets probabilities. Raises ValueError where softmax_cross_entropy gets one value a sample.
+    """
+    function: Any = loss.func if isinstance(loss, functools.partial) else loss
+    end, size = last_activation(model), model.output_shape
+    if function is ops.softmax_cross_entropy and isinstance(size, tuple) and size[-1:] == (1,):
+        remedy = " without the sigmoid" if end == "sigmoid" else ""
+        raise ValueError(
+            "softmax_cross_entropy: the model's output has one value a sample, and softmax over one class is always 1; "
+            f"for two classes use loss=ops.binary_cross_entropy_with_logits{remedy}, with y of shape (N, 1) and values "
+            "0.0 or 1.0, or a last layer of two, nn.Dense(2), with y of shape (N,); for numbers use loss=ops.mse"
+        )
+    if end is None or function in _told.setdefault(model, set()):
+        return
+    if function in LOGITS:
+        _told[model].add(function)
+        warnings.warn(
+            f"the model ends in {end}, and {function.__name__} takes logits: it applies {LOGITS[function]} itself, so "
+            f"training is worse than it could be; leave the {end} out (tn.predict returns probabilities)",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif function is ops.nll_loss:
+        _told[model].add(function)
+        warnings.warn(
+            f"the model ends in {end}, and nll_loss takes log-probabilities; leave the {end} out and use "
+            "loss=ops.softmax_cross_entropy",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def last_activation(model: Module) -> str | None:
+    """ "softmax" or "sigmoid" where the model's last layer ends in that; None for others and where it is not known."""
+    while isinstance(model, Sequential):
+        layers = [layer for layer in model.layers if not isinstance(layer, Dropout)]
+        if not layers:
+            return None
+        model = layers[-1]
+    if isinstance(model, Softmax | Sigmoid):
+        return type(model).__name__.lower()
+    function = model.function if isinstance(model, Lambda) else vars(model).get("activation")
+    return ENDS.get(function) if callable(function) else None

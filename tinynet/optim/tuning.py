@@ -1,0 +1,100 @@
+"""Settings that fit a model: which parameters decay, and with which learning rate to begin."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..nn.module import Module
+from ..ops import random
+from ..ops.loss import softmax_cross_entropy
+from .optimizer import Optimizer
+from .rules import Adam
+
+
+def no_decay(model: Module) -> list[dict[str, Any]]:
+    """Groups for an optimiser, of which only the first, weights of two axes and more, has weight decay; biases and the
+    parameters of norms have none.
+
+    >>> optim.AdamW(optim.no_decay(model), weight_decay=0.1)
+    """
+    plain = {id(p) for module in model.modules() if type(module).__name__.endswith("Norm") for p in module.parameters()}
+    groups: tuple[list, list] = [], []
+    for p in model.parameters():
+        groups[p.ndim < 2 or id(p) in plain].append(p)
+    settings: tuple[dict, dict] = {}, {"weight_decay": 0.0}
+    return [{"params": params, **options} for params, options in zip(groups, settings, strict=True) if params]
+
+
+class Found(NamedTuple):
+    """What `find_lr` returns."""
+
+    curve: np.ndarray  # (steps, 2): the learning rate and the loss, smoothed
+    suggestion: float  # a tenth of the rate at which the loss was least
+
+
+def find_lr(
+    model: Module,
+    data: Any,
+    *,
+    loss: Callable = softmax_cross_entropy,
+    optimizer: Callable[..., Optimizer] = Adam,
+    low: float = 1e-7,
+    high: float = 10.0,
+    steps: int = 100,
+    batch_size: int = 64,
+) -> Found:
+    """Train a copy of the model with a learning rate that grows at each step, until the loss is four times its least
+    (Smith, "Cyclical learning rates", 2017, §3.3).
+
+    Model, optimisers and random state are left as they are.
+
+    Args:
+        data: arrays (x, y), or a Loader, whose epoch stays as it is.
+        optimizer: a rule such as optim.SGD, or a function (params, lr=…) that returns an Optimizer.
+        low, high: the first rate and the last.
+        batch_size: of arrays.
+    Raises: ValueError for settings that make no sense, and where the loss is not finite at the lowest rate.
+    """
+    if not (0 < low < high and steps >= 10):
+        raise ValueError(f"find_lr: needs 0 < low < high and steps >= 10, got low={low}, high={high}, steps={steps}")
+    twin, held = copy.deepcopy(model), (random.state.seed, dict(random.state.steps))
+    points: list[tuple[float, float]] = []
+    mean = best = 0.0
+    try:
+        twin.train()
+        rule = optimizer(twin.parameters(), lr=low)
+        for step, (x, y) in enumerate(itertools.islice(_batches(data, batch_size), steps)):
+            rule.lr = low * (high / low) ** (step / (steps - 1))
+            rule.zero_grad()
+            value = loss(twin(x), y)
+            value.backward()
+            rule.step(value)
+            mean += 0.1 * (value.item() - mean)
+            smooth = mean / (1 - 0.9 ** (step + 1))
+            if not math.isfinite(smooth) or (points and smooth > 4 * best):
+                break
+            best = min(best, smooth) if points else smooth
+            points.append((rule.lr, smooth))
+    finally:
+        random.state.seed, random.state.steps = held
+    if len(points) < 2:
+        raise ValueError(f"find_lr: the loss is not finite at a learning rate of {low:g}; choose a lower one")
+    curve = np.array(points)
+    return Found(curve, float(curve[curve[:, 1].argmin(), 0]) / 10)
+
+
+def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """Batches (x, y) without end."""
+    for epoch in itertools.count():
+        if hasattr(data, "iterate"):
+            yield from data.iterate(epoch)
+            continue
+        x, y = data
+        order = np.random.default_rng(epoch).permutation(len(x))
+        yield from ((x[part], y[part]) for part in np.split(order, range(batch_size, len(x), batch_size)))
