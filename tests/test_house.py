@@ -69,8 +69,8 @@ FLOORS = [
 TOP = {"__init__", "__main__", "moved"}  # the package itself may import everything; nothing imports it
 
 # What is not mended yet; these lists only become shorter.
-LONG_MODULES = {"cli/main.py", "parallel/replicas.py", "training/run.py"}
-LONG_FUNCTIONS = {"cli/main.py: _parser", "training/fit.py: fit"}
+LONG_MODULES = {"parallel/replicas.py", "training/run.py"}
+LONG_FUNCTIONS = {"training/fit.py: fit"}
 UPWARDS: set[tuple[str, str]] = set()
 STRANGERS: set[tuple[str, str]] = set()
 

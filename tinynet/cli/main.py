@@ -9,26 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-<<<<<<< HEAD
-from .. import __version__, backends, optim
+from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
+from ..version import __version__
 from . import tasks, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
-=======
-from .. import backends, optim
-from ..console import message, plain, say
-from ..nn.module import Module
-from ..saving.checkpoint import CheckpointError, first_line, load, read
-from ..version import __version__
-from . import runs
-from .runs import UsageError
-
-if TYPE_CHECKING:
-    from ..insight.report import Report
->>>>>>> main
 
 EXAMPLES = """examples:
   tinynet train                              a network learns handwritten digits, in a minute, without a download

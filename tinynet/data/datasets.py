@@ -198,7 +198,7 @@ def look_at_dir(path: PathLike, most: int = 24) -> tuple[int, int, bool, int]:
     """What `load_dir` would read from a folder: the pictures' middle height and width, whether any has colours, and how
     many there are. At most `most` pictures are looked at, evenly spread."""
     folder = Path(path)
-    if _holds_idx(folder) or _holds_cifar(folder):
+    if holds_idx(folder) or holds_cifar(folder):
         train, test = load_dir(folder)
         shapes, count = [train[0].shape[1:]], len(train[0]) + len(test[0])
         return (*shapes[0][:2], shapes[0][2] == 3, count)
