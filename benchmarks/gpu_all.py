@@ -226,6 +226,51 @@ def copies(options: argparse.Namespace) -> Iterator[Row]:
     }
 
 
+@part(45)
+def captured(options: argparse.Namespace) -> Iterator[Row]:
+    """tn.capture: 20 steps of mnist_cnn, with dropout and falling rates, to the bits of those without; then times."""
+    from dataclasses import replace
+
+    import gpu
+    import numpy as np
+    from networks import DESIGN
+
+    import tinynet as tn
+
+    n, count = (2, 6) if options.stand_in else (64, 20)
+    rng = np.random.default_rng(0)
+    data = [(rng.random((n, 28, 28, 1), dtype=np.float32), rng.integers(0, 10, n)) for _ in range(count)]
+
+    def losses(wrap: Callable) -> list[float]:
+        tn.seed(0)
+        model = tn.models.mnist_cnn().train()
+        adam = tn.optim.Adam(model.parameters())
+
+        @wrap
+        def step(x: Any, y: Any) -> Any:
+            loss = tn.ops.softmax_cross_entropy(model(x), y)
+            adam.zero_grad()
+            loss.backward()
+            adam.step(loss)
+            return loss
+
+        kept = []
+        for k, (x, y) in enumerate(data):
+            adam.lr = 1e-3 / (1 + k // 3)
+            kept.append(step(x, y))
+            tn.tensor(np.full((n, 28, 28, 1), np.nan, np.float32)).exp()  # others use the memory that is free
+        return [loss.item() for loss in kept]
+
+    with tn.use("cupy"):
+        plain, again = losses(lambda step: step), losses(tn.capture)
+        yield {"check": "captured steps", "good": plain == again, "plain": plain, "captured": again}
+        for network in DESIGN[:1] if options.stand_in else DESIGN:
+            step = gpu.tinynet_step(replace(network, batch=2) if options.stand_in else network)
+            times = [gpu.steps(s, *((4, 1) if options.stand_in else (50, 4))) for s in (step, tn.capture(step))]
+            names = ("wall_ms", "queue_ms", "captured_wall_ms", "captured_queue_ms")
+            yield {"network": network.name, **dict(zip(names, (*times[0], *times[1]), strict=True))}
+
+
 @part(120)
 def kernels(options: argparse.Namespace) -> Iterator[Row]:
     """benchmarks/gpu.py: kernels beside their floors, networks beside PyTorch."""

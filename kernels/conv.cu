@@ -89,8 +89,11 @@ __global__ void col2im(In<T> cols, Out<T> dx, Ints<25> sizes, i64 n) {
 // Half of an address: `offset` in memory, and the place (h, w) in the image that says whether it lies inside.
 struct Half { i64 offset; i32 h, w; };
 __device__ __forceinline__ Half outside() { return {0, -(1 << 30), 0}; }
+__device__ __forceinline__ Half ones() { return {-1, 0, 0}; }
+__device__ __forceinline__ i64 taps_of(const Conv& s) { return i64(s.KH) * s.KW * s.c; }
 
-// The element of x under a tap (u, v, channel) of an output pixel; with TRANSPOSED taps are lines, pixels the depth.
+// The element of x under a tap (u, v, channel) of an output pixel; with TRANSPOSED taps are lines, pixels the depth, and
+// below the taps comes a line of ones.
 template <typename T, bool TRANSPOSED> struct Patches {
     static constexpr bool ALONG_DEPTH = !TRANSPOSED;
     using Line = Half;
@@ -108,9 +111,13 @@ template <typename T, bool TRANSPOSED> struct Patches {
         i32 uv = s.by_c(k), channel = k - uv * s.c, u = s.by_KW(uv), v = uv - u * s.KW;
         return {i64(u * s.DH * s.W + v * s.DW) * s.C + channel, u * s.DH, v * s.DW};
     }
-    __device__ Half line(i64 m) const { return m >= lines ? outside() : TRANSPOSED ? tap(i32(m)) : pixel(i32(m)); }
+    __device__ Half line(i64 m) const {
+        if (TRANSPOSED && m == taps_of(s)) return ones();
+        return m >= lines ? outside() : TRANSPOSED ? tap(i32(m)) : pixel(i32(m));
+    }
     __device__ Half step(i64 k) const { return TRANSPOSED ? pixel(i32(k)) : tap(i32(k)); }
     __device__ T at(const Half& a, const Half& b) const {
+        if (TRANSPOSED && a.offset < 0) return T(1);
         i32 h = a.h + b.h, w = a.w + b.w;
         return h >= 0 && h < s.H && w >= 0 && w < s.W ? T(x[a.offset + b.offset]) : T(0);
     }
@@ -158,7 +165,7 @@ template <typename T> struct TurnedWeights {
 };
 
 // All three: launch (tiles of the result · groups, slices) blocks of 128 threads. With several slices the result is
-// a stack of partial sums. (The gradients have no bias: theirs is None.)
+// a stack of partial sums. (The gradients add no bias: theirs is None.)
 
 template <typename T>
 __global__ void __launch_bounds__(128, BLOCKS<T>)
@@ -190,17 +197,21 @@ conv_input_grad(In<T> g, In<T> w, In<T> bias, Out<T> dx, i64 rows, i64 columns, 
     out.store(p.row, p.column, sum);
 }
 
+// The bias's gradient, g summed over all pixels, is one more line of the product: a bias is the weight of a tap under
+// which there is always 1. It goes to db; with several slices, as the last line to the stack, and db is None. Without
+// a bias, `rows` are the taps. (Naive: column_sum of reduce.cu, which reads g once more.)
 template <typename T>
 __global__ void __launch_bounds__(128, BLOCKS<T>)
-conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, i64 rows, i64 columns, i64 depth, i64 batches, i64 slice,
-                 bool relu, Ints<25> sizes) {
+conv_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, Out<T> db, i64 rows, i64 columns, i64 depth, i64 batches,
+                 i64 slice, Ints<25> sizes) {
     Conv s = conv_of(sizes);
     Place p = place_of(rows, columns, depth, slice);
     i64 group = p.batch;
     Patches<T, true> a{x, s, group, rows};
     Matrix<T, false> b{g, group * s.f, columns, 1, s.F};
-    Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, 0, rows, columns, relu};
+    Output<T> out{dw, bias, blockIdx.y * rows * s.F + group * s.f, s.F, 0, db ? taps_of(s) : rows, columns, false};
     Acc<T> sum[ROWS][COLUMNS];
     multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
     out.store(p.row, p.column, sum);
+    if (db) store_line<T>(db, group * s.f, taps_of(s), columns, p.row, p.column, sum);
 }

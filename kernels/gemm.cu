@@ -61,15 +61,48 @@ gemm(In<T> x, In<T> y, In<T> bias, Out<T> z, i64 rows, i64 columns, i64 depth, i
     out.store(p.row, p.column, sum);
 }
 
-// The second pass of split-K: z[i] = relu(Σ_s partial[s][i] + bias[i % columns]), s in order.
-// Bound by memory. Launch: a thread an element of z.
+// xᵀ (features, samples) with a line of ones below, whose product with g adds up g's columns.
+template <typename T> struct WithOnes {
+    static constexpr bool ALONG_DEPTH = false;
+    using Line = i64;
+    using Step = i64;
+    In<T> x;
+    i64 features;
+
+    __device__ i64 line(i64 m) const { return m < features ? m : -1; }
+    __device__ i64 step(i64 k) const { return k * features; }
+    __device__ T at(i64 line, i64 step) const { return line < 0 ? T(1) : T(x[line + step]); }
+};
+
+// The gradients of a dense layer's weight and bias in one product: dw = xᵀ g and, where there is one, db = 1ᵀ g as
+// its last line, for a bias is the weight of an input that is always 1. Naive: a product, then a sum down columns.
+// Launch: as gemm. With several slices the last line goes to the stack of partial sums, and db is None.
 template <typename T>
-__global__ void add_slices(In<T> partial, In<T> bias, Out<T> z, i64 slices, i64 columns, bool relu, i64 n) {
+__global__ void __launch_bounds__(128, BLOCKS<T>)
+dense_weight_grad(In<T> x, In<T> g, In<T> bias, Out<T> dw, Out<T> db, i64 rows, i64 columns, i64 depth, i64 batches,
+                  i64 slice, i64 features) {
+    Place p = place_of(rows, columns, depth, slice);
+    WithOnes<T> a{x, features};
+    Matrix<T, false> b{g, 0, columns, 1, columns};
+    Output<T> out{dw, bias, blockIdx.y * rows * columns, columns, 0, db ? features : rows, columns, false};
+    Acc<T> sum[ROWS][COLUMNS];
+    multiply_tile<T>(a, b, p.row, p.column, p.first, p.end, sum);
+    out.store(p.row, p.column, sum);
+    if (db) store_line<T>(db, 0, features, columns, p.row, p.column, sum);
+}
+
+// The second pass of split-K: z[i] = relu(Σ_s partial[s][i] + bias[i % columns]), s in order; what lies behind z's
+// `size` elements goes to `last`. Bound by memory. Launch: a thread an element of both.
+template <typename T>
+__global__ void add_slices(In<T> partial, In<T> bias, Out<T> z, Out<T> last, i64 slices, i64 columns, bool relu,
+                           i64 size, i64 n) {
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         Sum<T> total = 0;
         for (i64 s = 0; s < slices; s++) total += Acc<T>(partial[s * n + i]);
         if (bias) total += Acc<T>(bias[i % columns]);
         Acc<T> sum = total;
-        z[i] = T(relu && sum < Acc<T>(0) ? Acc<T>(0) : sum);
+        if (relu && sum < Acc<T>(0)) sum = 0;
+        if (i < size) z[i] = T(sum);
+        else last[i - size] = T(sum);
     }
 }

@@ -150,6 +150,19 @@ template <typename T> struct Output {
     }
 };
 
+// One more line of the product, `line`, which goes to a vector of its own, y[offset + n].
+template <typename T>
+__device__ void store_line(Out<T> y, i64 offset, i64 line, i64 columns, i64 row, i64 column, const Acc<T> (&sum)[ROWS][COLUMNS]) {
+    row += threadIdx.x / ACROSS * ROWS;
+    column += threadIdx.x % ACROSS;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+        if (row + i == line)
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++)
+                if (column + j * ACROSS < columns) y[offset + column + j * ACROSS] = T(sum[i][j]);
+}
+
 // What this block computes: a tile (blockIdx.x counts those of a matrix row by row, and then the matrices of the
 // batch), and a part of the depth (blockIdx.y), where several blocks share a tile.
 struct Place { i64 batch, row, column, first, end; };

@@ -14,9 +14,10 @@ __device__ __forceinline__ Pool pool_of(const Ints<11>& s) {
 }
 
 // y = the window's maximum, winner = its place in the window, u · KW + v. Pixels of the padding take no part;
-// the first of equals wins; a NaN wins over all, the first of them.
+// the first of equals wins; a NaN wins over all, the first of them. After a relu (`positive`) a window whose maximum is
+// not above 0 has no winner, -1: then nothing comes back through it, and relu's own derivative need not be taken.
 template <typename T>
-__global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<11> sizes, i64 n) {
+__global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<11> sizes, bool positive, i64 n) {
     Pool p = pool_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 c = i % p.C, ow = i / p.C % p.OW, oh = i / p.C / p.OW % p.OH, image = i / p.C / p.OW / p.OH;
@@ -30,7 +31,7 @@ __global__ void max_pool(In<T> x, Out<T> y, Out<i32> winner, Ints<11> sizes, i64
                 if (where < 0 || value > best || (value != value && best == best)) best = value, where = i32(u * p.KW + v);
             }
         y[i] = best;
-        winner[i] = where;
+        winner[i] = positive && !(best > T(0)) ? -1 : where;
     }
 }
 

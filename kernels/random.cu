@@ -25,8 +25,13 @@ __device__ inline Words philox(u64 c0, u64 c1, u64 c2, u64 c3, u64 k0, u64 k1) {
 
 __device__ __forceinline__ u32 bits_of(const Words& w, int k) { return u32(w.word[k / 4] >> (16 * (k % 4)) & 0xffff); }
 
+// A captured graph repeats its arguments, so there the draws made since it was captured lie on the device, in `moved`.
+__device__ __forceinline__ u64 moved_on(u64 step, const In<i64>& moved) { return moved ? step + u64(moved[0]) : step; }
+
 // bits: (rows, size); `blocks` = ceil(size / 16) Philox blocks a row, the first row being sample `first`.
-__global__ void random_bits(Out<u16> bits, u64 seed, u64 stream, u64 step, i64 first, i64 size, i64 blocks, i64 n) {
+__global__ void random_bits(Out<u16> bits, u64 seed, u64 stream, u64 step, In<i64> moved, i64 first, i64 size, i64 blocks,
+                            i64 n) {
+    step = moved_on(step, moved);
     for (i64 b = thread_index(); b < n; b += thread_count()) {
         Words words = philox(u64(first * blocks + b), 0, step, 0, seed, stream);
         i64 row = b / blocks, start = b % blocks * 16;
@@ -38,8 +43,9 @@ __global__ void random_bits(Out<u16> bits, u64 seed, u64 stream, u64 step, i64 f
 
 // y = x · scale where the element's bits are at least `limit`, else 0. Backward is the same on g.
 template <typename T>
-__global__ void dropout(In<T> x, Out<T> y, u32 limit, T scale, u64 seed, u64 stream, u64 step, i64 first, i64 size,
-                        i64 blocks, i64 n) {
+__global__ void dropout(In<T> x, Out<T> y, u32 limit, T scale, u64 seed, u64 stream, u64 step, In<i64> moved, i64 first,
+                        i64 size, i64 blocks, i64 n) {
+    step = moved_on(step, moved);
     for (i64 b = thread_index(); b < n; b += thread_count()) {
         Words words = philox(u64(first * blocks + b), 0, step, 0, seed, stream);
         i64 row = b / blocks, start = b % blocks * 16;

@@ -375,7 +375,7 @@ def small_tiles() -> Iterator[None]:
             (winograd, "SMALL_PRODUCT", 100),
             (  # the last block may be shorter
                 threads,
-                "RUNS",
+                "SHARES",
                 1,
             ),
         )

@@ -328,6 +328,18 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(m, k), d.normal(k, n), d.pick(None, d.normal(n)), d.pick(True, False))
 
 
+calls("one")(lambda d: d.call(d.pick((), (1,), (1, 1)), d.T, any_layout=False))
+
+
+@calls("dense_grad")
+def _(d: Dice) -> Call:
+    m, k, n = d.draw(
+        st.one_of(st.tuples(*[st.integers(0, 5)] * 3), st.sampled_from([(65, 3, 2), (3, 64, 66), (600, 2, 5)]))
+    )
+    y = d.pick(None, d.ties(m, n))
+    return d.call(d.normal(m, n), d.normal(m, k), d.normal(k, n), y, _need(d))
+
+
 def _window(d: Dice) -> dict[str, Any]:
     kernel, stride, dilation = d.pair(1, 3), d.pair(1, 3), d.pair(1, 2)
     padding = (d.pair(0, 2), d.pair(0, 2))
@@ -485,8 +497,8 @@ def _logits(d: Dice) -> tuple:
     return d.normal(n, k), d.whole(k, n)
 
 
-calls("softmax_cross_entropy")(lambda d: d.call(*_logits(d)))
-calls("softmax_cross_entropy_grad")(lambda d: d.call(*_logits(d), forward="softmax_cross_entropy"))
+calls("softmax_cross_entropy")(lambda d: d.call(*_logits(d), d.pick(None, 0.3)))
+calls("softmax_cross_entropy_grad")(lambda d: d.call(*_logits(d), d.pick(None, 0.3), forward="softmax_cross_entropy"))
 
 
 def _place(d: Dice) -> tuple:
@@ -517,9 +529,7 @@ def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, co
         for vector in given:
             if vector is not None:
                 vector[:1] = 0
-    loss = d.pick(
-        None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T), np.asarray(np.inf, d.T)
-    )
+    loss = d.pick(None, *(np.asarray(value, d.T) for value in (1.5, np.nan, np.inf)), np.asarray(2, np.float64))
     return d.call(*given, *[np.array([0.1, d.pick(0.0, 4.0)])] * count, loss, *rest, any_layout=False)
 
 
@@ -550,8 +560,8 @@ calls("muon_momentum_step")(lambda d: _step(d, (1,), 0.95, _flag(d), _flag(d), c
 def _(d: Dice) -> Call:
     sizes = d.pick((), (0,), (1,), (7, 300, 1), (5, 0, 3000), (3,) * 40)
     w, g, m, v = (d.normal(sum(sizes)) for _ in range(4))
-    for vector in (w, g, m) if d.pick(True, False) else ():
-        vector[: sum(sizes[:1])] = 0  # a parameter whose norm is 0, and whose step is where there is no decay
+    for vector in d.pick((), (w,), (g, m), (w, g, m)):
+        vector[: sum(sizes[:1])] = 0  # a parameter whose norm is 0, or whose step is, where there is no decay
     loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(np.nan, d.T))
     lr_count = np.array([0.1, d.pick(0.0, 4.0)])
     rule = 0.9, 0.999, 1e-6, d.pick(0.0, 0.1), d.pick(True, False)

@@ -13,10 +13,11 @@ left open here:
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,11 @@ class _Device:
             raise ValueError(f"schedule {schedule!r} is none of {', '.join(SCHEDULES)}")
         self.schedule, self.rng, self.total, self.refuse = schedule, np.random.default_rng(seed), total, 0
         self.streams: list[Stream] = []
-        self.arenas: defaultdict[tuple[int, int], list] = defaultdict(list)  # (stream, size) → free memory
+        self.arenas: defaultdict[tuple[Any, int, int], list] = defaultdict(list)  # (pool, stream, size) → free memory
+        self.released: defaultdict[int, list] = defaultdict(
+            list
+        )  # by size: memory of the device, which any pool may take
+        self.pool: MemoryPool | None = None  # that new arrays come from, if not the default one
         self.taken = self.used = 0  # bytes of the device, of arrays
         self.pinned: list[np.ndarray] = []
         self.free_pinned: defaultdict[int, list] = defaultdict(list)
@@ -93,8 +98,8 @@ class _Device:
 
     def allocate(self, nbytes: int) -> np.ndarray:
         """Memory from the arena of the current stream; it is the arena's again once no array is on it."""
-        size, arena = -(-max(nbytes, 1) // 512) * 512, current[-1].number
-        free = self.arenas[arena, size]
+        size, arena = -(-max(nbytes, 1) // 512) * 512, (self.pool, current[-1].number)
+        free = self.arenas[(*arena, size)]
         if not free:
             self.forbid("allocating new memory")
             if self.taken + size > self.total:
@@ -102,7 +107,7 @@ class _Device:
             if self.refuse or self.taken + size > self.total:
                 self.refuse = max(0, self.refuse - 1)
                 raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-            free.append(np.full(size, 0xFF, np.uint8))
+            free.append(self.released[size].pop() if self.released[size] else np.full(size, 0xFF, np.uint8))
             self.memory.append(free[-1])
             self.taken += size
         memory = free.pop()
@@ -111,15 +116,17 @@ class _Device:
         weakref.finalize(chunk, self._give, arena, size, memory).atexit = False
         return chunk
 
-    def _give(self, arena: int, size: int, memory: np.ndarray) -> None:
-        self.arenas[arena, size].append(memory)
+    def _give(self, arena: tuple, size: int, memory: np.ndarray) -> None:
+        self.arenas[(*arena, size)].append(memory)
         self.used -= size
 
     def free_all(self) -> None:
-        """Give the arenas' free memory back to the device, which waits for all work to do so."""
+        """Give the default pool's free memory back to the device, which waits for all work to do so."""
         self.synchronize()
-        self.taken = self.used
-        self.arenas.clear()
+        for pool, stream, size in [arena for arena in self.arenas if arena[0] is None]:
+            free = self.arenas.pop((pool, stream, size))
+            self.taken -= size * len(free)
+            self.released[size] += free
 
     def synchronize(self) -> None:
         self.forbid("waiting for the device")
@@ -133,6 +140,22 @@ class _Device:
 
 class _Chunk(np.ndarray):
     """Memory that an array is on."""
+
+
+class MemoryPool:
+    """Memory apart from the default pool's: its free memory is given to nobody else."""
+
+    def malloc(self, size: int) -> Any:
+        raise NotImplementedError("only as the allocator of `using_allocator`")
+
+
+@contextlib.contextmanager
+def using_allocator(allocator: Any) -> Iterator[None]:
+    before, device.pool = device.pool, allocator.__self__
+    try:
+        yield
+    finally:
+        device.pool = before
 
 
 class PinnedMemoryPointer(np.ndarray):

@@ -41,8 +41,11 @@ class CompileException(Exception):
 class _Pointer:
     """`array.data`."""
 
-    def __init__(self, ptr: int):
-        self.ptr = ptr
+    def __init__(self, ptr: int, memory: Any = None):
+        self.ptr, self.memory = ptr, memory  # which it keeps
+
+    def __add__(self, nbytes: int) -> _Pointer:
+        return _Pointer(self.ptr + nbytes, self.memory)
 
     def memset_async(self, value: int, size: int, stream: Stream | None = None) -> None:
         (stream or gpu.current[-1]).put(lambda: ctypes.memset(self.ptr, value, size))
@@ -54,7 +57,16 @@ class _Pointer:
 class ndarray(DeviceArray):
     """Device memory, which arithmetic and NumPy's functions are refused on, as on the simulator's."""
 
-    data = property(lambda self: _Pointer(self.__array_interface__["data"][0]))  # type: ignore[assignment]
+    def __new__(cls, shape: Any, dtype: Any, memptr: _Pointer) -> ndarray:
+        offset = memptr.ptr - memptr.memory.__array_interface__["data"][0]
+        return np.ndarray.__new__(cls, shape, dtype, memptr.memory, offset)  # type: ignore[arg-type]
+
+    @property
+    def data(self) -> _Pointer:  # type: ignore[override]
+        root = self
+        while isinstance(root, ndarray):
+            root = root.base
+        return _Pointer(self.__array_interface__["data"][0], root)
 
     def set(self, host: np.ndarray, stream: Stream | None = None) -> None:
         if host.shape != self.shape or host.dtype != self.dtype or not host.flags.c_contiguous:
@@ -243,6 +255,8 @@ cuda = SimpleNamespace(
     Stream=Stream,
     Event=Event,
     Graph=Graph,
+    MemoryPool=gpu.MemoryPool,
+    using_allocator=gpu.using_allocator,
     get_current_stream=lambda: gpu.current[-1],
     alloc_pinned_memory=gpu.alloc_pinned_memory,
     get_cuda_path=lambda: "/usr/local/cuda",

@@ -20,8 +20,7 @@ import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import Loader, random_shift
 from tinynet.saving.checkpoint import FORMAT, CheckpointError, load, read, replacing, save, write
-from tinynet.training import fit
-from tinynet.training.run import EarlyStopping
+from tinynet.training import EarlyStopping, fit
 
 
 def network():

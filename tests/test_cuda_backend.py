@@ -175,6 +175,23 @@ def test_integers_and_mixed_types(be):
 # ---- the rungs of the ladders, which no backend uses ---------------------------------------------------------------
 
 
+def test_draws_that_a_graph_has_moved_on(be):
+    """The number on the device is added to the step that a captured launch repeats; other streams stay."""
+    x = be.asarray(np.ones((3, 20), np.float32))
+
+    def draws(step):
+        return be.numpy(be.random_bits((2, 9), 1, 2, step, 0)), be.numpy(be.dropout(x, 0.5, 1, 2, step, 0)[0])
+
+    expected, other = draws(9), be.numpy(be.random_bits((2, 9), 1, 3, 4, 0))
+    be.moved = {2: be.full((1,), 5, np.int64)}
+    try:
+        for got, right in zip(draws(4), expected, strict=True):
+            np.testing.assert_array_equal(got, right)
+        np.testing.assert_array_equal(be.numpy(be.random_bits((2, 9), 1, 3, 4, 0)), other)
+    finally:
+        be.moved = None
+
+
 @pytest.mark.parametrize("kernel", ["row_sum_naive", "row_sum_warp", "row_sum"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 0), (7, 33), (3, 1100), (300, 2)])
 @pytest.mark.parametrize("dtype", cuda_calls.FLOATS)

@@ -160,6 +160,79 @@ def test_fit_learns(backend):
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
+# model → (launches of a step at most, the shape of its images)
+LAUNCHES = {
+    "mnist_small": (15, (28, 28, 1)),
+    "mnist_cnn": (30, (28, 28, 1)),
+    "cifar_small": (19, (32, 32, 3)),
+    "cifar_cnn": (33, (32, 32, 3)),
+    "image128_cnn": (31, (128, 128, 3)),
+    "deep_cnn": (45, (32, 32, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_launches_of_a_step(backend, name, monkeypatch):
+    """Of 64 images, with Adam. No gradient is copied, nothing added up alone, and the host asks for the loss only."""
+    be, (most, shape) = tn.backends.get(backend), LAUNCHES[name]
+    tn.seed(0)
+    model = getattr(tn.models, name)().train()
+    rule = optim.Adam(model.parameters())
+    x, labels = be.asarray(np.zeros((64, *shape), np.float32)), np.arange(64) % 5
+    seen: list[str] = []
+    numpy = be.numpy
+    monkeypatch.setattr(be, "launch", lambda kernel, *_, **k: seen.append(f"{kernel} {k.get('Op', '')}".strip()))
+    monkeypatch.setattr(be, "numpy", lambda array: (seen.append(f"read {array.shape}"), numpy(array))[1])
+    for _ in range(2):  # the first step makes the 1 that backward starts from
+        seen.clear()
+        rule.zero_grad()
+        loss = ops.softmax_cross_entropy(model(tn.Tensor(x, be)), labels)
+        loss.backward()
+        rule.step()
+        loss.item()
+    launched = [s for s in seen if not s.startswith("read")]
+    assert len(launched) <= most, launched
+    assert not {"strided_copy", "column_sum", "fill", "binary Multiply"} & set(launched)
+    assert [s for s in seen if s.startswith("read")] == ["read ()"], "the host waits for more than the loss"
+
+
+def test_gradients_that_somebody_keeps(backend):
+    """They are written where the step reads them, and stay as they were: kept, clipped, added up, one of a pair."""
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(nn.Dense(5, activation="relu"), nn.Dense(3), input_shape=(4,))
+    params = list(model.parameters())
+    rule = optim.SGD(params, 0.1)
+    kept: list[tuple] = []
+
+    def backward(x: np.ndarray) -> None:
+        ops.softmax_cross_entropy(model(tn.tensor(x)), np.array([0, 2])).backward()
+        kept.extend((p.grad, p.grad.numpy().copy()) for p in params)
+
+    for k in range(8):
+        before, x = [p.numpy().copy() for p in params], [rng.standard_normal((2, 4)) for _ in range(2)]
+        rule.zero_grad()
+        backward(x[0])
+        if k % 4 == 1:
+            optim.clip_grad_norm(params, 1e-3)
+        if k % 4 == 2:
+            backward(x[1])
+        if k % 4 == 3:
+            params[1].grad = None
+            kept.extend((g, g.numpy().copy()) for g in tn.grad((model(tn.tensor(x[1])) ** 2).sum(), params))
+        expected = [w if p.grad is None else w - 0.1 * p.grad.numpy() for w, p in zip(before, params, strict=True)]
+        rule.step()
+        for p, w in zip(params, expected, strict=True):
+            np.testing.assert_allclose(p.numpy(), w, rtol=1e-5, atol=1e-7)
+    for g, values in kept:
+        np.testing.assert_array_equal(g.numpy(), values)
+
+
+def test_a_shape_is_known_without_the_device(backend, monkeypatch):
+    x = tn.tensor(np.ones((2, 3), np.float32))
+    monkeypatch.setattr(x.backend.launcher, "asnumpy", None)
+    assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)) == ((2, 3), 2, 6, 3)
+
+
 class Watcher:
     def on_step_end(self, info):
         pass

@@ -10,6 +10,8 @@ import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 import tinynet as tn
 from tests import cuda_calls, cuda_parity, fake_cupy
 from tests.fake_cuda import SCHEDULES, CUDARuntimeError
+from tinynet import folders
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import Cuda, cupy_launcher
 from tinynet.backends.cuda.launcher import KernelError
@@ -77,7 +80,7 @@ def test_fit_to_the_simulators_bits(schedule, expected):
         assert len(device.streams) == 2, "each epoch, and each evaluation, uses the same stream for its copies"
         del weights
         gc.collect()
-        assert device.used == 0, "memory stays behind"
+        assert device.used <= 512, "more stays behind than the 1 that backward starts from"
 
 
 # ---- every kernel ------------------------------------------------------------------------------------------------
@@ -101,6 +104,32 @@ def test_half_types(module=cupy_launcher):
 # ---- copies that run ahead ---------------------------------------------------------------------------------------
 
 
+def test_large_batches_are_copied_by_a_thread(monkeypatch, module=cupy_launcher):
+    """While the step before is queued. The next batch is drawn when that is done, so its array may be used again."""
+    monkeypatch.setattr(module, "LARGE", 0)
+    threads, copyto, array = set(), np.copyto, np.empty((2, 3), np.float32)
+
+    def late(to, source):
+        threads.add(threading.current_thread().name)
+        time.sleep(0.02)
+        copyto(to, source)
+
+    def drawn():
+        for k in range(5):
+            array[:] = k
+            yield array, k
+
+    with backend("eager", module) as (be, _):
+        monkeypatch.setattr(np, "copyto", late)
+        seen = [(k, be.negative(x)) for x, k in be.ahead(drawn())]
+        monkeypatch.undo()
+        assert threads == {"tinynet-pinned"}
+        assert [k for k, _ in seen] == list(range(5))
+        for k, x in seen:
+            assert set(be.numpy(x).ravel().tolist()) == {-k}
+    assert not [t for t in threading.enumerate() if t.name == "tinynet-pinned"]
+
+
 @every_schedule
 def test_batches_ahead(schedule, module=cupy_launcher):
     """Each batch arrives as it is, though kernels are late, memory is used again, and one epoch follows another."""
@@ -118,11 +147,12 @@ def test_batches_ahead(schedule, module=cupy_launcher):
 
 
 def test_one_batch_ahead(module=cupy_launcher):
-    """While a step uses a batch, the next one is being copied, from pinned memory, and no third one takes memory."""
+    """While a step uses a batch, the next one is being copied, from pinned memory, and a third one to there; it
+    takes no memory of the device."""
     drawn = []
     with backend("lazy", module) as (be, device):
         for k, _ in enumerate(be.ahead((drawn.append(k), (pictures(k), k))[1] for k in range(5))):
-            assert len(drawn) == min(k + 2, 5)
+            assert len(drawn) == min(k + 3, 5)
         assert device.pageable == 0, "the host waits for copies from pageable memory"
 
 
@@ -354,6 +384,47 @@ def test_headers_are_missing(monkeypatch, module=cupy_launcher):
     with monkeypatch.context() as m, fake_cupy.installed():
         m.setattr(fake_cupy.cuda, "get_cuda_path", lambda: None)
         module.CupyLauncher()
+
+
+@pytest.mark.parametrize(
+    ("home", "cache", "given", "expected"),
+    [
+        ("/home/me", None, None, None),  # CuPy's own choice, ~/.cupy
+        ("", "/cache", None, "/cache/tinynet/cupy"),
+        ("relative", "/cache", None, "/cache/tinynet/cupy"),
+        (None, "/cache", "/elsewhere", "/elsewhere"),
+        (None, None, None, "a temporary folder"),
+    ],
+)
+def test_where_compiled_kernels_are_kept(monkeypatch, home, cache, given, expected, module=cupy_launcher):
+    """In a process without a home CuPy would make a folder called ~ in the current one."""
+    monkeypatch.setattr(folders, "_home_of_record", lambda: "")
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", cache), ("CUPY_CACHE_DIR", given)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    with fake_cupy.installed():
+        module.CupyLauncher()
+    chosen = os.environ.get("CUPY_CACHE_DIR")
+    if expected == "a temporary folder":
+        assert chosen == str(folders.temporary_folder() / "cupy")
+    else:
+        assert chosen == expected
+
+
+def test_no_way_to_convolve(monkeypatch):
+    """A word in the environment that means nothing is named; nothing breaks that does not need it."""
+    monkeypatch.setattr(tn.backends, "_loaded", {})
+    monkeypatch.setenv("TINYNET_CUDA_CONV", "fastest")
+    with pytest.raises(
+        BackendError, match="TINYNET_CUDA_CONV='fastest' is no way to convolve; choose one of implicit, im2"
+    ):
+        tn.use("simulator")
+    assert "simulator" not in tn.backends.available()
+    for word, path in (("", "implicit"), ("im2col", "im2col"), ("implicit", "implicit")):
+        monkeypatch.setattr(tn.backends, "_loaded", {})
+        monkeypatch.setenv("TINYNET_CUDA_CONV", word)
+        assert tn.backends.get("simulator").conv_path == path
 
 
 def test_no_cupy(monkeypatch):

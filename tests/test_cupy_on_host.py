@@ -61,7 +61,7 @@ def test_the_gpu_tests_pass_on_cupys_arrays(tmp_path):
 
 def test_the_command_for_a_gpu_runs(tmp_path):
     """On the stand-in and at tiny sizes: a typo would cost device time."""
-    parts = ["starts", "first", "copies", "kernels", "sanitizer", "profile"]
+    parts = ["starts", "first", "copies", "captured", "kernels", "sanitizer", "profile"]
     out = tmp_path / "results.jsonl"
     run("benchmarks/gpu_all.py", "--stand-in", "--out", str(out), "--only", *parts)
     rows = [json.loads(line) for line in out.read_text().splitlines()]

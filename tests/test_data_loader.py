@@ -244,3 +244,101 @@ def test_augments_explain_themselves():
             make()
     with pytest.raises(ValueError, match=r"\(N, H, W, C\)"):
         random_flip()(np.zeros((3, 3)), np.random.default_rng(0))
+
+
+# ---- other sources ----------------------------------------------------------------------------------------------
+
+
+class Squares:
+    """An indexable dataset of one's own."""
+
+    def __init__(self, n=10):
+        self.n = n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        if not 0 <= i < self.n:
+            raise IndexError(i)
+        return np.full(3, i, np.float32), i * i
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_structures_of_arrays_are_taken_apart_alike(prefetch):
+    x = {"image": np.arange(20).reshape(10, 2), "mask": (np.arange(10), np.arange(10) * 3)}
+    for batch, (a, b) in Loader(x, (np.arange(10), np.arange(10) * 2), batch_size=4, prefetch=prefetch):
+        assert (batch["image"][:, 0] == 2 * a).all() and (batch["mask"][1] == 3 * a).all() and (b == 2 * a).all()
+        assert isinstance(batch["mask"], tuple)
+    assert [y for _, y in Loader(np.arange(10), batch_size=4, prefetch=prefetch)] == [None] * 3
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_indexable_dataset_is_as_its_arrays(prefetch):
+    whole = [np.stack([Squares()[i][0] for i in range(10)]), np.arange(10) ** 2]
+    options = {"batch_size": 4, "seed": 3, "prefetch": prefetch}
+    made, plain = Loader(Squares(), **options), Loader(*whole, **options)
+    assert len(made) == 3 and made.samples == 10 and batches(made) == batches(plain)
+    assert batches(made.iterate(4, 1)) == batches(plain.iterate(4, 1))
+    pairs = Loader([({"a": 1.0, "b": [2, 3]}, 0), ({"a": 4.0, "b": [5, 6]}, 1)], shuffle=False, prefetch=prefetch)
+    ((x, y),) = pairs
+    assert x["a"].tolist() == [1, 4] and x["b"].tolist() == [[2, 3], [5, 6]] and y.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"sample 1 has shape \(2,\), sample 0 \(1,\)"):
+        list(Loader([([1], 0), ([1, 2], 0)], shuffle=False, prefetch=prefetch))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_iterable_makes_its_own_batches(prefetch):
+    epochs = []
+
+    class Batches:
+        def set_epoch(self, epoch):
+            epochs.append(epoch)
+
+        def __iter__(self):
+            return iter([([[1.0], [2.0]], [0, 1]), ([[3.0]], [1])])
+
+    loader = Loader(Batches(), prefetch=prefetch)
+    for _ in range(2):
+        assert batches(loader) == [([[1.0], [2.0]], [0, 1]), ([[3.0]], [1])]
+    assert batches(loader.iterate(5, 1)) == [([[3.0]], [1])]
+    assert epochs == [0, 1, 5] and loader.samples is None
+    assert [a.tolist() for a in loader.sample()] == [[[1.0]], [0]]
+    with pytest.raises(TypeError, match="has no len"):
+        len(loader)
+    once = Loader((batch for batch in Batches()), prefetch=prefetch)
+    assert once.sample()[1].tolist() == [0] and len(batches(once)) == 2  # a look at it takes nothing away
+    with pytest.raises(DataError, match=r"gave no batch in epoch 2; .* pass the function that makes it"):
+        batches(once)
+    made = Loader(lambda: (batch for batch in Batches()), prefetch=prefetch)
+    assert batches(made) == batches(made) != []
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (3, None, "same length"),
+        (object(), None, "cannot go through a object"),
+        ({"a": [1, 2], "b": [1]}, None, "same length"),
+        ([1, 2], {"a": [1]}, "same length"),
+        (None, [1], "same length"),
+    ],
+)
+def test_what_is_no_source_is_refused(x, y, message):
+    with pytest.raises(DataError, match=message):
+        Loader(x, y)
+
+
+@pytest.mark.parametrize("batch", [3, (1, 2, 3), ([1, 2], [1])])
+def test_what_is_no_batch_is_refused(batch):
+    with pytest.raises(DataError, match=r"Loader: a batch"):
+        list(Loader(iter([batch])))
+
+
+def test_a_loader_shows_what_it_goes_through():
+    x = np.zeros((60, 28, 28, 1), np.float32)
+    shown = repr(Loader(x, np.zeros(60, int), batch_size=32))
+    assert shown == "Loader(60 samples, x float32 (28, 28, 1), y int64 (), batch_size=32, shuffle=True, seed=0)"
+    assert "{a: int64 ()}, y None" in repr(Loader({"a": np.arange(3)}))
+    assert "10 samples of a Squares" in repr(Loader(Squares(), drop_last=True, batch_size=2, augment=random_flip()))
+    assert "batches of <list_iterator" in repr(Loader(iter([])))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tinynet import folders
 from tinynet.backends import BackendError
 from tinynet.backends.cuda import simulator
 from tinynet.backends.cuda.simulator import KernelError
@@ -35,10 +36,10 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    simulator._temporary_of.cache_clear()
+    folders._temporary_of.cache_clear()
     simulator._note.cache_clear()
     yield tmp_path / "cache" / "tinynet" / "simulator"
-    simulator._temporary_of.cache_clear()
+    folders._temporary_of.cache_clear()
 
 
 # ---- Damage --------------------------------------------------------------------------------------
@@ -228,13 +229,13 @@ def test_no_folder_can_be_written(folder, tmp_path, monkeypatch):
 
 def test_the_temporary_folder_goes_with_its_process(folder, tmp_path):
     code = (
-        "import os, sys; from tinynet.backends.cuda import simulator\n"
+        "import os, sys; from tinynet import folders; from tinynet.backends.cuda import simulator\n"
         "b = lambda n: simulator.build(sys.argv[1].replace('42', str(n)), check=False).answer()\n"
         "assert b(42) == 42\n"
         "if os.fork() == 0: sys.exit(0)\n"  # a child's end leaves its parent's folder alone
         "os.wait(); assert b(43) == 43; import shutil, tempfile\n"
         "assert len(os.listdir(tempfile.gettempdir())) == 1\n"
-        "shutil.rmtree(simulator._temporary()); assert b(44) == 44"
+        "shutil.rmtree(folders.temporary_folder()); assert b(44) == 44"
     )  # a cleaner came by
     env = os.environ | {"XDG_CACHE_HOME": "/dev/null", "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, source(42)], env=env, capture_output=True, text=True)

@@ -144,9 +144,9 @@ def test_mistakes_are_explained():
         with parallel.trainer(model, opt, lambda out, y: out.sum(1), workers=workers) as step:
             with pytest.raises(ValueError, match=r"the loss has shape \(\d,\); it must be one value"):
                 step(x, y)
-            with pytest.raises(ValueError, match="x has 4 samples and y 3"):
+            with pytest.raises(ValueError, match=r"as many samples.* \(4, 8, 8, 1\) and \(3,\)"):
                 step(x, y[:3])
-            with pytest.raises(ValueError, match="x has 0 samples"):
+            with pytest.raises(ValueError, match="one at least"):
                 step(x[:0], y[:0])
             assert repr(step) == f"<tinynet trainer: {workers} worker{'s' * (workers > 1)}>"
         with pytest.raises(RuntimeError, match="closed"):

@@ -18,8 +18,7 @@ from tinynet import nn, ops, optim
 from tinynet.data import Loader, compose, random_flip, random_shift
 from tinynet.optim.schedules import cosine, step_decay
 from tinynet.saving.checkpoint import CheckpointError, load, read, write
-from tinynet.training import fit, settings
-from tinynet.training.run import EarlyStopping
+from tinynet.training import EarlyStopping, fit, settings
 
 FACTOR, TABLE = 0.5, np.arange(3)
 

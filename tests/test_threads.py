@@ -126,3 +126,24 @@ def test_a_team_has_one_thread_each():
     finally:
         team.close()
     assert threads.count() == 2
+
+
+def test_blas_has_one_thread_for_a_while_unless_the_environment_says_how_many(monkeypatch):
+    def threads_now():
+        return [get() for _, get, _ in threads._blas_libraries()]
+
+    for name in threads.BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    before = threads_now()
+    try:
+        for _, _, set_threads in threads._blas_libraries():
+            set_threads(2)
+        with threads.one_blas_thread() as changed:
+            assert set(threads_now()) <= {1} and changed is bool(before)
+        assert set(threads_now()) <= {2}
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with threads.one_blas_thread() as changed:
+            assert set(threads_now()) <= {2} and changed is False
+    finally:
+        for (_, _, set_threads), count in zip(threads._blas_libraries(), before, strict=True):
+            set_threads(count)

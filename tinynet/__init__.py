@@ -22,9 +22,10 @@ from .insight import report
 from .interchange import from_torch, to_torch
 from .nn import Parameter, set_fusion
 from .ops.random import seed
+from .parallel import capture
 from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
-from .training import EarlyStopping, evaluate, fit
+from .training import EarlyStopping, evaluate, fit, predict
 from .version import __version__
 
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
@@ -37,6 +38,7 @@ __all__ = [
     "Parameter",
     "Tensor",
     "backends",
+    "capture",
     "data",
     "evaluate",
     "fit",
@@ -50,6 +52,7 @@ __all__ = [
     "ops",
     "optim",
     "parallel",
+    "predict",
     "register",
     "report",
     "save",

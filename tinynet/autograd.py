@@ -151,7 +151,7 @@ def _seed(name: str, y: Tensor, g: Any) -> tuple[Node, Any]:
                 f"{name}: the tensor has shape {y.shape}, not one value; reduce it first, as in "
                 ".sum() or .mean(), or pass g of that shape"
             )
-        return y.node, be.full(y.shape, 1, y.dtype)
+        return y.node, be.one(y.shape, y.dtype)
     if not isinstance(g, Tensor):
         g = tensor(g, dtype=y.dtype, backend=be)
     if g.backend is not be:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import Any
@@ -68,3 +69,28 @@ class Bar(tqdm):
         disable |= os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
         init = vars(tqdm)["__init__"]
         getattr(init, "func", init)(self, disable=disable, **options)  # .func: without the environment's settings
+
+
+def columns(stream: Any) -> int:
+    """The width of a terminal; 80 where that is not known, and 200 in a notebook, whose lines fold."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except Exception:  # no terminal, or a stand-in for one
+        return 200 if in_notebook() else 80
+
+
+def in_notebook() -> bool:
+    """Whether this is a kernel of Jupyter, which shows what is printed in a web page."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def bar(stream: Any, **options: Any) -> Any:
+    """A bar on `stream`: a widget in a notebook that has ipywidgets, else text."""
+    if in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as widget  # it looks for ipywidgets as it is imported
+
+        made = type("NotebookBar", (widget,), {"monitor_interval": 0})  # without a thread, as Bar
+        return made(file=stream, dynamic_ncols=True, **options)
+    return Bar(file=stream, dynamic_ncols=True, **options)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 
@@ -34,6 +38,25 @@ def _home_of_record() -> str:
         return os.path.expanduser("~")
     except KeyError:
         return ""
+
+
+@functools.cache
+def _temporary_of(process: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tinynet-"))  # closed to others
+
+    def remove() -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def temporary_folder() -> Path:
+    """A private folder that lasts as long as this process."""
+    folder = _temporary_of(os.getpid())
+    folder.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have been here
+    return folder
 
 
 def who_else_may_write(folder: Path) -> str | None:

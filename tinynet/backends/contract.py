@@ -77,7 +77,8 @@ ARRAYS = frozenset({"x", "y", "g", "condition"})  # the arguments of those that 
 
 class Backend(Protocol):
     """See the module's text. `name` is what `tn.use` takes. A device may have `ahead(batches)` besides, which copies
-    host batches to it while it computes."""
+    host batches to it while it computes, and `part(flat, start, shape)`, an array on a vector's memory, elements from
+    `start` on, for which `owns` is true."""
 
     name: str
 
@@ -98,6 +99,9 @@ class Backend(Protocol):
 
     def full(self, shape: tuple, value: float, dtype: Any) -> Array:
         """A C-contiguous array filled with value."""
+
+    def one(self, shape: tuple, dtype: Any) -> Array:
+        """A 1 in a shape of one element, which nobody changes: what `backward` starts from."""
 
     def copy(self, x: Array, *, out: Array | None = None) -> Array:
         """A C-contiguous copy of x, whatever its strides."""
@@ -186,6 +190,10 @@ class Backend(Protocol):
 
     def dense(self, x: Array, w: Array, b: Array | None, relu: bool = False, *, out: Array | None = None) -> Array:
         """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
+
+    def dense_grad(self, g: Array, x: Array, w: Array, y: Array | None, need: tuple) -> tuple:
+        """(dx, dw, db), None where need[i] is false; y is what relu gave, None if there was none. need[i] may be a node
+        with `take_home()`, the array to write gradient i to, or None."""
 
     # ---- conv ----------------------------------------------------------------------------------------
     def im2col(
@@ -289,11 +297,12 @@ class Backend(Protocol):
         """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""
 
     # ---- loss ----------------------------------------------------------------------------------------
-    def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Any]:
-        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,)."""
+    def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
+        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,). With a scale (1 / N
+        for the mean): (their sum times it, 0-d; saved)."""
 
     def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
-        """g (N,) times (softmax - one-hot), shape (N, K)."""
+        """g, (N,) or 0-d as forward's result, times (softmax - one-hot) and the scale, shape (N, K)."""
 
     # ---- random --------------------------------------------------------------------------------------
     def random_bits(

@@ -7,6 +7,7 @@ from .files import DataError, read_cifar10, read_idx
 from .images import read_image, read_page, write_png
 from .ink import Drawing, find_drawing
 from .loader import Loader
+from .parts import split
 
 __all__ = [
     "DataError",
@@ -27,6 +28,7 @@ __all__ = [
     "read_idx",
     "read_image",
     "read_page",
+    "split",
     "synthetic_digits",
     "write_png",
 ]

@@ -16,7 +16,7 @@ from .download import fetch
 from .files import CIFAR_RECORD, DataError, PathLike, cifar_records, read_cifar10, read_idx, read_members
 from .images import SUFFIXES, look, read_image
 
-Pair = tuple[NDArray[np.float32], NDArray[np.int64]]
+Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -38,7 +38,7 @@ LEFT_BEHIND = (
 BATCH = 10_000 * CIFAR_RECORD  # bytes of a published batch
 
 
-class Dataset(tuple[Pair, Pair]):
+class Dataset(tuple[Examples, Examples]):
     """A pair of pairs, `(x_train, y_train), (x_test, y_test) = mnist()`, that also knows its `classes`.
 
     x is float32 (N, H, W, C) in [0, 1], y int64 (N,); `classes[y[i]]` is the name of what x[i] shows.
@@ -46,7 +46,7 @@ class Dataset(tuple[Pair, Pair]):
 
     classes: tuple[str, ...]
 
-    def __new__(cls, train: Pair, test: Pair, classes: Iterable[str]) -> Dataset:
+    def __new__(cls, train: Examples, test: Examples, classes: Iterable[str]) -> Dataset:
         self = super().__new__(cls, (train, test))
         self.classes = tuple(classes)
         return self
@@ -55,11 +55,11 @@ class Dataset(tuple[Pair, Pair]):
         return (*self, self.classes)
 
     @property
-    def train(self) -> Pair:
+    def train(self) -> Examples:
         return self[0]
 
     @property
-    def test(self) -> Pair:
+    def test(self) -> Examples:
         return self[1]
 
 
@@ -314,7 +314,7 @@ def _read_cifar_folder(folder: Path) -> Dataset:
     return Dataset(_pair(images, labels), _pair(*batches[-1]), THINGS)
 
 
-def _pair(images: NDArray[np.uint8], labels: NDArray[Any]) -> Pair:
+def _pair(images: NDArray[np.uint8], labels: NDArray[Any]) -> Examples:
     """Bytes to float32 in [0, 1] and int64."""
     return np.divide(images, np.float32(255), dtype=np.float32), labels.astype(np.int64)
 
@@ -344,7 +344,7 @@ def _spread(count: int, share: float) -> set[int]:
     return {i for i in range(1, count) if int((i + 1) * share) > int(i * share)}
 
 
-def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str], shape: tuple[int, int, int]) -> Pair:
+def _read_pictures(pictures: dict[str, list[Path]], classes: Sequence[str], shape: tuple[int, int, int]) -> Examples:
     """All pictures of all classes, float32 (N, *shape), and the numbers of their classes."""
     paths = [(path, label) for label, name in enumerate(classes) for path in pictures.get(name, [])]
     x = np.empty((len(paths), *shape), np.float32)

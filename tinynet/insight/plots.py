@@ -26,7 +26,7 @@ BLUE, ORANGE, GREY, FRAME = "#2a6fbb", "#d9702b", "#666666", "#bbbbbb"
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> None:
     """Learning curves, loss and accuracy by epoch, as a PNG."""
-    accuracy = any(row["accuracy"] is not None for row in history)
+    accuracy = any(row.get("accuracy") is not None for row in history)
     figure = _figure(9 if accuracy else 5, 3.8)
     epochs = [row["epoch"] for row in history]
     for i, name in enumerate(["loss", "accuracy"][: 1 + accuracy]):

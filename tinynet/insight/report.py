@@ -11,7 +11,7 @@ import numpy as np
 from ..console import plain
 from ..integers import class_numbers
 from ..nn.module import Module
-from ..training.fit import outputs
+from ..training import outputs
 
 WIDEST = 20  # classes that a confusion matrix in text may have
 WIDEST_COLUMN = 6  # letters of a class's name over its column

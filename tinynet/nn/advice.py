@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import ops
 from .activation import Sigmoid, Softmax
-from .blocks import Lambda
+from .functions import Lambda
 from .module import Module
 from .random import Dropout
 from .sequential import Sequential

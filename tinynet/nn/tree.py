@@ -21,6 +21,7 @@ BOOKKEEPING = {
     "built",
     "built_for",
     "output_shape",
+    "_fitted_loss",
     "_arguments",
     "_hooks",
 }  # attributes of the engine's own

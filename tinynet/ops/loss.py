@@ -19,8 +19,8 @@ Labels = Any  # integers (N,): a Tensor, an array, a list
 
 
 @op
-def _softmax_cross_entropy(be, logits, labels):
-    losses, saved = be.softmax_cross_entropy(logits, labels)
+def _softmax_cross_entropy(be, logits, labels, scale):
+    losses, saved = be.softmax_cross_entropy(logits, labels, scale)
     return losses, lambda g, need: (be.softmax_cross_entropy_grad(g, saved),)
 
 
@@ -35,7 +35,10 @@ def softmax_cross_entropy(logits: Tensor, labels: Labels, *, reduction: str = "m
     _in_order("softmax_cross_entropy(logits, labels)", logits, labels)
     reduce.floating("softmax_cross_entropy", logits)
     labels = class_numbers("softmax_cross_entropy", labels, logits.shape)
-    return _reduced("softmax_cross_entropy", _softmax_cross_entropy(logits, labels), reduction)
+    rows, fused = logits.shape[0], reduction in ("mean", "sum") and logits.dtype != np.float16
+    if fused and rows:  # in one launch on a device; float16 is added up in float32
+        return _softmax_cross_entropy(logits, labels, 1 / rows if reduction == "mean" else 1.0)
+    return _reduced("softmax_cross_entropy", _softmax_cross_entropy(logits, labels, None), reduction)
 
 
 def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mean") -> Tensor:

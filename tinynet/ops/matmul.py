@@ -56,19 +56,11 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 @op
 def _dense(be, x, w, b, relu):
     y = be.dense(x, w, b, relu)
-    if not relu:
-        y_or_none = None  # keep the output only where its sign is needed
-    else:
-        y_or_none = y
+    y_or_none = y if relu else None  # keep the output only where its sign is needed
     has_bias = b is not None
 
     def vjp(g, need):
-        g = be.relu_grad(g, y_or_none) if relu else g
-        return (
-            be.matmul(g, w, transpose_y=True) if need[0] else None,
-            be.matmul(x, g, transpose_x=True, out=need[1].take_home()) if need[1] else None,
-            be.sum(g, (0,)) if has_bias and need[2] else None,
-        )
+        return be.dense_grad(g, x, w, y_or_none, (need[0], need[1], has_bias and need[2]))
 
     return y, vjp
 

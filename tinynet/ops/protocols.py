@@ -97,7 +97,8 @@ def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **option
 def _array_function(x: Tensor, function: Any, types: Any, args: tuple, options: dict) -> Any:
     if function not in OF_SHAPES:
         _refuse_lost(f"np.{function.__name__}", [args, options])
-    return function(*map(_plain, args), **{k: _plain(v) for k, v in options.items()})
+    plain = _shaped if function in OF_SHAPES else _plain
+    return function(*map(plain, args), **{k: plain(v) for k, v in options.items()})
 
 
 def _refuse_lost(what: str, values: Any, remedy: str | None = None) -> None:
@@ -124,6 +125,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _tensors(part)
+
+
+def _shaped(value: Any) -> Any:
+    """An array of a tensor's shape and dtype: its values may lie on a device, and to look at them is to wait for it."""
+    return np.broadcast_to(np.empty((), value.dtype), value.shape) if isinstance(value, Tensor) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

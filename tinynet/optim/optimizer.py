@@ -40,6 +40,7 @@ class Group:
         options["lr"] = float(options["lr"])  # a NumPy scalar or a Fraction would go on into arrays and files
         lr_count = self.be.asarray(np.array([options["lr"], 0.0]))
         self.segments: list[tuple[int, int, Any]] = [(0, len(params), lr_count)]
+        self.offered: list | None = None  # on a device: the parts of `g`, which operations may write gradients to
         self.lr = options["lr"]  # the value last written to lr_count
         self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)  # a larger gradient would overflow
         self.w_tensor = Tensor(self.w, self.be)  # stands for all parameters where changes are noted
@@ -67,7 +68,7 @@ class Group:
             return new
 
         self.adopt(allocate(self.w.shape, self.w.dtype))
-        self.g = moved(self.g) if g is None else g
+        self.g, self.offered = moved(self.g) if g is None else g, None
         self.state = {name: moved(flat) for name, flat in self.state.items()}
 
     def snapshot(self) -> tuple[dict, list[tuple[int, int, list[float]]]]:
@@ -114,8 +115,20 @@ class Group:
         if self.options["lr"] != self.lr:
             self.set_lr(self.options["lr"])
 
+    def fixed(self) -> list:
+        """What a captured graph that steps this group repeats, and must not repeat once it has changed: settings (the
+        rate lies on the device), where vectors and step counts are, which parameters are frozen."""
+        return [
+            {name: value for name, value in self.options.items() if name != "lr"},
+            [id(x) for x in (self.w, *self.state.values())],
+            [(a, b, id(lr_count)) for a, b, lr_count in self.segments],
+            [p.node is None for p in self.params],
+        ]
+
     def set_lr(self, lr: float) -> None:
         """Write the learning rate to where the kernels read it, beside the step count."""
+        if (recording := getattr(self.be, "recording", None)) is not None:
+            recording.refuse("sets a learning rate; set optimizer.lr before the call")
         self.lr = self.options["lr"] = float(lr)
         for _, _, lr_count in self.segments:
             self.be.copyto(lr_count[:1], self.lr)
@@ -135,9 +148,30 @@ class Group:
         """The first element from `place` on where a parameter begins, or the end of all."""
         return self.starts[bisect.bisect_left(self.starts, place)]
 
+    def offer(self) -> None:
+        """On a device, where a copy costs a launch: let operations write gradients where the step reads them, in a new
+        flat vector, since somebody may keep a gradient of the last step. What was offered and not used stays."""
+        nodes = [p.node for p in self.params]
+        if not hasattr(self.be, "part") or (self.offered and all(n is None or n.home is not None for n in nodes)):
+            return
+        self.g = self.be.empty(self.g.shape, self.g.dtype)
+        self.offered = [self.be.part(self.g, a, p.shape) for p, a in zip(self.params, self.starts, strict=False)]
+        for node, part in zip(nodes, self.offered, strict=True):
+            if node is not None:
+                node.home = part
+
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; returns (start, stop, lr_count) of the stretches of elements that have one."""
-        return self.stretches(self.gather(self.views(self.g)))
+        parts = self.offered or self.views(self.g)
+        if self.offered and any(
+            p.grad is not None
+            and getattr(p.grad, "data", None) is not part
+            and (p.node is None or p.node.home is not part)
+            for p, part in zip(self.params, parts, strict=True)
+        ):  # a part was given out, and the gradient is another by now: clipped, or the sum of two
+            self.g = self.be.empty(self.g.shape, self.g.dtype)
+            parts = self.views(self.g)
+        return self.stretches(self.gather(parts))
 
     def gather(self, views: list) -> list[bool]:
         """Copy the gradients into views of a flat vector, but for those that are there; which parameters have one."""
@@ -267,6 +301,8 @@ class Optimizer:
         `voided` is true."""
         guard, be, parts = (None, None, []) if loss is None else (loss.data, loss.backend, [])
         for group in self.groups:
+            if (recording := getattr(group.be, "recording", None)) is not None:
+                recording.groups.append(group)
             group.reclaim()
             guard, be = _moved(guard, be, group.be), group.be
             for start, stop, lr_count in group.collect():
@@ -295,6 +331,7 @@ class Optimizer:
         for group in self.groups:
             for p in group.params:
                 p.grad = None
+            group.offer()
 
     @property
     def lr(self) -> float:

@@ -1,5 +1,6 @@
 """Data parallelism: replicas of a model that share every step. See `trainer`."""
 
 from ..nn.module import evaluating
+from .capture import capture
 from .start import check_moves, trainer
-from .trainer import Trainer, correct_of, kept, measured
+from .trainer import Metric, Trainer, accuracy, kept, measured, sums

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -23,14 +23,16 @@ import numpy as np
 from ..autograd import mode, no_grad
 from ..backends import switches
 from ..backends.cpu import memory
-from ..nn import Module
+from ..nested import mapped, samples
+from ..nn import Module, door
 from ..nn.module import Parameter
 from ..ops import random
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
+from . import handover
 from .snapshot import Snapshot
-from .team import LINE, ReplicaError, Team, shared_array
-from .trainer import Loss, Trainer, correct_of, kept, measured
+from .team import ReplicaError, Team, shared_array
+from .trainer import DEFAULT, Loss, Metric, Sums, Trainer, kept, measured, sums
 
 CHUNK = 1 << 17  # elements of the flat vectors that are summed and updated at a time
 FAILED, CHANGED = 1, 2  # what a replica tells the others of its forward and backward, 0 where all is well
@@ -52,12 +54,22 @@ class Replicas(Trainer):
     replicas are ended, and made anew by the next step.
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None, workers: int):
-        super().__init__(model, optimizer, loss, clip_norm)
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        clip_norm: float | None,
+        workers: int,
+        metrics: Mapping[str, Metric] = DEFAULT,
+    ):
+        super().__init__(model, optimizer, loss, clip_norm, None, metrics)
         self.workers = workers
         self.groups = optimizer.groups
         self.params = [p for group in self.groups for p in group.params]
-        self.team = Team(workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=5 + len(self.params))
+        self.team = Team(
+            workers, [(g.starts[-1], g.w.dtype) for g in self.groups], width=5 + len(self.params) + len(self.metrics)
+        )
         self._finish = weakref.finalize(self, self.team.close)
         self._process = os.getpid()
         self._fixed: list[tuple[Parameter, np.ndarray]] = []  # not the optimiser's, and the data that they share
@@ -105,7 +117,8 @@ class Replicas(Trainer):
         self._nodes = [p.node for p in self.params]
         self._homes: list[list[np.ndarray]] = []  # each process makes its own
         self._held = Snapshot(
-            [(type(self.model).__name__, self.model), ("loss", self.loss)], [*self.params, *(p for p, _ in self._fixed)]
+            [(type(self.model).__name__, self.model), ("loss", self.loss), ("metrics", self.metrics)],
+            [*self.params, *(p for p, _ in self._fixed)],
         )
         if self._held.strangers:
             raise ReplicaError(f"they cannot follow {self._held.strangers[0]}")
@@ -140,13 +153,13 @@ class Replicas(Trainer):
         self._begin(x, y)
         return self._all("_step", x, y, super().__call__)
 
-    def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
+    def evaluate(self, x: Any, y: Any) -> tuple[float, Sums]:
         self._check(x, y)
         return self._all("_evaluate", x, y, super().evaluate)
 
     def _all(self, work: str, x: Any, y: Any, alone: Callable[[Any, Any], Any]) -> Any:
-        """Have all replicas run a method on their shares of a batch; gives what this one's gave, or what `alone` does
-        where one process must do it."""
+        """Have all replicas run a method on their shares of a batch; returns what this one's returned, or what `alone`
+        does where one process must do it."""
         if os.getpid() != self._process:
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
@@ -154,8 +167,9 @@ class Replicas(Trainer):
         draws = random.state.snapshot()
         try:
             self._up_to_date()
-            bounds = [-(-len(x) * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
-            batch = self._hand_over((x, y), bounds[1])
+            count = samples(x)
+            bounds = [-(-count * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
+            batch = handover.give(self.team, (x, y), bounds[1])
         except (ReplicaError, OSError, MemoryError) as error:
             self._go_alone(f"replicas could not go on: {error}")
             return alone(x, y)
@@ -171,9 +185,10 @@ class Replicas(Trainer):
                     draws,
                 )
             )
-            unproved = work not in self._proved and bounds[1] < len(x)
+            unproved = work not in self._proved and bounds[1] < count
             self._expected = self._whole(work, x, y) if unproved else math.nan
-            result, failure = getattr(self, work)(x[: bounds[1]], y[: bounds[1]], bounds)
+            own = [mapped(lambda array: array[: bounds[1]], value) for value in (x, y)]
+            result, failure = getattr(self, work)(*own, bounds)
         except BaseException:
             self.team.dismiss()
             raise
@@ -199,9 +214,9 @@ class Replicas(Trainer):
         """The loss of a batch as one process computes it, NaN where it fails."""
         try:
             with no_grad(), random.restoring():
-                return float(
-                    self.loss(self.model(x), y).item() if work == "_step" else measured(self.model, self.loss, x, y)[0]
-                )
+                if work == "_step":
+                    return float(self.loss(door.call(self.model, x), y).item())
+                return measured(self.model, self.loss, x, y, {})[0]
         except Exception:
             return math.nan
         finally:
@@ -219,27 +234,34 @@ class Replicas(Trainer):
             for group, held in zip(self.groups, settings, strict=True):
                 group.follow(held)
             self._expected = math.nan
-            x, y = self._handed_over(batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
+            x, y = handover.take(self.team, batch, bounds[rank] - bounds[1], bounds[rank + 1] - bounds[1])
             getattr(self, work)(x, y, bounds)
 
     def _evaluate(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
-        """This replica's part of `evaluate`: the mean loss over the whole batch and how many are right, or what went
+        """This replica's part of `evaluate`: the mean loss over the whole batch and the metrics' sums, or what went
         wrong somewhere."""
-        loss, failure = 0.0, None
-        right: int | None = 0
+        loss, failure, size = 0.0, None, bounds[self.team.rank + 1] - bounds[self.team.rank]
+        own: Sums = {}
         try:
-            if len(x):
-                loss, right = measured(self.model, self.loss, x, y)
+            if size:
+                loss, own = measured(self.model, self.loss, x, y, self.metrics)
             self._check_unchanged()
         except Exception as error:
             failure = error
             self.team.report(error)
-        self.team.put(_code(failure), loss * len(x), self._expected, right or 0)
-        failed, losses, expected, rights = zip(*self.team.get(4), strict=True)
+        self.team.put(_code(failure), loss * size, self._expected, *self._numbers(own))
+        failed, losses, expected, *others = zip(*self.team.get(3 + len(self.metrics)), strict=True)
         if any(failed):
             return None, self._failure(failure, failed, bounds)
         total = sum(losses) / bounds[-1]
-        return (total, None if right is None else int(sum(rights))), self._prove("_evaluate", total, expected[0])
+        everyone = (
+            {k: None if own[k] is None else sum(n) for k, n in zip(self.metrics, others, strict=True)} if own else own
+        )
+        return (total, everyone), self._prove("_evaluate", total, expected[0])
+
+    def _numbers(self, own: Sums) -> list[float]:
+        """The metrics' sums as others are told them."""
+        return [own.get(name) or 0.0 for name in self.metrics]
 
     def _step(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
         """This replica's part of a step: forward and backward on its share of the batch, and the update of its part
@@ -248,7 +270,7 @@ class Replicas(Trainer):
         sizes = [b - a for a, b in pairwise(bounds)]
         members = [r for r, size in enumerate(sizes) if size]
         out, loss, failure = None, None, None
-        value, guard, have = 0.0, 0.0, [False] * len(self.params)
+        value, guard, have, own = 0.0, 0.0, [False] * len(self.params), Sums()
         try:
             if sizes[rank]:
                 weight = sizes[rank] / bounds[-1]
@@ -257,6 +279,8 @@ class Replicas(Trainer):
                 loss.backward(np.full((), weight, loss.dtype))  # the gradients come out weighted
                 value, have = weight * loss.item(), self._gather(homes)
                 guard = self._guard(loss.data, len(members))
+                if rank:  # others may still be busy; replica 0 measures when asked
+                    own = sums(self.metrics, out, y, sizes[rank])
             self._check_unchanged()
         except Exception as error:
             failure = error
@@ -266,9 +290,8 @@ class Replicas(Trainer):
             for node in self._nodes:
                 if node is not None:
                     node.home = None
-        team.put(_code(failure), value, guard, self._expected, *have)
-        correct = (correct_of(out, y) or 0) if rank else 0  # others may still be busy; replica 0 counts when asked
-        rows = team.get(4 + len(self.params))
+        team.put(_code(failure), value, guard, self._expected, *have, *self._numbers(own))
+        rows = team.get(4 + len(self.params) + len(self.metrics))
         failed = [row[0] for row in rows]
         if any(failed):
             return None, self._failure(failure, failed, bounds)
@@ -276,12 +299,17 @@ class Replicas(Trainer):
         if (failure := self._prove("_step", total, expected)) is not None:
             return None, failure
         if math.isfinite(guard):
-            self._update(members, guard, [any(flags) for flags in zip(*(rows[r][4:] for r in members), strict=True)])
+            self._update(
+                members,
+                guard,
+                [any(flags) for flags in zip(*(rows[r][4 : 4 + len(have)] for r in members), strict=True)],
+            )
         self.optimizer.guard = Tensor(np.array(guard, self.groups[0].w.dtype), self.groups[0].be)
-        team.put(correct)
-        self._others_correct = int(sum(count for (count,) in team.get(1)))
+        team.put()
+        team.get()
         if rank == 0:
-            self._last = out, kept(y)
+            self._others = [sum(row[4 + len(have) + i] for row in rows) for i in range(len(self.metrics))]
+            self._last = out, kept(y), sizes[0]
         return None if loss is None else Tensor(np.array(total, loss.dtype), loss.backend), None
 
     def _offer(self) -> list[list[np.ndarray]]:
@@ -371,33 +399,6 @@ class Replicas(Trainer):
             return own or cause
         error.__cause__ = cause
         return error
-
-    # ---- handing over the batch ------------------------------------------------------------------------------
-    def _hand_over(self, batch: tuple[Any, Any], first: int) -> list[tuple[bool, str, tuple, int]]:
-        """Copy the samples from `first` on to shared memory; gives how and where: (a Tensor?, dtype, shape, place)."""
-        tails = [np.asarray(a)[first:] for a in batch]
-        if any(tail.dtype.hasobject for tail in tails):
-            raise TypeError("trainer: x and y must be arrays of numbers")
-        places = [0, -(-tails[0].nbytes // LINE) * LINE]
-        memory = self.team.buffer(places[1] + tails[1].nbytes + 1)
-        for tail, place in zip(tails, places, strict=True):
-            np.copyto(np.ndarray(tail.shape, tail.dtype, memory, place), tail)  # type: ignore[call-overload]
-        return [
-            (isinstance(a, Tensor), tail.dtype.str, tail.shape, place)
-            for a, tail, place in zip(batch, tails, places, strict=True)
-        ]
-
-    def _handed_over(self, batch: list[tuple[bool, str, tuple, int]], start: int, stop: int) -> list:
-        """Copies of x and y of samples [start, stop) of those handed over: the next batch overwrites these."""
-        _, dtype, shape, place = batch[1]
-        there = self.team.buffer(place + math.prod(shape) * np.dtype(dtype).itemsize + 1)
-        out: list[Any] = []
-        for is_tensor, dtype, shape, place in batch:
-            part = np.ndarray(shape, dtype, there, place)[start:stop]  # type: ignore[call-overload]
-            own = memory.empty(part.shape, part.dtype)
-            np.copyto(own, part)
-            out.append(Tensor(own, self.groups[0].be) if is_tensor else own)
-        return out
 
 
 def _shared(x: np.ndarray) -> np.ndarray:

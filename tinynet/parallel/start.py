@@ -13,6 +13,7 @@ and the optimiser's work is divided too.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..ops import softmax_cross_entropy
 from ..optim.optimizer import Optimizer
 from .replicas import Replicas
 from .team import ReplicaError
-from .trainer import Loss, Trainer
+from .trainer import DEFAULT, Loss, Metric, Trainer
 
 
 def trainer(
@@ -34,9 +35,13 @@ def trainer(
     *,
     workers: int | str = "auto",
     clip_norm: float | None = None,
+    metrics: Mapping[str, Metric] = DEFAULT,
 ) -> Trainer:
     """A callable that makes one training step: `step(x, y) -> loss`; `step.evaluate(x, y)` only measures. Also a
     context manager; `close()` ends it.
+
+    x is an array, or a tuple or a dict of arrays, for a model of several inputs: `model(*x)`, `model(**x)`; y likewise,
+    or None.
 
     Any number of workers computes what one does, but for the order of summation, and is the same in every run.
     A step counts only where it left all that model and loss hold as it was (attributes, containers, objects, closures),
@@ -56,6 +61,7 @@ def trainer(
         workers: the number of processes, or "auto": one a core that this process may use. Where replicas cannot be
             had there is one process, and `note` says why.
         clip_norm: scale the gradient so that its norm, of all parameters together, is at most this.
+        metrics: functions metric(model(x), y) by name, for `counter()`, `correct` and `evaluate`.
 
     Raises: ValueError for a bad setting.
     """
@@ -67,16 +73,16 @@ def trainer(
         raise TypeError(f"trainer: wants a Module and an Optimizer, got {model!r:.60} and {optimizer!r:.60}")
     check_moves("trainer", optimizer, model)
     if workers == 1:
-        return Trainer(model, optimizer, loss, clip_norm)
+        return Trainer(model, optimizer, loss, clip_norm, metrics=metrics)
     if reason := _alone_because(optimizer):
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}")
+        return Trainer(model, optimizer, loss, clip_norm, f"one process, as {reason}", metrics)
     count = usable_cores() if workers == "auto" else int(workers)
     if count == 1:
-        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used")
+        return Trainer(model, optimizer, loss, clip_norm, "one process, as one core may be used", metrics)
     try:
-        return Replicas(model, optimizer, loss, clip_norm, count)
+        return Replicas(model, optimizer, loss, clip_norm, count, metrics)
     except (ReplicaError, OSError, MemoryError) as error:
-        return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}")
+        return Trainer(model, optimizer, loss, clip_norm, f"one process, as replicas did not start: {error}", metrics)
 
 
 def check_moves(name: str, optimizer: Optimizer, model: Module) -> None:

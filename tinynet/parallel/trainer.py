@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..nn import Module
+from ..nested import lengths, mapped, samples, shapes
+from ..nn import Module, door
 from ..nn.module import evaluating
 from ..optim import clip_grad_norm
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 
 Loss = Callable[[Any, Any], Tensor]
+Metric = Callable[[Any, Any], Any]  # (outputs, y) -> a value for each sample (N,), or their mean; None: there is none
+Sums = dict[str, float | None]  # each metric's sum over samples, by name
+
+
+def accuracy(outputs: Any, y: Any) -> np.ndarray | None:
+    """Whether the largest logit of outputs (N, …, K) is the label's, for class numbers y (N, …): (N,), the mean of a
+    sample's labels where it has several. None where y are not class numbers."""
+    if not isinstance(outputs, Tensor) or y is None or isinstance(y, tuple | dict):
+        return None
+    labels = np.asarray(y)
+    if (
+        labels.dtype.kind not in "iu"
+        or outputs.ndim < 2
+        or outputs.shape[-1] == 1
+        or labels.shape != outputs.shape[:-1]
+    ):
+        return None
+    right = outputs.numpy().argmax(-1) == labels
+    return right if right.ndim == 1 else right.reshape(len(right), -1).mean(1)
+
+
+DEFAULT: Mapping[str, Metric] = {"accuracy": accuracy}
 
 
 class Trainer:
@@ -27,16 +50,22 @@ class Trainer:
     workers = 1
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, loss: Loss, clip_norm: float | None, note: str | None = None
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        clip_norm: float | None,
+        note: str | None = None,
+        metrics: Mapping[str, Metric] = DEFAULT,
     ):
         self.model, self.optimizer, self.loss, self.clip_norm, self.note = model, optimizer, loss, clip_norm, note
-        self.closed = False
-        self._last: tuple[Any, Any] | None = None
-        self._others_correct = 0
+        self.metrics, self.closed = dict(metrics), False
+        self._last: tuple[Any, Any, int] | None = None  # the outputs, y, and how many samples
+        self._others: list[float] = [0.0] * len(self.metrics)  # the sums of other replicas
 
     def __call__(self, x: Any, y: Any) -> Tensor:
-        """One step on a batch: x (N, …), y (N, …). Gives the loss, 0-d. Gradients are forgotten (`grad` is None). Where
-        the loss or a gradient is not finite nothing changes, and `voided` is true."""
+        """One step on a batch: x (N, …), y (N, …). Returns the loss, 0-d. Gradients are forgotten (`grad` is None).
+        Where the loss or a gradient is not finite nothing changes, and `voided` is true."""
         self._begin(x, y)
         out, loss = self._forward(x, y)
         loss.backward()
@@ -45,14 +74,14 @@ class Trainer:
             clip_grad_norm(have, self.clip_norm)
         self.optimizer.step(loss)
         self.optimizer.zero_grad()
-        self._last = out, kept(y)
+        self._last = out, kept(y), samples(x)
         return loss.detach()
 
-    def evaluate(self, x: Any, y: Any) -> tuple[float, int | None]:
-        """(the mean loss of a batch, how many of its samples the model has right), dropout off; it changes nothing. The
-        second is None where labels are not class numbers."""
+    def evaluate(self, x: Any, y: Any) -> tuple[float, Sums]:
+        """(the mean loss of a batch, each metric's sum over its samples), dropout off; it changes nothing. A sum is
+        None where the metric does not apply: the accuracy, where labels are not class numbers."""
         self._check(x, y)
-        return measured(self.model, self.loss, x, y)
+        return measured(self.model, self.loss, x, y, self.metrics)
 
     @property
     def voided(self) -> bool:
@@ -60,18 +89,18 @@ class Trainer:
         return self.optimizer.voided
 
     @property
-    def correct(self) -> int | None:
-        """How many samples of the last batch the model (as it was before the step) had right; None where labels
-        are not class numbers. Waits for the device, so read it when you need it."""
-        return self.counter()()
+    def correct(self) -> float | None:
+        """The "accuracy" of `counter()`: how many samples of the last batch the model (as it was before the step) had
+        right; None where labels are not class numbers. Waits for the device, so read it when you need it."""
+        return self.counter()().get("accuracy")
 
-    def counter(self) -> Callable[[], int | None]:
-        """A function that gives `correct` of the step just made, later too."""
-        last, others = self._last, self._others_correct
+    def counter(self) -> Callable[[], Sums]:
+        """A function that returns each metric's sum over the samples of the step just made, later too."""
+        last, others, metrics = self._last, self._others, self.metrics
 
-        def count() -> int | None:
-            own = None if last is None else correct_of(*last)
-            return None if own is None else own + others
+        def count() -> Sums:
+            own = {} if last is None else sums(metrics, *last)
+            return {k: None if (v := own.get(k)) is None else v + n for k, n in zip(metrics, others, strict=True)}
 
         return count
 
@@ -92,16 +121,19 @@ class Trainer:
     def _check(self, x: Any, y: Any) -> None:
         if self.closed:
             raise RuntimeError("trainer: this one is closed; make another with tn.parallel.trainer(...)")
-        if not len(x) or len(x) != len(y):
-            raise ValueError(f"trainer: x has {len(x)} samples and y {len(y)}; they must be as many, one at least")
+        found = lengths(x, y)
+        if len(found) != 1 or not found or min(found) < 1:
+            raise ValueError(
+                f"trainer: x and y must have as many samples, one at least; got the shapes {shapes(x)} and {shapes(y)}"
+            )
 
     def _begin(self, x: Any, y: Any) -> None:
         self._check(x, y)
-        self._last, self._others_correct = None, 0
+        self._last, self._others = None, [0.0] * len(self.metrics)
 
     def _forward(self, x: Any, y: Any) -> tuple[Any, Tensor]:
         self.optimizer.zero_grad()
-        out = self.model(x)
+        out = door.call(self.model, x)
         loss = self.loss(out, y)
         if not isinstance(loss, Tensor):
             raise TypeError(f"trainer: the loss is a {type(loss).__name__}; it must be a Tensor, made by operations")
@@ -110,23 +142,30 @@ class Trainer:
         return out, loss
 
 
-def measured(model: Module, loss: Loss, x: Any, y: Any) -> tuple[float, int | None]:
-    """(the mean loss of a batch, how many samples are right or None), in eval mode."""
+def measured(model: Module, loss: Loss, x: Any, y: Any, metrics: Mapping[str, Metric] = DEFAULT) -> tuple[float, Sums]:
+    """(the mean loss of a batch, each metric's sum over its samples), in eval mode."""
     with evaluating(model):
-        out = model(x)
-        return loss(out, y).item(), correct_of(out, y)
+        out = door.call(model, x)
+        return loss(out, y).item(), sums(metrics, out, y, samples(x))
 
 
 def kept(y: Any) -> Any:
-    """Labels as they are now: the caller may use the array again before he asks for `correct`."""
-    return y.copy() if isinstance(y, np.ndarray) and y.dtype.kind in "iu" else y
+    """y as it is now: the caller may use the arrays again before he asks for metrics."""
+    return mapped(lambda array: array.copy() if isinstance(array, np.ndarray) else array, y)
 
 
-def correct_of(out: Any, y: Any) -> int | None:
-    """How often the largest logit of out (N, K) is the label's, None where y is no vector of N class numbers."""
-    y = np.asarray(y)
-    if y.dtype.kind not in "iu" or not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] == 1:
-        return None
-    if y.shape != out.shape[:1]:
-        return None
-    return int((out.numpy().argmax(1) == y).sum())
+def sums(metrics: Mapping[str, Metric], outputs: Any, y: Any, count: int) -> Sums:
+    """Each metric's sum over the `count` samples of a batch, None where it does not apply."""
+    found: Sums = {}
+    for name, metric in metrics.items():
+        value = metric(outputs, y)
+        if value is not None:
+            array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+            if array.shape not in ((), (count,)) or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"metric {name}: returned {value!r:.60}; it must be a number for each of {count} samples, or "
+                    "their mean"
+                )
+            value = float(array.sum(dtype=np.float64)) if array.ndim else float(array) * count
+        found[name] = value
+    return found

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 
 from ..nn.module import Module
+from ..ops import loss as losses
 from ..optim.optimizer import Optimizer
 from . import architecture, registry
 from .atomic import check_writable, replacing
@@ -30,6 +31,8 @@ HEADER_LIMIT = 100_000_000  # bytes, safetensors' own; that of a network with te
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
     f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
+
+FITTED = "_fitted_loss"  # the attribute of a model that was trained: the loss, or its name as a file tells it
 
 PathLike = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray]
@@ -81,6 +84,8 @@ def load(path: PathLike, model: Module | None = None, *, optimizer: Optimizer | 
                 _build(path, model, spec, weights)
             with _restored(path, optimizer, description, part("optimizer", arrays)):
                 restore(path, model, weights)
+    if spec["loss"] is not None:
+        vars(model)[FITTED] = spec["loss"]
     frozen = set(spec["frozen"])
     for name, p in model.named_parameters():
         if name in frozen:
@@ -164,11 +169,19 @@ def describe(model: Module) -> dict[str, Any]:
         "inputs": [[key, list(size), dtype] for key, (size, dtype) in (model.built_for or {}).items()],
         "tied": architecture.tied(model),
     }
+    if (loss := vars(model).get(FITTED)) is not None:
+        description["loss"] = loss_name(loss)
     try:
         description["architecture"] = architecture.describe(model)
     except architecture.Unknown as error:
         description["why"] = str(error)
     return description
+
+
+def loss_name(loss: Any) -> str:
+    """What a file says of a loss: "ops.mse" of tinynet's own, "my_loss" of another, which it cannot hold."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+    return f"ops.{name}" if getattr(losses, name, None) is loss else name
 
 
 def rebuilt(path: PathLike, arrays: Arrays, description: Mapping[str, Any]) -> Module:
@@ -204,7 +217,16 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
     spec = description.get("model")
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path}: holds no model")
-    spec = {"class": "model", "why": "it is not described", "frozen": [], "input": [], "inputs": [], "tied": {}, **spec}
+    spec = {
+        "class": "model",
+        "why": "it is not described",
+        "frozen": [],
+        "input": [],
+        "inputs": [],
+        "tied": {},
+        "loss": None,
+        **spec,
+    }
     right = {
         "class": isinstance(spec["class"], str),
         "why": isinstance(spec["why"], str),
@@ -213,6 +235,7 @@ def described(path: PathLike, description: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": isinstance(spec["inputs"], list) and all(map(_is_input, spec["inputs"])),
         "tied": isinstance(spec["tied"], dict) and all(isinstance(name, str) for name in spec["tied"].values()),
     }
+    right["loss"] = isinstance(spec["loss"], str | None)
     for name, fine in right.items():
         if not fine:
             raise CheckpointError(f"{path}: describes a model that cannot be built: {name} is {spec[name]!r:.60}")

@@ -1,3 +1,7 @@
 """Training: `fit` goes through the data, `evaluate` measures, and a run that is killed goes on where it was."""
 
-from .fit import STOP, EarlyStopping, NonFiniteError, evaluate, fit, outputs
+from . import metrics
+from .evaluate import evaluate, outputs, predict
+from .fit import fit
+from .nonfinite import NonFiniteError, NonFiniteWarning
+from .stopping import STOP, EarlyStopping

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Node, Part, no_grad, sweep
+from ..nested import leaves
+from ..nn import door
 from ..nn.module import Module
 from ..ops import random
 from ..tensor import Tensor
@@ -54,9 +56,10 @@ def explain(
 
 def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, int]) -> tuple[str | None, str]:
     """(the layer's name or None, what is wrong as a clause)."""
-    for what, array in ("images or features", x), ("labels", y):
-        if (bad := _bad(array)) is not None:
-            return None, f"the batch's {what} {_shape(array)} are not finite themselves ({bad})"
+    for what, value in ("images or features", x), ("labels", y):
+        for array in leaves(value):
+            if (bad := _bad(array)) is not None:
+                return None, f"the batch's {what} {_shape(array)} are not finite themselves ({bad})"
     for name, p in model.named_parameters():
         if (bad := _bad(p)) is not None:
             return None, (
@@ -81,7 +84,7 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
         with no_grad(), random.restoring(draws), np.errstate(all="ignore"):
-            result = loss(model(x), y)
+            result = loss(door.call(model, x), y)
     finally:
         for remove in removers:
             remove()
@@ -118,7 +121,7 @@ def explain_gradient(
     first: list[str] = []
     bad, largest = [], (0.0, "")
     with random.restoring(draws), np.errstate(all="ignore"):
-        result = loss(model(x), y)
+        result = loss(door.call(model, x), y)
         names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
         _watch(result.backend, result.node, first)
         for node, g, _ in sweep(result.node, result.backend.full(result.shape, 1, result.dtype)):

@@ -1,163 +1,176 @@
-"""The loop under `fit`: one run over the data, its progress, and its checkpoint.
+"""The loop under `fit`: one run over the data, and its progress.
 
 The run's state is a `Progress`, the weights, the optimiser's state and the random state; nothing else, so what a
-checkpoint holds is enough to go on to the same bits.
+checkpoint holds (see `record`) is enough to go on to the same bits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import optim
+from .. import optim, parallel
+from ..backends.cpu.threads import one_blas_thread
 from ..data import Loader
-from ..nn.module import Module
+from ..nested import mapped, samples
+from ..nn.module import Module, restoring_modes
 from ..ops import random
-from ..parallel.trainer import Trainer
+from ..parallel.trainer import Metric, Trainer
 from ..saving import checkpoint as files
-from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
-from . import settings
+from . import record
+from .evaluate import totals
 from .nonfinite import NonFiniteWarning, explain, explain_gradient
 from .progress import Display
+from .stopping import STOP, EarlyStopping, Interrupts
 
-COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
 MOST_WAITING = 32  # steps whose losses a device may keep
-STOP = "stop"  # what a callback gives back to end the training after this epoch
-
-
-@dataclass
-class EarlyStopping:
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
-
-    monitor: "val_loss", "val_accuracy", "loss" or "accuracy". restore_best: the model ends with the weights of its
-    best epoch.
-    """
-
-    patience: int = 3
-    monitor: str = "val_loss"
-    min_delta: float = 0.0
-    restore_best: bool = True
-
-    def __post_init__(self) -> None:
-        if (
-            not isinstance(self.patience, int | np.integer)
-            or not isinstance(self.min_delta, Real)
-            or (self.patience < 1 or self.monitor not in ("val_loss", "val_accuracy", "loss", "accuracy"))
-        ):
-            raise ValueError(
-                f"EarlyStopping: patience={self.patience!r} must be an int >= 1, min_delta="
-                f"{self.min_delta!r} a number, and monitor={self.monitor!r} one of val_loss, "
-                "val_accuracy, loss, accuracy"
-            )
-        self.patience, self.min_delta = int(self.patience), float(self.min_delta)
-
-    def improved(self, value: float, best: float | None) -> bool:
-        """Whether `value` is better than the best so far."""
-        gain = math.inf if best is None else (value - best if self.monitor.endswith("accuracy") else best - value)
-        return gain > self.min_delta or (best is not None and math.isnan(best) and not math.isnan(value))
 
 
 @dataclass
 class Progress:
     """How far a run is: what, beside the arrays, a checkpoint must hold."""
 
-    epoch: int = 0  # that is under way, from 0
-    batch: int = 0  # of this epoch, that comes next
-    step: int = 0  # of the whole run, that comes next
-    seen: int = 0  # samples of this epoch so far; loss, correct and seconds are sums over them
+    epoch: int = 0  # the current epoch, from 0
+    batch: int = 0  # the next batch of this epoch
+    step: int = 0  # the next step of the whole run
+    seen: int = 0  # samples of this epoch so far; loss, sums and seconds are sums over them
     loss: float = 0.0
-    correct: int | None = 0
+    sums: dict[str, float | None] = field(default_factory=dict)  # of the metrics; None where one does not apply
     seconds: float = 0.0
     best: float | None = None  # for early stopping: the best value, and the epochs since
     waited: int = 0
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    def check(self, loader: Loader) -> None:
-        """ValueError where this is no place in a run over the loader's batches; it may come from anywhere."""
-        correct, best = (0 if n is None else n for n in (self.correct, self.best))
-        counts = (self.epoch, self.batch, self.step, self.seen, self.waited, correct)
-        numbers = [self.loss, self.seconds, best]
+    def check(self, loader: Loader, names: list[str]) -> None:
+        """ValueError where this is no place in a run over the loader's batches with these columns; it may come from
+        anywhere."""
+        sums = [n for n in self.sums.values() if n is not None] if isinstance(self.sums, dict) else [""]
+        counts = (self.epoch, self.batch, self.step, self.seen, self.waited)
+        numbers = [self.loss, self.seconds, 0 if self.best is None else self.best, *sums]
         rows: Any = self.history if isinstance(self.history, list) else [None]
-        fine = all(isinstance(row, dict) and set(row) == set(COLUMNS) for row in rows) and type(self.stopped) is bool
+        fine = all(isinstance(row, dict) and set(row) == set(names) for row in rows) and type(self.stopped) is bool
+        fine = fine and set(self.sums) <= set(names)
         numbers += [value for row in rows * fine for value in row.values() if value is not None]
         fine = fine and all(type(n) is int and 0 <= n < 1 << 63 for n in counts)
         fine = fine and all(type(n) is float or (type(n) is int and abs(n) < 1 << 63) for n in numbers)
-        if not (
-            fine
-            and len(rows) == self.epoch
-            and self.step == self.epoch * len(loader) + self.batch
-            and self.seen == min(self.batch * loader.batch_size, loader.samples)
-        ):
+        if fine and loader.samples is not None:
+            fine = self.step == self.epoch * len(loader) + self.batch
+            fine = fine and self.seen == min(self.batch * loader.batch_size, loader.samples)
+        if not fine or len(rows) != self.epoch:
             raise ValueError("its progress makes no sense")
 
-    def row(self, measured: dict[str, Any], lr: float) -> dict[str, Any]:
-        """The epoch's row of the history."""
-        accuracy = None if self.correct is None else self.correct / self.seen
-        values = (
-            self.loss / self.seen,
-            accuracy,
-            measured.get("loss"),
-            measured.get("accuracy"),
-            lr,
-            self.seconds,
-            self.seen / max(self.seconds, 1e-9),
-        )
-        return dict(zip(COLUMNS, (self.epoch + 1, *(None if v is None else float(v) for v in values)), strict=True))
+    def add(self, loss: float, sums: Mapping[str, float | None], count: int) -> None:
+        """Add a step: its mean loss, and its metrics' sums over `count` samples."""
+        self.loss += loss * count
+        for name, value in sums.items():
+            before = self.sums.get(name, 0.0)
+            self.sums[name] = None if value is None or before is None else before + value
+
+    def means(self) -> dict[str, float | None]:
+        """The metrics of the epoch so far."""
+        return {name: None if value is None else float(value / self.seen) for name, value in self.sums.items()}
 
     def next_epoch(self) -> None:
         self.epoch += 1
-        self.batch = self.seen = self.correct = 0
+        self.batch = self.seen = 0
         self.loss = self.seconds = 0.0
+        self.sums = {}
 
 
-@dataclass
+class Step(NamedTuple):
+    """A step whose loss was not read yet."""
+
+    loss: Tensor
+    guard: Tensor | None  # what voided the update, where that is not finite
+    counter: Callable[[], dict[str, float | None]]  # the metrics' sums
+    x: Any
+    y: Any
+    draws: dict[str, int]  # the random state before
+    batch: int  # its number in the epoch, from 1
+
+
+@dataclass(kw_only=True)
 class Run:
-    """One call of `fit`. `measure()` gives the validation's loss and accuracy, or {} where there is none."""
+    """One call of `fit`."""
 
     model: Module
     optimizer: optim.Optimizer
     loss: Callable
+    metrics: Mapping[str, Metric]
     loader: Loader
-    measure: Callable[[], dict[str, Any]]
+    held_out: Loader | None
     epochs: int
-    hooks: tuple[list[Callable], list[Callable]]
+    at_epochs: list[Callable]
+    at_steps: list[Callable]
     stopping: EarlyStopping | None
-    display: Display
     schedule: Callable[[int], float] | None
-    step: Trainer
-    interrupts: Interrupts
-    path: Path | None
+    display: Display
+    path: Path | None  # of the checkpoint, and after how many steps it is written
     every: int | None
     csv: Path | None
-    held_out: Loader | None = None  # what `measure` goes through
+
+    trainer: Trainer = field(init=False)
+    interrupts: Interrupts = field(init=False, default_factory=Interrupts)
+    progress: Progress = field(init=False, default_factory=Progress)
+    best_weights: files.Arrays = field(init=False, default_factory=dict)  # the best epoch's, for early stopping
+    last_weights: files.Arrays = field(init=False, default_factory=dict)  # once the model has been given the best ones
+    first_epoch: int = field(init=False)  # the loader's epoch at which this run began
+    rates: list[float] = field(init=False)  # the groups' learning rates at the beginning
+    settings: dict[str, Any] = field(init=False, default_factory=dict)  # what the checkpoint is compared by
+    attributes: dict[str, Any] = field(init=False, default_factory=dict)  # the modules', at the beginning
+    saved: bool = field(init=False, default=False)
+    waiting: list[Step] = field(init=False, default_factory=list)
+    voided: int = field(init=False, default=0)  # updates of this epoch that a gradient voided
+    dtype: np.dtype = field(init=False)  # the model's
+    lazy: bool = field(init=False)  # the model is on a device: to read is to wait for it
+    mark: float = field(init=False, default=0.0)  # when the seconds of the epoch were last added up
 
     def __post_init__(self) -> None:
-        self.progress = Progress()
-        self.best: files.Arrays = {}  # the best epoch's weights, where early stopping keeps them
-        self.last: files.Arrays = {}  # the last epoch's, once the model has been given the best ones
-        self.first = self.loader.epoch  # of the loader's epochs, that is this run's first
+        self.first_epoch = self.loader.epoch
         self.rates = [float(group.options["lr"]) for group in self.optimizer.groups]
-        self.saved = False
-        self.waiting: list[tuple] = []  # steps whose losses were not read yet
-        self.voided = 0  # updates of this epoch that a gradient voided
-        self.lazy = hasattr(self.model.parameters()[0].backend, "ahead")  # a device: to read is to wait for it
-        if self.path is not None:
-            self.settings = settings.of_run(self)
-            self.attributes = settings.changing(self.model)
-            files.check(self.model.state_dict(), self._description())  # else an epoch would be lost where that fails
+        weight = self.model.parameters()[0]
+        self.dtype, self.lazy = weight.dtype, hasattr(weight.backend, "ahead")
+
+    def columns(self) -> list[str]:
+        """The history's columns."""
+        measured = [start + name for start in ("", "val_") for name in ("loss", *self.metrics)]
+        return ["epoch", *measured, "lr", "seconds", "images_per_second"]
+
+    def go(self, *, workers: int | str, clip_norm: float | None, resume: bool) -> list[dict[str, Any]]:
+        """The whole run, from the checkpoint on where it shall be resumed; returns the history. Modules are then in the
+        modes in which they were."""
+        options: dict[str, Any] = {"workers": workers, "clip_norm": clip_norm, "metrics": self.metrics}
+        try:
+            with (
+                self.interrupts,
+                restoring_modes(self.model),
+                one_blas_thread() as calmed,
+                parallel.trainer(self.model, self.optimizer, self.loss, **options) as self.trainer,
+            ):
+                if noted := self.trainer.note:
+                    self.display.line(noted)
+                if calmed and self.trainer.workers == 1 and not self.lazy:
+                    self.display.line('one process with one thread for matrix products; workers="auto": all cores')
+                record.begin(self)
+                if resume:
+                    record.resume(self)
+                self.train()
+                if self.trainer.note != noted:
+                    self.display.line(str(self.trainer.note))
+            self.finish()
+            return self.progress.history
+        finally:
+            self.display.close()
 
     def train(self) -> None:
         """All epochs that are left."""
@@ -171,57 +184,79 @@ class Run:
 
     def finish(self) -> None:
         """The best weights, where they were asked for, and the files."""
-        if self.best:
-            self.last = self.model.state_dict()
-            self.model.load_state_dict(self.best)
-        if self.best or not self.saved:
+        if self.best_weights:
+            self.last_weights = self.model.state_dict()
+            self.model.load_state_dict(self.best_weights)
+        if self.best_weights or not self.saved:
             self.save()
         self._write_csv()
 
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.path is None:
+            return
+        self._read()
+        if self.progress.batch:
+            self._tick()
+        record.save(self)
+        self.saved = True
+
+    # ---- an epoch -------------------------------------------------------------------------------------------
     def _epoch(self) -> None:
         p = self.progress
         self.display.start(p.epoch, p.seen)
         if not p.batch:  # else the run was taken up amid an epoch, whose modes are those of the checkpoint
             self.model.train()
         self.mark = time.perf_counter()
-        with contextlib.closing(self.loader.iterate(self.first + p.epoch, p.batch)) as batches:  # type: ignore[type-var]
+        with contextlib.closing(self.loader.iterate(self.first_epoch + p.epoch, p.batch)) as batches:  # type: ignore[type-var]
             for x, y in self._moved(batches):
                 self._step(x, y)
                 self._interrupted()
         self._read()
         self._tick()
-        row = p.row(self._validate(), self.optimizer.lr)
-        stop = [hook(dict(row)) == STOP for hook in self.hooks[0]]  # a list: each of them is called
+        row = self._row(self._validate())
+        stop = [hook(dict(row)) == STOP for hook in self.at_epochs]  # a list: each of them is called
         p.history.append(row)
         p.stopped = self._stops(row) or any(stop)
         p.next_epoch()
-        self.loader.set_epoch(self.first + p.epoch)
+        self.loader.set_epoch(self.first_epoch + p.epoch)
         self._write_csv()
         self.display.end(row)
         if self.voided:
             self.display.line(f"{self.voided} updates of this epoch were voided by gradients that were not finite")
             self.voided = 0
 
-    def _moved(self, batches: Iterator) -> Iterator:
-        """The batches, on a device ahead of the step where the model is on one."""
-        first = self.model.parameters()[0]
-        be: Any = first.backend
-        if not hasattr(be, "ahead"):
-            return batches
-        return ((Tensor(x, be), y) for x, y in be.ahead((x.astype(first.dtype, copy=False), y) for x, y in batches))
+    def _row(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """The epoch's row of the history."""
+        p = self.progress
+        values = {"loss": p.loss / p.seen, **p.means(), **{f"val_{name}": value for name, value in measured.items()}}
+        values |= {"lr": self.optimizer.lr, "seconds": p.seconds, "images_per_second": p.seen / max(p.seconds, 1e-9)}
+        row: dict[str, Any] = {name: values.get(name) for name in self.columns()}
+        return {name: None if value is None else float(value) for name, value in row.items()} | {"epoch": p.epoch + 1}
 
-    def _step(self, x: np.ndarray, y: np.ndarray) -> None:
+    def _moved(self, batches: Iterator) -> Iterator:
+        """The batches, on a device ahead of the step where the model is on one and takes one array."""
+        be: Any = self.model.parameters()[0].backend
+        if not self.lazy or not isinstance(self.loader.sample()[0], np.ndarray):
+            return batches
+        return ((Tensor(x, be), y) for x, y in be.ahead((self._like_model(x), y) for x, y in batches))
+
+    def _step(self, x: Any, y: Any) -> None:
         p, draws = self.progress, dict(random.state.steps)
         if self.schedule is not None:
             self._scale_rates(self.schedule(p.step))
-        y = _like_model(self.model, y)
-        loss = self.step(x, y)
-        p.seen, p.batch, p.step = p.seen + len(x), p.batch + 1, p.step + 1
-        self.waiting.append((loss, self.optimizer.guard, self.step.counter(), x, y, draws, p.batch))
-        if not self.lazy or self.hooks[1] or len(self.waiting) == MOST_WAITING or self.display.due():
+        y = self._like_model(y)
+        loss = self.trainer(x, y)
+        p.seen, p.batch, p.step = p.seen + samples(x), p.batch + 1, p.step + 1
+        self.waiting.append(Step(loss, self.optimizer.guard, self.trainer.counter(), x, y, draws, p.batch))
+        if not self.lazy or self.at_steps or len(self.waiting) == MOST_WAITING or self.display.due():
             self._read()
         if self.every and p.step % self.every == 0:
             self.save()
+
+    def _like_model(self, value: Any) -> Any:
+        """Arrays of floats, in the model's dtype: float64 targets would make the loss float64."""
+        return mapped(lambda a: a.astype(self.dtype, copy=False) if a.dtype.kind == "f" else a, value)
 
     def _scale_rates(self, factor: float) -> None:
         """Set the learning rates to those that the run began with, times a factor."""
@@ -235,32 +270,21 @@ class Run:
         """
         p, value = self.progress, 0.0
         waiting, self.waiting = self.waiting, []
-        for loss, guard, counter, x, y, draws, batch in waiting:
-            value, right = float((loss if guard is None else guard).item()), counter()
+        for step in waiting:
+            value, sums = float((step.loss if step.guard is None else step.guard).item()), step.counter()
             voided = not math.isfinite(value)  # the guard is the loss itself, but where a gradient was not finite
-            value = float(loss.item()) if voided else value
+            value = float(step.loss.item()) if voided else value
             if not math.isfinite(value):
                 self.display.close()
-                raise explain(
-                    self.model,
-                    self.loss,
-                    x,
-                    y,
-                    draws=draws,
-                    epoch=p.epoch + 1,
-                    batch=batch,
-                    value=value,
-                    since=p.batch - batch,
-                )
+                raise explain(self.model, self.loss, step.x, step.y, value=value, **self._place(step))
             if voided:
-                self._note_voided(x, y, draws, batch)
-            p.correct = None if right is None or p.correct is None else p.correct + int(right)
-            p.loss += value * len(x)
+                self._note_voided(step)
+            p.add(value, sums, samples(step.x))
         if not waiting:
             return
-        accuracy = None if p.correct is None else p.correct / p.seen
-        self.display.step(p.seen, p.loss / p.seen, accuracy)
-        for hook in self.hooks[1]:
+        means = p.means()
+        self.display.step(p.seen, {"loss": p.loss / p.seen, **means})
+        for hook in self.at_steps:
             hook(
                 {
                     "epoch": p.epoch + 1,
@@ -268,35 +292,28 @@ class Run:
                     "step": p.step,
                     "loss": value,
                     "mean_loss": p.loss / p.seen,
-                    "accuracy": accuracy,
+                    **means,
                     "lr": self.optimizer.lr,
                 }
             )
 
-    def _note_voided(self, x: Any, y: Any, draws: dict[str, int], batch: int) -> None:
-        """Warn of the epoch's first update that a gradient voided; count them all."""
+    def _place(self, step: Step) -> dict[str, Any]:
+        """Where in the run a step was, for an explanation."""
         p = self.progress
+        return {"draws": step.draws, "epoch": p.epoch + 1, "batch": step.batch, "since": p.batch - step.batch}
+
+    def _note_voided(self, step: Step) -> None:
+        """Warn of the epoch's first update that a gradient voided; count them all."""
         self.voided += 1
         if self.voided == 1:
-            warnings.warn(
-                explain_gradient(
-                    self.model,
-                    self.loss,
-                    x,
-                    y,
-                    draws=draws,
-                    epoch=p.epoch + 1,
-                    batch=batch,
-                    most=min(group.most for group in self.optimizer.groups),
-                    since=p.batch - batch,
-                ),
-                NonFiniteWarning,
-                stacklevel=2,
-            )
+            most = min(group.most for group in self.optimizer.groups)
+            text = explain_gradient(self.model, self.loss, step.x, step.y, most=most, **self._place(step))
+            warnings.warn(text, NonFiniteWarning, stacklevel=2)
 
     def _validate(self) -> dict[str, Any]:
+        """The loss and the metrics of the validation data, {} where there are none."""
         self.display.note("validation")
-        measured = self.measure()
+        measured = {} if self.held_out is None else totals(self.held_out, self.metrics, self.trainer.evaluate)
         self._interrupted()
         return measured
 
@@ -317,132 +334,21 @@ class Run:
         p, value = self.progress, row[self.stopping.monitor]
         if value is None:
             raise ValueError(
-                f"fit: early stopping watches {self.stopping.monitor}, but there is none: the labels are "
-                "no class numbers"
+                f"fit: early stopping watches {self.stopping.monitor}, but there is none: it does not apply to these "
+                "outputs and y"
             )
         if self.stopping.improved(value, p.best):
             p.best, p.waited = value, 0
             if self.stopping.restore_best:
-                self.best = self.model.state_dict()
+                self.best_weights = self.model.state_dict()
         else:
             p.waited += 1
         return p.waited >= self.stopping.patience
 
-    # ---- files ----------------------------------------------------------------------------------------------
-    def save(self) -> None:
-        """Write the checkpoint, if there is to be one."""
-        if self.path is None:
-            return
-        self._read()
-        if self.progress.batch:
-            self._tick()
-        weights, state = self.model.state_dict(), self.optimizer.state_dict()
-        files.refuse_broken(self.path, self.model, weights, state)
-        arrays = {
-            **files.prefixed("model", weights),
-            **files.prefixed("optimizer", state),
-            **files.prefixed("best", self.best),
-            **files.prefixed("last", self.last),
-        }
-        files.write(self.path, arrays, self._description())
-        self.saved = True
-
-    def _description(self) -> dict[str, Any]:
-        """What the checkpoint holds beside the arrays: the settings that the run began with, and all that steps and
-        callbacks have changed since."""
-        now = settings.changing(self.model)
-        return {
-            "kind": "run",
-            "model": files.describe(self.model),
-            "settings": self.settings,
-            "progress": vars(self.progress),
-            "loader": self.first,
-            "random": {"seed": random.state.seed, "steps": random.state.steps},
-            "options": [
-                {k: settings.text(v) for k, v in group.options.items() if k != "lr"} for group in self.optimizer.groups
-            ],
-            "evaluating": [name for name, module in self.model.named_modules() if not module.training],
-            "changed": {
-                name: {k: now[name][k] for k, v in held.items() if name in now and now[name].get(k, v) != v}
-                for name, held in self.attributes.items()
-            },
-        }
-
-    def resume(self) -> None:
-        """Take up the run that the checkpoint holds, if there is one."""
-        assert self.path is not None
-        if not self.path.exists():
-            return
-        arrays, description = files.read(self.path)
-        if description.get("kind") != "run":
-            raise CheckpointError(f"{self.path}: holds a model, not a run to resume; tn.load gives the model")
-        frozen = files.described(self.path, description)["frozen"]
-        settings.refuse_others(self.path, description.get("settings"), self.settings, frozen)
-        before = self.optimizer.state_dict()
-        try:
-            progress = Progress(**description["progress"])
-            progress.check(self.loader)
-            seed, steps, first = settings.counters(description)
-            options = settings.options(self.optimizer, description["options"])
-            changed = settings.changes(self.model, description["changed"], description["evaluating"])
-            model, best, last = (files.part(name, arrays) for name in ("model", "best", "last"))
-            if any(
-                held and {k: w.shape for k, w in held.items()} != {k: w.shape for k, w in model.items()}
-                for held in (best, last)
-            ):
-                raise ValueError("its best weights are not of the model")
-            self.optimizer.load_state_dict(files.part("optimizer", arrays))
-            files.restore(self.path, self.model, last or model)
-        except Exception as error:  # anything may stand in a file
-            self.optimizer.load_state_dict(before)
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"{self.path}: cannot be resumed: {files.first_line(error)}") from error
-        random.state.seed, random.state.steps = seed, steps
-        for group, held in zip(self.optimizer.groups, options, strict=True):
-            group.options.update(held)
-        for module, name, value in changed:
-            setattr(module, name, value)
-        still = set(frozen)
-        for name, p in self.model.named_parameters():
-            if p.requires_grad == (name in still):
-                p.requires_grad_(name not in still)
-        self.progress, self.first, self.best = progress, first, best
-        self.loader.set_epoch(first + progress.epoch)
-        self.saved = True
-
     def _write_csv(self) -> None:
         if self.csv is None:
             return
-        lines = [",".join(COLUMNS)]
-        lines += [",".join("" if row[c] is None else repr(row[c]) for c in COLUMNS) for row in self.progress.history]
+        names, rows = self.columns(), self.progress.history
+        lines = [",".join(names), *(",".join("" if row[c] is None else repr(row[c]) for c in names) for row in rows)]
         with files.replacing(self.csv) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-class Interrupts:
-    """Ctrl-C waits for the end of the step, so that no update is left half done; a second one does not wait."""
-
-    noticed = False
-
-    def __enter__(self) -> Interrupts:
-        self.installed = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if self.installed:
-            signal.signal(signal.SIGINT, self._notice)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _notice(self, number: int, frame: Any) -> None:
-        self.noticed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _like_model(model: Module, y: np.ndarray) -> np.ndarray:
-    """Targets that are floats, in the model's dtype: float64 ones would make the loss float64."""
-    return y.astype(model.parameters()[0].dtype, copy=False) if y.dtype.kind == "f" else y

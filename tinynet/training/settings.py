@@ -25,6 +25,8 @@ import numpy as np
 
 from ..backends.switches import snapshot
 from ..data import Loader
+from ..data.sources import Arrays, described
+from ..nested import leaves
 from ..nn.module import Module
 from ..ops import random
 from ..optim import Optimizer
@@ -39,7 +41,7 @@ PYTHON = "{}.{}".format(*sys.version_info)
 
 
 def of_run(run: Any) -> dict[str, Any]:
-    """All that the bits of the result depend on, for a `loop.Run`."""
+    """All that the bits of the result depend on, for a `Run`."""
     loader, stopping, switches = run.loader, run.stopping, snapshot()
     named = {
         "tinynet": __version__,
@@ -47,7 +49,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "backend": run.model.parameters()[0].backend.name,
         "fusion": switches["fusion"],
         "conv_algorithm": switches["conv_algorithm"],
-        "workers": run.step.workers,
+        "workers": run.trainer.workers,
         "batch_size": loader.batch_size,
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
@@ -57,7 +59,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "optimizer": type(run.optimizer),
         "lr": run.rates,
         "loss": run.loss,
-        "clip_norm": run.step.clip_norm,
+        "clip_norm": run.trainer.clip_norm,
         "schedule": run.schedule,
         "early_stopping": None if stopping is None else vars(stopping),
         "train": fingerprint(loader),
@@ -284,10 +286,19 @@ def _code(code: types.CodeType) -> int:
 # ---- data ---------------------------------------------------------------------------------------------------
 
 
-def fingerprint(loader: Loader) -> str:
-    """Shapes, dtypes and a checksum of all of a loader's data: another set has another one."""
-    x, y = loader.x, loader.y
-    return f"{x.dtype}{x.shape} {y.dtype}{y.shape} {_checksum(y, _checksum(x)):08x}".replace(" (", "(")
+def fingerprint(loader: Loader) -> Any:
+    """Shapes, dtypes and a checksum of all of a loader's data: another set has another one. What is no arrays is told
+    by what its object holds."""
+    found = loader.source
+    if not isinstance(found, Arrays):
+        return [
+            repr(found) if found.count is not None else "batches",
+            text(vars(found).get("dataset", vars(found).get("source"))),
+        ]
+    check = 0
+    for array in (*leaves(found.x), *leaves(found.y)):
+        check = _checksum(array, check)
+    return f"{described(found.x)} {described(found.y)} of {found.count} samples {check:08x}"
 
 
 def _checksum(array: np.ndarray, start: int = 0) -> int:

@@ -29,6 +29,10 @@ def full(shape, value, dtype):
     return out
 
 
+def one(shape, dtype):
+    return full(shape, 1, dtype)
+
+
 def copy(x, *, out=None):
     if out is None:
         out = empty(x.shape, x.dtype)

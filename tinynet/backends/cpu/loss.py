@@ -7,7 +7,7 @@ import numpy as np
 from .summation import add_up
 
 
-def softmax_cross_entropy(logits, labels):
+def softmax_cross_entropy(logits, labels, scale=None):
     rows = np.arange(len(labels))
     shifted = logits - (logits.max(axis=1, keepdims=True) if logits.size else 0)
     losses = -shifted[rows, labels]
@@ -15,11 +15,15 @@ def softmax_cross_entropy(logits, labels):
     total = add_up(softmax, (1,))
     losses += np.log(total)
     softmax /= total[:, None]
-    return losses, (softmax, labels)
+    if scale is not None:
+        losses = np.asarray(np.multiply(add_up(losses, (0,)), scale))
+    return losses, (softmax, labels, scale)
 
 
 def softmax_cross_entropy_grad(g, saved, *, out=None):
-    softmax, labels = saved
+    softmax, labels, scale = saved
+    if scale is not None:
+        g = np.broadcast_to(np.multiply(g, scale), len(labels))
     column = np.reshape(g, (-1, 1))
     dx = np.multiply(softmax, column, out=out)
     dx[np.arange(len(labels)), labels] -= column[:, 0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .elementwise import rectify
+from .elementwise import rectify, relu_grad
 from .memory import empty
 from .summation import Sums, add_up
 
@@ -98,3 +98,13 @@ def dense(x, w, b, relu=False, *, out=None):
     if relu:
         rectify(y, y)
     return y
+
+
+def dense_grad(g, x, w, y, need):
+    g = g if y is None else relu_grad(g, y)
+    home = need[1].take_home() if hasattr(need[1], "take_home") else None
+    return (
+        matmul(g, w, transpose_y=True) if need[0] else None,
+        matmul(x, g, transpose_x=True, out=home) if need[1] else None,
+        add_up(g, (0,)) if need[2] else None,
+    )

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..switches import Switch
 
-RUNS = 4  # for each thread
+SHARES = 4  # for each thread
 
 _executor: Any = None
 _lock = threading.RLock()  # of the executor
@@ -67,12 +67,12 @@ def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list:
 
 
 def shares(items: Sequence[Any]) -> list:
-    """The items in runs for `each`: some for every thread, so that a slow core gets fewer. One run where there is too
-    little work: threads that come and go from NumPy every few microseconds mostly wait for each other."""
-    runs = RUNS * count()
-    if count() == 1 or len(items) < runs:
+    """The items in shares for `each`: some for every thread, so that a slow core gets fewer. One share where there is
+    too little work: threads that come and go from NumPy every few microseconds mostly wait for each other."""
+    most = SHARES * count()
+    if count() == 1 or len(items) < most:
         return [items] if items else []
-    return [items[len(items) * i // runs : len(items) * (i + 1) // runs] for i in range(runs)]
+    return [items[len(items) * i // most : len(items) * (i + 1) // most] for i in range(most)]
 
 
 def stop() -> None:
@@ -125,6 +125,28 @@ def single_threaded_blas() -> Callable[[], None]:
                 set_threads(count)
 
     return restore
+
+
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[bool]:
+    """Within this context BLAS uses one thread, unless the environment says how many it shall use (BLAS_VARIABLES).
+    Yields whether that is a change.
+
+    Threads of BLAS wait for each other by spinning: where another program has one of the cores, a product of 1 ms takes
+    100. One thread is as fast on an idle machine for all but large dense layers, and the same everywhere to the bit.
+    """
+    if any(name in os.environ for name in BLAS_VARIABLES):
+        yield False
+        return
+    several = any(get() > 1 for _, get, _ in _blas_libraries())
+    restore = single_threaded_blas()
+    try:
+        yield several
+    finally:
+        restore()
 
 
 # OpenBLAS ends its threads before a fork, also where they compute a product for another thread of the process, and

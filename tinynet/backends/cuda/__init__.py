@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conv import Conv
+from .conv import Conv, chosen_path
 from .elementwise import Elementwise
 from .loss import Loss
 from .matmul import Matmul
@@ -32,4 +32,7 @@ def make(name: str) -> Any:
         from .cupy_launcher import CupyLauncher as Launcher
     else:
         from .simulator import SimulatorLauncher as Launcher  # type: ignore[assignment]
-    return Cuda(name, Launcher())
+    path = chosen_path()
+    be = Cuda(name, Launcher())
+    be.conv_path = path
+    return be

@@ -44,6 +44,7 @@ class Arrays(Backend):
         self.name = name
         self.launcher = launcher
         self.launch = launcher.launch
+        self._ones: dict[np.dtype, Array] = {}
 
     # ---- making and moving -------------------------------------------------------------------------
     def asarray(self, data: Any, dtype: Any = None) -> Array:
@@ -66,11 +67,31 @@ class Arrays(Backend):
         self.fill(y, value)
         return y
 
+    @property
+    def recording(self) -> Any:
+        """The graph that a function runs for at the moment, or None."""
+        return self.launcher.recording
+
+    def one(self, shape: tuple, dtype: Any) -> Array:
+        if dtype not in self._ones:
+            self._ones[dtype] = self.full((), 1, dtype)
+        return self._ones[dtype].reshape(shape)
+
+    def part(self, flat: Array, start: int, shape: tuple) -> Array:
+        """An array on a flat one's memory, elements from `start` on. It is a view of none, so `owns` is true."""
+        return self.launcher.part(flat, start, tuple(shape))
+
     def fill(self, y: Array, value: float) -> None:
         """y[...] = value, for a C-contiguous y."""
         number: np.ndarray = np.array([value]).astype(y.dtype)  # on the host
         bits = number.view(RAW[y.dtype.itemsize]).item()
         self.launch("fill", self.raw(y.reshape(-1)), bits, y.size)
+
+    def home(self, need: Any, shape: tuple, dtype: Any) -> Array:
+        """Where a gradient that is needed goes: the array that waits for it, if one does and fits, else a new one."""
+        home = need.take_home() if hasattr(need, "take_home") else None
+        fits = home is not None and (home.shape, home.dtype) == (shape, dtype) and home.flags.c_contiguous
+        return home if fits else self.empty(shape, dtype)
 
     def owns(self, x: Array) -> bool:
         return not isinstance(x.base, self.launcher.arraytype)
@@ -102,7 +123,10 @@ class Arrays(Backend):
         if not isinstance(src, self.launcher.arraytype):
             if np.ndim(src) == 0 and dst.flags.c_contiguous:
                 return self.fill(dst, src)
-            src = self.asarray(np.asarray(src, dst.dtype))
+            src = np.asarray(src, dst.dtype, order="C")
+            if src.shape == dst.shape and dst.flags.c_contiguous:
+                return self.launcher.copyto(dst, src)
+            src = self.asarray(src)
         self._move(src if src.dtype == dst.dtype else self.astype(src, dst.dtype), dst)
 
     def _move(self, x: Array, y: Array) -> None:

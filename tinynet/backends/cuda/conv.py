@@ -11,11 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import BackendError
 from ..geometry import NO_PADS, Geometry, output_size
 from .arrays import Array, Arrays, computed_in
-from .matmul import product
+from .matmul import product, weight_product
+from .pool import max_pool
 
+PATHS = ("implicit", "im2col")
 MOST_PIXELS = 2**31 - 1  # conv.cu counts pixels and taps in 32 bits
+
+
+def chosen_path() -> str:
+    """What TINYNET_CUDA_CONV asks for, or "implicit"; BackendError where that is no path."""
+    path = os.environ.get("TINYNET_CUDA_CONV") or PATHS[0]
+    if path not in PATHS:
+        raise BackendError(f"TINYNET_CUDA_CONV={path!r:.60} is no way to convolve; choose one of {', '.join(PATHS)}")
+    return path
 
 
 def _divisor(d: int) -> int:
@@ -51,7 +62,7 @@ def _sizes(shape: tuple, kernel: tuple, filters: int, at: Geometry) -> list[int]
 
 
 class Conv(Arrays):
-    conv_path = os.environ.get("TINYNET_CUDA_CONV", "implicit")
+    conv_path = PATHS[0]
 
     # ---- the teaching path ---------------------------------------------------------------------------
     def im2col(
@@ -98,9 +109,9 @@ class Conv(Arrays):
         cols = cols.reshape(at.groups, cols.shape[1], kh * kw, c).transpose(1, 2, 0, 3)
         return self.col2im(self.reshape(cols, (*g.shape[:3], kh, kw, c * at.groups)), x.shape, *at[:3])
 
-    def _im2col_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
+    def _im2col_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry, need: tuple) -> tuple:
         dw = self.matmul(self._columns(x, w.shape[:2], at), self._by_group(g, at.groups), transpose_x=True)
-        return self.reshape(dw.transpose(1, 0, 2), w.shape)
+        return self.reshape(dw.transpose(1, 0, 2), w.shape), self._bias_grad(g) if need[1] else None
 
     # ---- implicit GEMM -------------------------------------------------------------------------------
     def _implicit_forward(self, x: Array, w: Array, b: Array | None, y: Array, at: Geometry, relu: bool) -> None:
@@ -139,24 +150,10 @@ class Conv(Arrays):
         )
         return dx
 
-    def _implicit_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry) -> Array:
-        kh, kw, c, filters = w.shape
-        dw = self.empty(w.shape, w.dtype)
-        product(
-            self,
-            "conv_weight_grad",
-            x,
-            g,
-            None,
-            dw,
-            kh * kw * c,
-            filters // at.groups,
-            math.prod(g.shape[:3]),
-            at.groups,
-            False,
-            _sizes(x.shape, (kh, kw), filters, at),
-        )
-        return dw
+    def _implicit_weight_grad(self, g: Array, x: Array, w: Array, at: Geometry, need: tuple) -> tuple:
+        kh, kw, _, filters = w.shape
+        sizes = _sizes(x.shape, (kh, kw), filters, at)
+        return weight_product(self, "conv_weight_grad", x, g, need, w.shape, math.prod(g.shape[:3]), at.groups, sizes)
 
     # ---- what the contract names ---------------------------------------------------------------------
     def conv2d(
@@ -175,11 +172,14 @@ class Conv(Arrays):
     def conv2d_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         x, w, has_bias, at = saved
         g = self.contiguous(self.asarray(g, x.dtype))
-        return (
-            getattr(self, f"_{self.conv_path}_input_grad")(g, x, w, at) if need[0] else None,
-            getattr(self, f"_{self.conv_path}_weight_grad")(g, x, w, at) if need[1] else None,
-            self.sum(g, (0, 1, 2)) if has_bias and need[2] else None,
-        )
+        need = (need[0], need[1], has_bias and need[2])
+        dx = getattr(self, f"_{self.conv_path}_input_grad")(g, x, w, at) if need[0] else None
+        if need[1]:
+            return dx, *getattr(self, f"_{self.conv_path}_weight_grad")(g, x, w, at, need[1:])
+        return dx, None, self._bias_grad(g) if need[2] else None
+
+    def _bias_grad(self, g: Array) -> Array:
+        return self.sum(g, (0, 1, 2))
 
     def conv_relu_pool(
         self,
@@ -195,10 +195,10 @@ class Conv(Arrays):
         y, convolution = self._conv2d(x, w, b, Geometry(stride, padding, dilation, groups), relu=True)
         if not pool:
             return y, (convolution, y, None)
-        y, winners = self.max_pool2d(y, (2, 2), (2, 2), NO_PADS)
-        return y, (convolution, y, winners)
+        y, winners = max_pool(self, y, (2, 2), (2, 2), NO_PADS, positive=True)
+        return y, (convolution, None, winners)
 
     def conv_relu_pool_grad(self, g: Array, saved: Any, need: tuple) -> tuple:
         convolution, y, winners = saved
-        g = self.relu_grad(g, y)  # a window's winner passed relu where the pooled value did
-        return self.conv2d_grad(g if winners is None else self.max_pool2d_grad(g, winners), convolution, need)
+        g = self.relu_grad(g, y) if winners is None else self.max_pool2d_grad(g, winners)  # which takes relu's, too
+        return self.conv2d_grad(g, convolution, need)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
+from ...folders import cache_folder, temporary_folder
+from ..errors import BackendError, CaptureError
 from . import sources
 from .launcher import KernelError, Launcher
 from .table import TABLE, Entry
 
 OLDEST = (14, 2)  # of CuPy: from here on compiled kernels are kept between processes
 OPTIONS = ("--std=c++17",)
+LARGE = 1 << 20  # bytes of a batch that a thread copies: it takes longer than to start one
 DEFAULT_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 
 
@@ -43,16 +47,26 @@ class CupyLauncher(Launcher):
         array.data.memset_async(0, array.nbytes)
         return array
 
+    def part(self, flat: Any, start: int, shape: Any) -> Any:
+        """An array on the memory of a flat one, elements from `start` on; a view of none."""
+        return self.cupy.ndarray(shape, flat.dtype, flat.data + start * flat.dtype.itemsize)
+
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         """A host array's contents as a new array here; an array of this launcher as it is."""
         if isinstance(array, self.arraytype) and dtype in (None, array.dtype):
             return array
         host = np.asarray(array, dtype, order="C")
+        self.refuse(
+            f"moves a host array of shape {host.shape} to the device; pass it as an argument, or move it before"
+        )
         with self._memory(host.shape, host.dtype):
             return self.cupy.asarray(host)
 
     def asnumpy(self, array: Any) -> np.ndarray:
         """A copy on the host; waits for the work that makes it."""
+        self.refuse(
+            f"reads an array of shape {array.shape} on the host (item, numpy, print, float); return it, read it later"
+        )
         return self.cupy.asnumpy(array, order="C")
 
     def copyto(self, to: Any, source: Any, stream: Any = None) -> None:
@@ -65,6 +79,8 @@ class CupyLauncher(Launcher):
         if not (to.flags.c_contiguous and source.flags.c_contiguous):
             raise ValueError("copyto moves bytes: both arrays must be C-contiguous")
         stream = stream or self.cupy.cuda.get_current_stream()
+        if not (isinstance(to, self.arraytype) and isinstance(source, self.arraytype)):
+            self.refuse("copies between host and device; pass the array as an argument, or return it")
         if not isinstance(to, self.arraytype):
             source.get(stream=stream, out=to)
         elif not isinstance(source, self.arraytype):
@@ -80,17 +96,17 @@ class CupyLauncher(Launcher):
         and its buffers are kept for the next `ahead`: however this one ends, it waits for the copies first.
         """
         cuda = self.cupy.cuda
+        self.refuse("draws batches that are copied to the device; draw them outside, and pass each as an argument")
         try:
             lane = self._lanes.pop()
         except IndexError:  # the first, or one beside another
             lane = _Lane(cuda)
         waiting: deque[tuple] = deque()
         try:
-            for x, y in batches:
-                source, pinned = lane.pinned(x)
+            for source, pinned, y in lane.filled(batches):
                 lane.stream.wait_event(cuda.get_current_stream().record())
                 with lane.stream:
-                    array = self.empty(x.shape, x.dtype)
+                    array = self.empty(source.shape, source.dtype)
                     array.set(source, stream=lane.stream)
                 pinned.copied = lane.stream.record()
                 waiting.append((array, y, pinned.copied))
@@ -106,8 +122,18 @@ class CupyLauncher(Launcher):
         self.cupy.cuda.get_current_stream().wait_event(copied)
         return array, y
 
+    def graph(self) -> Graph:
+        """A graph that repeats what a function does."""
+        return Graph(self)
+
+    def refuse(self, what: str) -> None:
+        """Raise CaptureError where a graph is recorded, in which there is no such thing."""
+        if self.recording is not None:
+            self.recording.refuse(what)
+
     def synchronize(self) -> None:
         """Wait until the work of the current stream is done."""
+        self.refuse("waits for the device; do so outside")
         self.cupy.cuda.get_current_stream().synchronize()
 
     @contextlib.contextmanager
@@ -129,6 +155,7 @@ class CupyLauncher(Launcher):
 
     def compile(self, file: str, kernel: sources.Kernel, name: str) -> Callable[..., None]:
         cupy = self.cupy
+        self.refuse(f"needs the kernel {name}, which its first calls did not; it must take the same way each time")
         text = self.texts.get(file)
         own = file if text is not None else f"kernels/{file}"
         module = cupy.RawModule(
@@ -153,6 +180,82 @@ class CupyLauncher(Launcher):
         return np.uint64(0) if array is None else array
 
 
+class Graph:
+    """What a function does on the device, recorded once and then repeated as a whole.
+
+    `warm` runs the function in the stream where it will be recorded, so that its kernels are loaded and the graph's
+    memory is taken. `record` runs its Python once more: what it launches is written down, with all arguments, and not
+    run. `replay` queues that. Its arrays lie in memory of the graph's own, which nothing else gets while it lives.
+
+    Attributes:
+        groups: the optimisers' groups that made a step while the function ran.
+    """
+
+    def __init__(self, launcher: CupyLauncher):
+        cuda = launcher.cupy.cuda
+        self.launcher, self.stream, self.pool = launcher, cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        self.groups: list[Any] = []
+        self.capturing = False
+        self.refused: CaptureError | None = None
+        self.recorded: Any = None
+
+    def warm(self, function: Callable[[], Any]) -> Any:
+        """The function's result; it runs as ever, in the graph's stream and memory."""
+        with self._alone():
+            return function()
+
+    def record(self, function: Callable[[], Any]) -> Any:
+        """The function's result: arrays that each `replay` fills. Raises CaptureError for what no graph can hold."""
+        error: Exception | None = None
+        with self._alone():
+            self.stream.begin_capture()
+            self.capturing = True
+            try:
+                result = function()
+            except Exception as caught:
+                error = caught
+            finally:
+                self.capturing = False
+                try:
+                    self.recorded = self.stream.end_capture()
+                except self.launcher.cupy.cuda.runtime.CUDARuntimeError as caught:
+                    error = error or caught
+        if self.refused is not None:
+            raise self.refused from (None if error is self.refused else error)
+        if error is not None and "StreamCapture" in str(error):
+            raise CaptureError(
+                "capture: the function does what no graph can hold (its calls must be alike, take no new memory after"
+                f" the first two, and leave the host out): {error}"
+            ) from error
+        if error is not None:
+            raise error
+        return result
+
+    def refuse(self, what: str) -> None:
+        """Raise CaptureError while the graph is recorded; who catches it saves nothing."""
+        if self.capturing:
+            self.refused = self.refused or CaptureError(f"capture: the function {what}")
+            raise self.refused
+
+    def replay(self) -> None:
+        """Queue all that was recorded, in the current stream."""
+        self.recorded.launch(self.launcher.cupy.cuda.get_current_stream())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within, work goes to the graph's stream, behind what was queued so far, and new arrays to its memory."""
+        cuda, launcher = self.launcher.cupy.cuda, self.launcher
+        before = cuda.get_current_stream()
+        self.stream.wait_event(before.record())
+        self.groups, launcher.recording = [], self
+        try:
+            with self.stream, cuda.using_allocator(self.pool.malloc):
+                yield
+        finally:
+            launcher.recording = None
+            before.wait_event(self.stream.record())
+
+
 class _Lane:
     """A stream that copies to the device, and the pinned buffers that it copies from, in turn."""
 
@@ -160,10 +263,20 @@ class _Lane:
         self.stream = cuda.Stream(non_blocking=True)
         self.buffers = deque(_Pinned(cuda) for _ in range(3))
 
-    def pinned(self, x: np.ndarray) -> tuple[np.ndarray, _Pinned]:
-        """(x's values in pinned memory, the buffer which that is)."""
-        self.buffers.rotate()
-        return self.buffers[0].holding(x), self.buffers[0]
+    def filled(self, batches: Iterable[tuple]) -> Iterator[tuple]:
+        """(x's values in pinned memory, the buffer which that is, y) of each batch (x, y). While one is used the next
+        is copied there, by a thread where that takes long; then only the one after it is drawn."""
+        last = None
+        for x, y in batches:
+            self.buffers.rotate()
+            pinned = self.buffers[0]
+            source = pinned.holding(x)
+            if last is not None:
+                yield last
+            pinned.join()
+            last = source, pinned, y
+        if last is not None:
+            yield last
 
 
 class _Pinned:
@@ -173,15 +286,27 @@ class _Pinned:
         self.cuda = cuda
         self.memory: Any = None
         self.copied: Any = None
+        self.thread: threading.Thread | None = None  # that copies values here
+
+    def join(self) -> None:
+        """Wait until the values are here."""
+        if self.thread is not None:
+            self.thread.join()
+        self.thread = None
 
     def holding(self, x: np.ndarray) -> np.ndarray:
-        """x's values in this buffer, as soon as the copy that last read it has ended."""
+        """x's values in this buffer after `join`. Waits until the copy that last read it has ended."""
+        self.join()
         if self.copied is not None:
             self.copied.synchronize()
         if self.memory is None or self.memory.size() < x.nbytes:
             self.memory = self.cuda.alloc_pinned_memory(max(x.nbytes, 1))
         array: np.ndarray = np.frombuffer(self.memory, x.dtype, x.size).reshape(x.shape)
-        np.copyto(array, x)
+        if x.nbytes < LARGE:
+            np.copyto(array, x)
+        else:
+            self.thread = threading.Thread(target=np.copyto, args=(array, x), name="tinynet-pinned", daemon=True)
+            self.thread.start()
         return array
 
 
@@ -195,6 +320,7 @@ def import_cupy() -> Any:
 
     Looks without starting anything on the device, so that a process which only asks may still be forked.
     """
+    give_cache()
     try:
         import cupy
     except ImportError as error:
@@ -223,6 +349,12 @@ def import_cupy() -> Any:
             " 12) or 'tinynet[gpu13]' (CUDA 13) brings both it and its headers, or CUDA_PATH says where a toolkit is"
         )
     return cupy
+
+
+def give_cache() -> None:
+    """Tell CuPy where to keep compiled kernels in a process without a home, where it would use a folder called `~`."""
+    if "CUPY_CACHE_DIR" not in os.environ and not os.path.isabs(os.environ.get("HOME", "")):
+        os.environ["CUPY_CACHE_DIR"] = str(cache_folder("cupy") or temporary_folder() / "cupy")
 
 
 def missing_toolkit(cupy: Any) -> str | None:

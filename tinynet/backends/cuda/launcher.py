@@ -81,6 +81,7 @@ class Launcher:
 
     name = "abstract"
     arraytype: Any
+    recording: Any = None  # the graph that a function runs for, where the launcher has graphs
 
     def __init__(self, table: dict[str, dict[str, Entry]] = TABLE, texts: dict[str, str] | None = None):
         self.texts = texts or {}

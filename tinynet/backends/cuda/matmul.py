@@ -44,7 +44,25 @@ def product(
         return
     partial = be.empty((slices, *z.shape), z.dtype)
     be.launch(kernel, x, y, None, partial, rows, columns, depth, batches, slice, False, *more, **template)
-    be.launch("add_slices", partial, bias, z, slices, z.shape[-1], relu, z.size)
+    be.launch("add_slices", partial, bias, z, None, slices, z.shape[-1], relu, z.size, z.size)
+
+
+def weight_product(
+    be: Arrays, kernel: str, x: Array, g: Array, need: tuple, shape: tuple, depth: int, groups: int, *more: Any
+) -> tuple[Array, Array | None]:
+    """(dw of `shape`, db where need[1] holds) by a kernel whose last line is the bias's gradient, in one launch, or two
+    where several blocks shared each tile."""
+    dw = be.home(need[0], shape, x.dtype)
+    db = be.home(need[1], shape[-1:], x.dtype) if need[1] else None
+    rows, columns = math.prod(shape[:-1]) + (db is not None), shape[-1] // groups
+    slices, slice = slices_of(rows, columns, depth, groups)
+    if slices == 1:
+        be.launch(kernel, x, g, None, dw, db, rows, columns, depth, groups, slice, *more)
+        return dw, db
+    partial = be.empty((slices, rows, shape[-1]), x.dtype)
+    be.launch(kernel, x, g, None, partial, None, rows, columns, depth, groups, slice, *more)
+    be.launch("add_slices", partial, None, dw, db, slices, shape[-1], False, dw.size, rows * shape[-1])
+    return dw, db
 
 
 class Matmul(Arrays):
@@ -90,6 +108,15 @@ class Matmul(Arrays):
             dtype,
             lambda z: product(self, "gemm", x, w, bias, z, *z.shape, len(w), 1, relu, 0, 0, TX=False, TY=False),
         )
+
+    def dense_grad(self, g: Array, x: Array, w: Array, y: Array | None, need: tuple) -> tuple:
+        g = g if y is None else self.relu_grad(g, y)
+        x, w, g = (self.contiguous(self.asarray(z, g.dtype)) for z in (x, w, g))
+        dx = self.matmul(g, w, transpose_y=True) if need[0] else None
+        if not need[1]:
+            return dx, None, self.sum(g, (0,), out=self.home(need[2], g.shape[1:], g.dtype)) if need[2] else None
+        more = (w.shape[0],)
+        return dx, *weight_product(self, "dense_weight_grad", x, g, need[1:], w.shape, len(x), 1, *more)
 
     def _batched(self, x: Array, batch: tuple) -> tuple[Array, int]:
         """(x in memory, the elements from one matrix of the batch to the next: 0 where all use the same)."""

@@ -17,12 +17,19 @@ def _sizes(shape: tuple, kernel: tuple, stride: tuple, padding: tuple) -> tuple[
     return (n, oh, ow, c), [h, w, c, oh, ow, *kernel, *stride, padding[0][0], padding[1][0]]
 
 
+def max_pool(
+    be: Arrays, x: Array, kernel: tuple, stride: tuple, padding: tuple, positive: bool = False
+) -> tuple[Array, Any]:
+    """max_pool2d; with `positive`, x is the output of a relu whose derivative max_pool2d_grad shall take, too."""
+    shape, sizes = _sizes(x.shape, kernel, stride, padding)
+    y, winner = be.empty(shape, x.dtype), be.empty(shape, np.int32)
+    be.launch("max_pool", be.contiguous(x), y, winner, sizes, positive, y.size)
+    return y, (winner, x.shape, sizes)
+
+
 class Pool(Arrays):
     def max_pool2d(self, x: Array, kernel: tuple, stride: tuple, padding: tuple) -> tuple[Array, Any]:
-        shape, sizes = _sizes(x.shape, kernel, stride, padding)
-        y, winner = self.empty(shape, x.dtype), self.empty(shape, np.int32)
-        self.launch("max_pool", self.contiguous(x), y, winner, sizes, y.size)
-        return y, (winner, x.shape, sizes)
+        return max_pool(self, x, kernel, stride, padding)
 
     def max_pool2d_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         winner, shape, sizes = saved

@@ -13,6 +13,8 @@ _WORD = (1 << 64) - 1
 
 
 class Random(Arrays):
+    moved: dict[int, Array] | None = None  # while a graph is recorded: by stream, the draws made since, on the device
+
     def random_bits(
         self, shape: tuple, seed: int, stream: int, step: int, first: int, *, out: Array | None = None
     ) -> Array:
@@ -23,12 +25,25 @@ class Random(Arrays):
             shape,
             np.dtype(np.uint16),
             lambda bits: self.launch(
-                "random_bits", bits, seed & _WORD, stream & _WORD, step, first, size, blocks, shape[0] * blocks
+                "random_bits",
+                bits,
+                seed & _WORD,
+                stream & _WORD,
+                step,
+                self._moved(stream),
+                first,
+                size,
+                blocks,
+                shape[0] * blocks,
             ),
         )
 
+    def _moved(self, stream: int) -> Array | None:
+        return None if self.moved is None else self.moved.get(stream)
+
     def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int) -> tuple[Array, Any]:
-        saved = (round(rate * 65536), 1 / (1 - rate) if rate < 1 else 0.0, seed & _WORD, stream & _WORD, step, first)
+        scale, moved = 1 / (1 - rate) if rate < 1 else 0.0, self._moved(stream)
+        saved = (round(rate * 65536), scale, seed & _WORD, stream & _WORD, step, moved, first)
         return self.dropout_grad(x, saved), saved
 
     def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:

@@ -6,7 +6,6 @@ depends on, so that each text is compiled once on a machine. `load` does the sam
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import functools
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from ...folders import cache_folder, who_else_may_write
+from ...folders import cache_folder, temporary_folder, who_else_may_write
 from ..errors import BackendError
 from . import sources
 from .devicearray import DeviceArray
@@ -75,6 +74,10 @@ class SimulatorLauncher(Launcher):
     def zeros(self, shape: Any, dtype: Any) -> DeviceArray:
         """A new array whose bytes are zero."""
         return np.zeros(shape, dtype).view(DeviceArray)
+
+    def part(self, flat: DeviceArray, start: int, shape: Any) -> DeviceArray:
+        """An array on the memory of a flat one, elements from `start` on; a view of none."""
+        return np.ndarray.__new__(DeviceArray, shape, flat.dtype, flat.base, start * flat.dtype.itemsize)  # type: ignore[arg-type]
 
     def asarray(self, array: Any, dtype: Any = None) -> DeviceArray:
         """A host array's contents as a new array here; an array of this launcher as it is."""
@@ -221,7 +224,7 @@ def build(text: str, *, check: bool) -> ctypes.CDLL:
     key = repr((text, flags, cxx, status.st_size, status.st_mtime_ns, platform.machine(), platform.system()))
     key = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
     failures = []
-    for find in (_own_cache, _temporary):
+    for find in (_own_cache, temporary_folder):
         try:
             folder = find()
             return _from_cache(folder, key) or ctypes.CDLL(str(_make([cxx, *flags], text, folder, key)))
@@ -246,25 +249,6 @@ def _own_cache() -> Path:
     folder = folder.resolve()
     if reason := who_else_may_write(folder):
         raise OSError(f"{reason}, so code in {folder} could be somebody else's")
-    return folder
-
-
-@functools.cache
-def _temporary_of(process: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="tinynet-"))  # closed to others
-
-    def remove() -> None:
-        if os.getpid() == process:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder
-
-
-def _temporary() -> Path:
-    """A private folder that lasts as long as this process."""
-    folder = _temporary_of(os.getpid())
-    folder.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have been here
     return folder
 
 

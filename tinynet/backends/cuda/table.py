@@ -116,6 +116,7 @@ TABLE: dict[str, dict[str, Entry]] = {
         "gemm_naive": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
         "gemm_tiled": Entry(tiles("rows", "columns", (16, 16), (16, 16))),
         "gemm": Entry(products, {"TX": ("false", "true"), "TY": ("false", "true")}),
+        "dense_weight_grad": Entry(products),
         "add_slices": Entry(each),
     },
     "conv.cu": {
@@ -141,7 +142,11 @@ TABLE: dict[str, dict[str, Entry]] = {
         "normalize_grad": Entry(each),
         "normalize_scale_grad": Entry(None),
     },
-    "loss.cu": {"softmax_cross_entropy": Entry(row), "scale_rows": Entry(each)},
+    "loss.cu": {
+        "softmax_cross_entropy": Entry(row),
+        "softmax_cross_entropy_sum": Entry(None),
+        "scale_rows": Entry(each),
+    },
     "recurrent.cu": {
         "lstm_cell": Entry(each),
         "lstm_cell_grad": Entry(each),
