@@ -164,6 +164,9 @@ def _elementwise(name: str, arguments: list[str]) -> Callable[[Dice], Call]:
     arrays = [a for a in arguments if a in ARRAYS]
     draws = cases.UNARY.get(name.removesuffix("_grad")) or cases.BINARY.get(name) or (cases.normal, cases.normal)
 
+    if name in cases.BITS:
+        return lambda d: (lambda a, b: d.call(d.whole(1000, *a) - 500, d.whole(70, *b)))(*_broadcast(d, 2))
+
     def make(d: Dice) -> Call:
         shapes = _broadcast(d, 2) if arrays == ["x", "y"] else [d.shape()] * 2
         domains = (cases.normal, draws[0]) if arrays[0] == "g" else draws

@@ -164,3 +164,18 @@ def test_parameters_of_any_backend_and_dtype():
     average = optim.EMA(Both())
     average.update()
     assert [a.dtype for a in average.averages] == [np.float64, np.float32]
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norms_are_measured_for_the_averages(momentum):
+    model = nn.Sequential(nn.Dense(4), nn.BatchNorm(momentum=momentum), nn.Dense(2), input_shape=(3,))
+    average = optim.SWA(model)
+    trained(average)
+    batches = [np.random.default_rng(i).standard_normal((6, 3)).astype(np.float32) for i in range(5)]
+    with average.applied():
+        optim.update_statistics(model, batches)
+        hidden = [model[0](x).numpy() for x in batches]
+    assert_allclose(model[1].running_mean.numpy(), np.mean([h.mean(0) for h in hidden], axis=0), rtol=1e-4, atol=1e-6)
+    assert_allclose(model[1].running_var.numpy(), np.mean([h.var(0, ddof=1) for h in hidden], axis=0), rtol=1e-4)
+    groups = optim.no_decay(model)
+    assert [len(group["params"]) for group in groups] == [2, 4] and model[1].momentum == momentum

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinynet as tn
 from tests import checks
 from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.ops import cases
 
 
 @pytest.fixture(params=["numpy", "simulator", pytest.param("cupy", marks=pytest.mark.gpu)])
@@ -52,13 +53,16 @@ PADS, SAME = ((0, 0), (0, 0)), ((1, 1), (0, 0))
 IMAGE = np.linspace(-1, 1, 2 * 4 * 4 * 2).reshape(2, 4, 4, 2)
 SAMPLES, CHANNELS = np.linspace(0.5, 2, 8).reshape(2, 4), np.linspace(-1, 1, 8).reshape(4, 2)
 
+BITS = np.array([[1, 5], [12, 63]])
 # Of elementwise kernels, by the contract's names of arguments; other numbers are 0.3.
 ARGUMENTS = {"x": X / 2.25, "y": X, "g": G, "condition": X > 1, "low": 0.5, "high": 1.0}
 
 # For each kernel with out=: a call, as positional arguments.
 CALLS: dict[str, tuple] = {
     **{
-        name: tuple(ARGUMENTS[a] if a in ARRAYS else ARGUMENTS.get(a, 0.3) for a in arguments.split(" ->")[0].split())
+        name: (BITS, BITS)
+        if name in cases.BITS
+        else tuple(ARGUMENTS[a] if a in ARRAYS else ARGUMENTS.get(a, 0.3) for a in arguments.split(" ->")[0].split())
         for names, arguments, _ in ELEMENTWISE
         for name in names.split()
     },

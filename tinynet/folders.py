@@ -16,7 +16,8 @@ def cache_folder(topic: str) -> Path | None:
 
     It is `$XDG_CACHE_HOME/tinynet/topic`, by default `~/.cache/tinynet/topic`. A variable that is empty or holds a
     relative path counts as not set (XDG Base Directory Specification): it would mean another folder in each
-    current directory.
+    current directory. (Own code, not platformdirs: only its latest releases treat relative paths so, and it names a
+    folder for a user without a home, too.)
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):

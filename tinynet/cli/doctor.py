@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import backends
+from ..backends.cpu import threads
 from ..backends.cpu.threads import usable_cores
 from ..console import plain, say
 
@@ -105,23 +106,8 @@ def _blas() -> Iterator[tuple[str, str]]:
 
 def blas_threads() -> int | None:
     """The number of threads that NumPy's BLAS uses in this process, None where it cannot be asked."""
-    from ..backends.cpu.threads import BLAS_THREADS
-
-    folder = Path(np.__file__).parent
-    candidates = [*folder.parent.glob("numpy.libs/*blas*"), *folder.glob(".dylibs/*blas*")]
-    maps = Path("/proc/self/maps")
-    if maps.exists():
-        loaded = {line.split()[-1] for line in maps.read_text().splitlines() if len(line.split()) == 6}
-        candidates += [Path(p) for p in sorted(loaded) if "blas" in Path(p).name or "mkl_rt" in Path(p).name]
-    for path in candidates:
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:
-            continue
-        for get, _ in BLAS_THREADS:
-            if hasattr(library, get):
-                return int(getattr(library, get)())
-    return None
+    found = [get() for _, get, _ in threads.blas_libraries()]
+    return int(found[0]) if found else None
 
 
 def _cores() -> Iterator[tuple[str, str]]:

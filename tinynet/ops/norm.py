@@ -190,7 +190,10 @@ def batch_norm(
 def normalize(
     x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, *, eps: float = 1e-5
 ) -> Tensor:
-    """x (…, C) with given statistics, each (C,): (x - mean) / √(var + eps) · gamma + beta. BatchNorm in evaluation."""
+    """x (…, C) with given statistics, each (C,): (x - mean) / √(var + eps) · gamma + beta. BatchNorm in evaluation.
+
+    Returns: a Tensor of x's shape. Raises: ValueError where shapes do not fit.
+    """
     _checked("normalize", x, (mean, var, gamma, beta), x.shape[-1:])
     return _normalize(x, mean, var, gamma, beta, eps)
 
@@ -198,7 +201,10 @@ def normalize(
 def layer_norm(
     x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, *, axes: Any = -1, eps: float = 1e-5
 ) -> Tensor:
-    """x normalised over `axes` of each sample; gamma and beta have the shape of those axes."""
+    """x normalised over `axes` of each sample; gamma and beta have the shape of those axes.
+
+    Returns: a Tensor of x's shape. Raises: ValueError where shapes do not fit.
+    """
     axes = axes_of("layer_norm", axes, x.ndim)
     features = tuple(x.shape[a] for a in axes)
     _checked("layer_norm", x, (gamma, beta), features)
@@ -214,7 +220,7 @@ def group_norm(
 ) -> Tensor:
     """x (N, …, C) with its channels in `groups` groups, each normalised over all its values in a sample.
 
-    gamma, beta: (C,) or None. Raises: ValueError where groups does not divide C.
+    gamma, beta: (C,) or None. Returns: a Tensor of x's shape. Raises: ValueError where groups does not divide C.
     """
     _checked("group_norm", x, (gamma, beta), x.shape[-1:])
     groups = count("group_norm", "groups", groups, 1)
@@ -225,7 +231,10 @@ def group_norm(
 
 
 def rms_norm(x: Tensor, gamma: Tensor | None = None, *, eps: float = 1e-6) -> Tensor:
-    """x (…, C) → x / √(mean of x² over the last axis + eps) · gamma; gamma (C,) or None."""
+    """x (…, C) → x / √(mean of x² over the last axis + eps) · gamma; gamma (C,) or None.
+
+    Returns: a Tensor of x's shape. Raises: ValueError where shapes do not fit.
+    """
     _checked("rms_norm", x, (gamma,), x.shape[-1:])
     return _rms_norm(x, gamma, (*_samples(x.shape, (x.ndim - 1,)), 1, 1, x.shape[-1]), eps)
 

@@ -151,8 +151,10 @@ class Group:
     def offer(self) -> None:
         """On a device, where a copy costs a launch: let operations write gradients where the step reads them, in a new
         flat vector, since somebody may keep a gradient of the last step. What was offered and not used stays."""
+        if not hasattr(self.be, "part"):
+            return
         nodes = [p.node for p in self.params]
-        if not hasattr(self.be, "part") or (self.offered and all(n is None or n.home is not None for n in nodes)):
+        if self.offered and all(node is None or node.home is not None for node in nodes):
             return
         self.g = self.be.empty(self.g.shape, self.g.dtype)
         self.offered = [self.be.part(self.g, a, p.shape) for p, a in zip(self.params, self.starts, strict=False)]

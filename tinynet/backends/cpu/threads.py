@@ -95,8 +95,11 @@ BLAS_THREADS = (  # (get, set) as the libraries name them that NumPy comes with
 )
 
 
-def _blas_libraries() -> Iterator[tuple[Any, Callable, Callable]]:
-    """Each BLAS library in this process that has threads: (library, get, set). Unknown ones are left out."""
+def blas_libraries() -> Iterator[tuple[Any, Callable, Callable]]:
+    """Each BLAS library in this process that has threads: (library, get, set). Unknown ones are left out.
+
+    (Own code, not threadpoolctl: replicas need it, and the core installs NumPy, tqdm and safetensors alone.)
+    """
     with contextlib.suppress(OSError):
         loaded = Path("/proc/self/maps").read_text()
         for path in sorted(set(re.findall(r"/\S*(?:blas|mkl_rt)\S*\.so\S*", loaded))):
@@ -115,7 +118,7 @@ def single_threaded_blas() -> Callable[[], None]:
     """
     changed = []
     with _forking:
-        for _, get, set_ in _blas_libraries():
+        for _, get, set_ in blas_libraries():
             changed.append((set_, get()))
             set_(1)
 
@@ -141,7 +144,7 @@ def one_blas_thread() -> Iterator[bool]:
     if any(name in os.environ for name in BLAS_VARIABLES):
         yield False
         return
-    several = any(get() > 1 for _, get, _ in _blas_libraries())
+    several = any(get() > 1 for _, get, _ in blas_libraries())
     restore = single_threaded_blas()
     try:
         yield several
@@ -162,7 +165,7 @@ def _hide_blas_threads() -> None:
     global _crowd
     _forking.acquire()
     _crowd = threading.active_count() > 1
-    for library, _, _ in _blas_libraries():
+    for library, _, _ in blas_libraries():
         with contextlib.suppress(ValueError):  # MKL has no such variables
             variables = [ctypes.c_int.in_dll(library, name) for name in OPENBLAS_STATE]
             _hidden.extend((variable, variable.value) for variable in variables)
