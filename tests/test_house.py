@@ -70,8 +70,8 @@ FLOORS = [
 TOP = {"__init__", "__main__", "moved"}  # the package itself may import everything; nothing imports it
 
 # What is not mended yet; these lists only become shorter.
-LONG_MODULES = {"cli/main.py", "parallel/replicas.py"}
-LONG_FUNCTIONS = {"cli/main.py: _parser"}
+LONG_MODULES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
 UPWARDS: set[tuple[str, str]] = set()
 STRANGERS: set[tuple[str, str]] = set()
 

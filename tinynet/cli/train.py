@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, backends, optim
+from .. import backends, optim
 from ..console import plain, say
 from ..saving.checkpoint import first_line, read
+from ..version import __version__
 from . import runs, tasks
 from .usage import UsageError, choose, chosen_backend
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 def train(arguments: argparse.Namespace) -> int:
     from ..data import Loader
-    from ..insight import plots
     from ..insight.report import report
     from ..ops.random import seed
     from ..training.fit import fit
@@ -62,6 +62,14 @@ def train(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         runs.write_settings(folder, settings | {"status": "interrupted"})
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
+    _finished(folder, settings, history, measured, pictures)
+    return 0
+
+
+def _finished(folder: Path, settings: dict[str, Any], history: list, measured: Report, pictures: list[str]) -> None:
+    """Record how the run ended, and say it."""
+    from ..insight import plots
+
     seconds = sum(row["seconds"] for row in history)
     runs.write_settings(
         folder,
@@ -78,14 +86,13 @@ def train(arguments: argparse.Namespace) -> int:
     if not plots.can_plot():
         say("pictures of the run need matplotlib: pip install matplotlib")
     say(f"test accuracy: {measured.accuracy:.2%}")
-    return 0
 
 
 def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
     """The settings of a new run; its folder comes later, when all is known to fit."""
+    runs.check_writable(Path(arguments.out) if arguments.out is not None else runs.root())
     if arguments.out is not None:
         runs.refuse_taken(Path(arguments.out))
-    runs.check_writable(Path(arguments.out) if arguments.out is not None else runs.root())
     data = tasks.data_name("digits" if arguments.data is None else arguments.data)
     model, batch, note = tasks.defaults(data)
     if arguments.model is not None:
