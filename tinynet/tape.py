@@ -161,18 +161,14 @@ def _refuse(function: Callable, integers: str) -> None:
 
 
 def _several(name: str, be: Any, ys: tuple, parents: tuple | None, vjp: Any) -> tuple[Tensor, ...]:
-    """The outputs of one operation as tensors: each floating one has a node of its own, whose parent is the operation's
-    node. (Integers, as topk's, take no gradient.)"""
+    """The outputs as tensors: each floating one has a node of its own, whose parent is the operation's node."""
     ys = tuple(np.asarray(y) if isinstance(y, generic) else y for y in ys)
     if parents is None:
         return tuple(Tensor(y, be) for y in ys)
     node = Node(name, be, ys[0], parents, vjp)
     node.outputs = len(ys)
-    nodes = (
-        Node(f"{name}[{i}]", be, y, (node,), functools.partial(_to_output, i)) if y.dtype.kind == "f" else None
-        for i, y in enumerate(ys)
-    )
-    return tuple(Tensor(y, be, n) for y, n in zip(ys, nodes, strict=True))
+    nodes = [Node(f"{name}[{i}]", be, y, (node,), functools.partial(_to_output, i)) for i, y in enumerate(ys)]
+    return tuple(Tensor(y, be, n if y.dtype.kind == "f" else None) for y, n in zip(ys, nodes, strict=True))
 
 
 def _to_output(index: int, g: Any, need: Any) -> tuple:

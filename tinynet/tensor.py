@@ -155,9 +155,10 @@ class Tensor:
         __setitem__: Callable[..., None]
         backward: Callable[..., None]
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operation
-        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __invert__ = _operation
-        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operation
-        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operation
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __invert__ = __and__ = __rand__ = __or__ = __ror__ = (
+            _operation
+        )
+        __xor__ = __rxor__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operation
         __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _operation
         __iadd__ = __isub__ = __imul__ = __itruediv__ = _operation
         __lt__ = __le__ = __gt__ = __ge__ = _operation
