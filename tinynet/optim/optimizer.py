@@ -141,10 +141,8 @@ class Group:
     def offer(self) -> None:
         """On a device, where a copy costs a launch: let operations write gradients where the step reads them, in a new
         flat vector, since somebody may keep a gradient of the last step. What was offered and not used stays."""
-        if not hasattr(self.be, "part"):
-            return
-        nodes = [p.node for p in self.params]
-        if self.offered and all(node is None or node.home is not None for node in nodes):
+        nodes = [p.node for p in self.params] if hasattr(self.be, "part") else []
+        if (self.offered or not nodes) and all(node is None or node.home is not None for node in nodes):
             return
         self.g = self.be.empty(self.g.shape, self.g.dtype)
         self.offered = [self.be.part(self.g, a, p.shape) for p, a in zip(self.params, self.starts, strict=False)]
@@ -155,12 +153,9 @@ class Group:
     def collect(self) -> list[tuple[int, int, Any]]:
         """Copy the gradients into `g`; returns (start, stop, lr_count) of the stretches of elements that have one."""
         parts = self.offered or self.views(self.g)
-        if self.offered and any(
-            p.grad is not None
-            and getattr(p.grad, "data", None) is not part
-            and (p.node is None or p.node.home is not part)
-            for p, part in zip(self.params, parts, strict=True)
-        ):  # a part was given out, and the gradient is another by now: clipped, or the sum of two
+        pairs = zip(self.params, parts, strict=True)
+        lost = (getattr(p.grad, "data", q) is not q and getattr(p.node, "home", None) is not q for p, q in pairs)
+        if self.offered and any(lost):  # given out, and the gradient is another by now: clipped, or the sum of two
             self.g = self.be.empty(self.g.shape, self.g.dtype)
             parts = self.views(self.g)
         return self.stretches(self.gather(parts))
@@ -343,9 +338,8 @@ class Optimizer:
             for group in self.groups
         ]
         name = type(self).__name__
-        if len(lines) == 1:
-            return f"{name}({lines[0]})"
-        return "\n  ".join([f"{name} of {len(lines)} groups", *(f"{i}: {line}" for i, line in enumerate(lines))])
+        many = "\n  ".join([f"{name} of {len(lines)} groups", *(f"{i}: {line}" for i, line in enumerate(lines))])
+        return f"{name}({lines[0]})" if len(lines) == 1 else many
 
     # ---- state -----------------------------------------------------------------------------------------
     def __reduce__(self) -> Any:
