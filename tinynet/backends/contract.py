@@ -297,7 +297,7 @@ class Backend(Protocol):
 
     # ---- loss ----------------------------------------------------------------------------------------
     def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
-        """(logsumexp(row) - row[label] (N,) of logits (N, K), labels (N,); with a scale their sum times it, 0-d; saved)"""
+        """(logsumexp(row) - row[label] (N,) of logits (N, K), labels (N,), or their sum times scale, 0-d; saved)"""
 
     def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         """g, (N,) or 0-d as forward's result, times (softmax - one-hot) and the scale, shape (N, K)."""
