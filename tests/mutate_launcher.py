@@ -140,7 +140,10 @@ CAPTURED: dict[str, tuple[str, str]] = {
         "        for i, x in arrays.items() if not self.result else ():\n            own",
     ),
     "rates are not followed": ("            group.reclaim()  #", "            pass  #"),
-    "settings are not followed": ("if any(group.fixed() != fixed for group, fixed in self.fixed):", "if False:"),
+    "settings are not followed": (
+        "if not all(_same(_fixed(group), fixed) for group, fixed in self.fixed):",
+        "if False:",
+    ),
     "the seed is not followed": ("(be.name, state.seed, state.first,", "(be.name, state.first,"),
     "shapes are not told apart": ("(x.shape, x.dtype) if", "x.dtype if"),
     "the same dropout each time": ("self.be.fill(self.moved[name], state.steps[name] - self.first[name])", "pass"),

@@ -192,8 +192,7 @@ class Backend(Protocol):
         """x (M, K) @ w (K, N) + b (N,), then relu if asked."""
 
     def dense_grad(self, g: Array, x: Array, w: Array, y: Array | None, need: tuple) -> tuple:
-        """(dx, dw, db), None where need[i] is false; y is what relu gave, None if there was none. need[i] may be a node
-        with `take_home()`, the array to write gradient i to, or None."""
+        """(dx, dw, db), None where need[i] is false; y: what relu gave, or None. A node in `need` has `take_home()`."""
 
     # ---- conv ----------------------------------------------------------------------------------------
     def im2col(
@@ -312,8 +311,7 @@ class Backend(Protocol):
 
     # ---- loss ----------------------------------------------------------------------------------------
     def softmax_cross_entropy(self, logits: Array, labels: Array, scale: float | None = None) -> tuple[Array, Any]:
-        """(losses (N,), saved): logsumexp(row) - row[label] for logits (N, K), integer labels (N,). With a scale (1 / N
-        for the mean): (their sum times it, 0-d; saved)."""
+        """(logsumexp(row) - row[label] (N,) of logits (N, K), labels (N,), or their sum times scale, 0-d; saved)"""
 
     def softmax_cross_entropy_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:
         """g, (N,) or 0-d as forward's result, times (softmax - one-hot) and the scale, shape (N, K)."""
@@ -327,15 +325,7 @@ class Backend(Protocol):
         row r starts at block r · ceil(row size / 16); a block gives 4 words, a word 4 values, low bits
         first."""
 
-    def dropout(
-        self,
-        x: Array,
-        rate: float,
-        seed: int,
-        stream: int,
-        step: int,
-        first: int,
-    ) -> tuple[Array, Any]:
+    def dropout(self, x: Array, rate: float, seed: int, stream: int, step: int, first: int) -> tuple[Array, Any]:
         """(y, saved), of a floating x: x / (1 - rate) where random_bits >= round(rate · 65536), else 0."""
 
     def dropout_grad(self, g: Array, saved: Any, *, out: Array | None = None) -> Array:

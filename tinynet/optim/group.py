@@ -115,16 +115,6 @@ class Group:
         if self.options["lr"] != self.lr:
             self.set_lr(self.options["lr"])
 
-    def fixed(self) -> list:
-        """What a captured graph that steps this group repeats, and must not repeat once it has changed: settings (the
-        rate lies on the device), where vectors and step counts are, which parameters are frozen."""
-        return [
-            {name: value for name, value in self.options.items() if name != "lr"},
-            [id(x) for x in (self.w, *self.state.values())],
-            [(a, b, id(lr_count)) for a, b, lr_count in self.segments],
-            [p.node is None for p in self.params],
-        ]
-
     def set_lr(self, lr: float) -> None:
         """Write the learning rate to where the kernels read it, beside the step count."""
         if (recording := getattr(self.be, "recording", None)) is not None:

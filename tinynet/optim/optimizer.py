@@ -167,13 +167,9 @@ class Optimizer:
             + ", ".join(f"{name}={value!r}" for name, value in group.options.items())
             for group in self.groups
         ]
-        return (
-            f"{type(self).__name__}({lines[0]})"
-            if len(lines) == 1
-            else "\n  ".join(
-                [f"{type(self).__name__} of {len(lines)} groups", *(f"{i}: {line}" for i, line in enumerate(lines))]
-            )
-        )
+        name = type(self).__name__
+        many = "\n  ".join([f"{name} of {len(lines)} groups", *(f"{i}: {line}" for i, line in enumerate(lines))])
+        return f"{name}({lines[0]})" if len(lines) == 1 else many
 
     # ---- state -----------------------------------------------------------------------------------------
     def __reduce__(self) -> Any:

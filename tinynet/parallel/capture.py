@@ -110,12 +110,12 @@ class _Step:
             )
         for group, _ in self.fixed:
             group.reclaim()  # what was set from outside since the last call
-        if any(group.fixed() != fixed for group, fixed in self.fixed):
+        if not all(_same(_fixed(group), fixed) for group, fixed in self.fixed):
             self.forget()
         self.calls += 1
         if self.calls <= WARM:
             result = self.graph.warm(self.function)
-            self.fixed = [(group, group.fixed()) for group in self.graph.groups]
+            self.fixed = [(group, _fixed(group)) for group in self.graph.groups]
             return self._fresh(result)
         if self.calls == WARM + 1:
             self._record()
@@ -133,7 +133,7 @@ class _Step:
             self.be.moved = None
             self.draws = {name: count - self.first[name] for name, count in state.steps.items()}
             state.steps.update(self.first)
-        self.fixed = [(group, group.fixed()) for group in self.graph.groups]
+        self.fixed = [(group, _fixed(group)) for group in self.graph.groups]
 
     def _replay(self) -> None:
         for name, draws in self.draws.items():
@@ -150,6 +150,19 @@ class _Step:
         if isinstance(result, tuple | list):
             return type(result)(self._fresh(r) for r in result)
         return {k: self._fresh(r) for k, r in result.items()} if isinstance(result, dict) else result
+
+
+def _fixed(group: Any) -> tuple[list, list]:
+    """What a graph that steps an optimiser's group repeats, and must not repeat once it has changed: (settings, but for
+    the rate, which lies on the device, and what parameters are frozen; the arrays of vectors and step counts)."""
+    settings = {name: value for name, value in group.options.items() if name != "lr"}
+    frozen = [p.node is None for p in group.params]
+    counts = [lr_count for _, _, lr_count in group.segments]
+    return [settings, frozen, [(a, b) for a, b, _ in group.segments]], [group.w, *group.state.values(), *counts]
+
+
+def _same(now: tuple[list, list], then: tuple[list, list]) -> bool:
+    return now[0] == then[0] and all(x is y for x, y in zip(now[1], then[1], strict=True))
 
 
 def _graphs(be: Any) -> bool:
