@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests import strategies
 from tinynet.backends import cpu
-from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.backends.contract import KERNELS
+from tinynet.backends.elementwise import ARRAYS, ELEMENTWISE
 from tinynet.backends.geometry import output_size
 from tinynet.ops import cases
 

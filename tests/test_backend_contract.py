@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import checks
-from tinynet.backends.contract import ARRAYS, ELEMENTWISE, KERNELS
+from tinynet.backends.contract import KERNELS
+from tinynet.backends.elementwise import ARRAYS, ELEMENTWISE
 from tinynet.ops import cases
 
 

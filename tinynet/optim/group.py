@@ -10,15 +10,12 @@ import bisect
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..autograd import changed
 from ..tensor import Tensor
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
 
 
 class Group:
@@ -29,7 +26,7 @@ class Group:
     lr_count is the array [learning rate, steps made] that the kernels read.
     """
 
-    def __init__(self, owner: Optimizer, params: list[Tensor], options: dict):
+    def __init__(self, owner: Any, params: list[Tensor], options: dict):
         first = params[0]
         self.params, self.options, self.be = params, options, first.backend
         self.owner = weakref.ref(owner)

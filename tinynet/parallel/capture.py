@@ -100,7 +100,7 @@ class _Step:
     def forget(self) -> None:
         """Begin again, without a graph."""
         self.calls, self.graph, self.result = 0, self.be.launcher.graph(), None
-        self.fixed: list[tuple[Any, list]] = []  # (an optimiser's group, what of it must stay as it was)
+        self.fixed: list[tuple[Any, tuple]] = []  # (an optimiser's group, what of it must stay as it was)
 
     def __call__(self, arrays: dict[int, Any]) -> Any:
         for i, x in arrays.items():

@@ -30,20 +30,12 @@ from ..ops import random
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
 from . import following, handover
+from .failures import Alone, NoMean, code, first_of
 from .snapshot import Snapshot
 from .team import ReplicaError, Team, shared_array
 from .trainer import DEFAULT, Loss, Metric, Sums, Trainer, added, measured
 
 CHUNK = 1 << 17  # elements of the flat vectors that are summed and updated at a time
-FAILED, CHANGED = 1, 2  # what a replica tells the others of its forward and backward, 0 where all is well
-
-
-class _Alone(Exception):
-    """A step or an evaluation that one process must make; its text says why."""
-
-
-class _NoMean(_Alone):
-    """So must all."""
 
 
 class Replicas(Trainer):
@@ -199,7 +191,7 @@ class Replicas(Trainer):
         if failure is None:
             self._redone = False
             return result
-        if work in self._proved and not isinstance(failure, _Alone):
+        if work in self._proved and not isinstance(failure, Alone):
             state.restore()
             raise failure
         random.state.restore(draws)
@@ -208,11 +200,11 @@ class Replicas(Trainer):
         try:
             result = alone(x, y)  # most often something was made at first use, and the next step is like others
         except Exception:
-            if isinstance(failure, _Alone):
+            if isinstance(failure, Alone):
                 raise
             raise failure from failure.__cause__  # it is not the parts that fail
-        if self._redone or isinstance(failure, _NoMean):
-            self._go_alone(str(failure) if isinstance(failure, _Alone) else f"a part of a batch fails: {failure}")
+        if self._redone or isinstance(failure, NoMean):
+            self._go_alone(str(failure) if isinstance(failure, Alone) else f"a part of a batch fails: {failure}")
         self._redone = True
         return result
 
@@ -257,7 +249,7 @@ class Replicas(Trainer):
         except Exception as error:
             failure = error
             self.team.report(error)
-        self.team.put(_code(failure), loss * size, self._expected, *self._numbers(own))
+        self.team.put(code(failure), loss * size, self._expected, *self._numbers(own))
         failed, losses, expected, *others = zip(*self.team.get(3 + len(self.metrics)), strict=True)
         if any(failed):
             return None, self._failure(failure, failed, bounds)
@@ -293,14 +285,14 @@ class Replicas(Trainer):
                     own = added(self.metrics, seen)
             self._check_unchanged()
         except Exception as error:
-            failure = _Alone(str(error)) if isinstance(error, following.Parted) else error
+            failure = Alone(str(error)) if isinstance(error, following.Parted) else error
             team.report(failure)
         finally:
             self.optimizer.zero_grad()
             for node in self._nodes:
                 if node is not None:
                     node.home = None
-        told = _code(failure), value, guard, self._expected, *have, *self._numbers(own)
+        told = code(failure), value, guard, self._expected, *have, *self._numbers(own)
         team.put(*told)
         while self.gathering.goes_on(rows := team.get(len(told)), members):
             team.put(*told)
@@ -383,34 +375,21 @@ class Replicas(Trainer):
     def _check_unchanged(self) -> None:
         """Raise where this replica's part of the work changed what the model holds."""
         if (name := self._held.change()) is not None:
-            raise _Alone(f"a step changes {name}")
+            raise Alone(f"a step changes {name}")
 
-    def _prove(self, work: str, total: float, expected: float) -> _NoMean | None:
+    def _prove(self, work: str, total: float, expected: float) -> NoMean | None:
         """Compare the loss of all parts of a batch with the whole batch's, where that is known."""
         if not math.isnan(expected):
             precision = np.finfo(self.groups[0].w.dtype).eps
             if not math.isclose(total, expected, rel_tol=precision**0.5, abs_tol=10 * precision):
-                return _NoMean(f"the loss of a batch, {expected:.7g}, is not the mean of its parts', {total:.7g}")
+                return NoMean(f"the loss of a batch, {expected:.7g}, is not the mean of its parts', {total:.7g}")
             self._proved.add(work)
         return None
 
     def _failure(self, own: Exception | None, failed: Sequence[float], bounds: list[int]) -> Exception | None:
-        """This replica's own exception, or the first of those that failed, with its traceback as the cause; _Alone
-        where none did, but something changed. That is put back, in all replicas."""
+        """What went wrong, in this replica or in the first of those that failed; the model is put back, in all."""
         self._held.restore()
-        if self.team.rank:
-            return own
-        rank = failed.index(FAILED if FAILED in failed else CHANGED)
-        error, text = [self.team.reported(r) for r in range(self.workers)][rank]
-        if isinstance(error, _Alone):
-            return error
-        cause = ReplicaError(f"in replica {rank}, samples {bounds[rank]} to {bounds[rank + 1] - 1}:\n{text}")
-        if isinstance(own, _Alone):
-            own = None
-        if own is not None or error is None:
-            return own or cause
-        error.__cause__ = cause
-        return error
+        return own if self.team.rank else first_of(self.team, own, failed, bounds)
 
 
 def _shared(x: np.ndarray) -> np.ndarray:
@@ -418,7 +397,3 @@ def _shared(x: np.ndarray) -> np.ndarray:
     copy = shared_array(x.shape, x.dtype)
     np.copyto(copy, x)
     return copy
-
-
-def _code(failure: Exception | None) -> int:
-    return 0 if failure is None else CHANGED if isinstance(failure, _Alone) else FAILED

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import ARRAYS, ELEMENTWISE
+from ..elementwise import ARRAYS, ELEMENTWISE
 
 Values = dict[str, Any]
 LaunchShape = Callable[[Values], tuple[Any, Any, int]]  # -> grid, block, bytes of dynamic shared memory
