@@ -27,7 +27,7 @@ from .norm import _alike as alike
 __all__ = ["gru", "lstm", "rnn"]
 
 
-@op
+@op(integers="float64")
 def _rnn(be, x, h0, wx, wh, b, lengths, reverse):
     x, h0, wx, wh, b = alike(be, x, h0, wx, wh, b)
 
@@ -42,7 +42,7 @@ def _rnn(be, x, h0, wx, wh, b, lengths, reverse):
     return _scan(be, cell, cell_grad, x, (h0,), wx, b, lengths, reverse)
 
 
-@op
+@op(integers="float64")
 def _lstm(be, x, h0, c0, wx, wh, b, lengths, reverse):
     x, h0, c0, wx, wh, b = alike(be, x, h0, c0, wx, wh, b)
 
@@ -57,7 +57,7 @@ def _lstm(be, x, h0, c0, wx, wh, b, lengths, reverse):
     return _scan(be, cell, cell_grad, x, (h0, c0), wx, b, lengths, reverse)
 
 
-@op
+@op(integers="float64")
 def _gru(be, x, h0, wx, wh, bx, bh, lengths, reverse):
     x, h0, wx, wh, bx, bh = alike(be, x, h0, wx, wh, bx, bh)
 
