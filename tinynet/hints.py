@@ -46,8 +46,6 @@ NAMES = {
     "view": "x.reshape(shape)",
     "permute": "x.transpose(axes)",
     "unsqueeze": "ops.expand_dims(x, axis), or x[:, None]",
-    "argmax": "x.numpy().argmax(axis)",
-    "argmin": "x.numpy().argmin(axis)",
     "tolist": "x.numpy().tolist()",
     "clone": "tn.tensor(x), a copy off the tape",
     "float": "x.astype(np.float32)",

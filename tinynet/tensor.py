@@ -164,7 +164,8 @@ class Tensor:
         __lt__ = __le__ = __gt__ = __ge__ = _operation
         __eq__ = __ne__ = _operation  # type: ignore[assignment]
         requires_grad_ = abs = astype = clip = exp = log = relu = sigmoid = sqrt = tanh = _operation
-        sum = mean = max = min = var = logsumexp = softmax = log_softmax = _operation
+        sum = mean = max = min = var = logsumexp = softmax = log_softmax = std = prod = cumsum = cumprod = _operation
+        any = all = argmax = argmin = argsort = sort = take = repeat = _operation
         broadcast_to = flatten = reshape = squeeze = transpose = _operation
 
 
