@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import string
 from typing import Any
 
@@ -38,7 +40,7 @@ def einsum(spec: Any, *xs: Any) -> Tensor:
     """
     spec, given = (spec, xs) if isinstance(spec, str) else _letters((spec, *xs))
     tensors = [computed("einsum", x) for x in given]
-    terms, output = _parsed(spec, [x.ndim for x in tensors])
+    terms, output = _parsed(spec, tuple([x.ndim for x in tensors]))
     sizes: dict[str, int] = {}
     for x, term in zip(tensors, terms, strict=True):
         for letter, n in zip(term, x.shape, strict=True):
@@ -46,16 +48,19 @@ def einsum(spec: Any, *xs: Any) -> Tensor:
                 raise ValueError(f"einsum: axis {letter!r} of {spec!r} has the sizes {sizes[letter]} and {n}")
     parts = [_own(x, term, sizes) for x, term in zip(tensors, terms, strict=True)]
     missing = [c for c in output if all(c not in term for _, term in parts)]  # of size 1 in all operands
-    for places in _order([term for _, term in parts], output, sizes):
+    left = tuple([term for _, term in parts])
+    for places in (
+        _order(left, output, tuple([x.shape for x, _ in parts])) if len(parts) > 2 else [(*range(len(parts)),)]
+    ):
         picked = [parts[i] for i in places]
         parts = [p for i, p in enumerate(parts) if i not in places]
         wanted = {*output, *(c for _, term in parts for c in term)}
         parts.append(_pair(picked[0], picked[1], wanted) if len(picked) == 2 else _summed(*picked[0], wanted))
     x, term = _summed(*parts[0], set(output))
-    x = x.reshape((*x.shape, *(1 for _ in missing)))
-    term += "".join(missing)
+    x, term = _as(x, (*x.shape, *(1 for _ in missing))), term + "".join(missing)
     order = tuple(term.index(c) for c in output)
-    return transpose(x, order)
+    same = order == tuple(range(x.ndim)) and all(x is not given for given in tensors)
+    return x if same else transpose(x, order)
 
 
 def _letters(args: tuple) -> tuple[str, tuple]:
@@ -68,7 +73,8 @@ def _letters(args: tuple) -> tuple[str, tuple]:
     return ",".join(axes) + (f"->{named(args[-1])}" if len(args) % 2 else ""), xs
 
 
-def _parsed(spec: str, ndims: list[int]) -> tuple[list[str], str]:
+@functools.lru_cache(256)
+def _parsed(spec: str, ndims: tuple[int, ...]) -> tuple[list[str], str]:
     """The operands' letters and the output's, other letters in the place of each ellipsis."""
     left, arrow, output = spec.replace(" ", "").partition("->")
     terms = left.split(",")
@@ -112,23 +118,20 @@ def _own(x: Tensor, term: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
     return x, term
 
 
-def _order(terms: list[str], output: str, sizes: dict[str, int]) -> list[tuple[int, ...]]:
-    """Which operands to contract, step by step; what comes out is the last operand."""
-    if len(terms) < 3:
-        return [tuple(range(len(terms)))]
+@functools.lru_cache(256)
+def _order(terms: tuple[str, ...], output: str, shapes: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    """Which two operands to contract, step by step; what comes out is the last operand then."""
     names = {c: string.ascii_letters[i] for i, c in enumerate(dict.fromkeys("".join(terms)))}
-    spec = (
-        ",".join("".join(names[c] for c in t) for t in terms) + "->" + "".join(names[c] for c in output if c in names)
-    )
-    shapes = [np.broadcast_to(np.float32(0), [sizes[c] for c in t]) for t in terms]
-    path = np.einsum_path(spec, *shapes, optimize="greedy")[0][1:]
+    left, right = ["".join(names[c] for c in t) for t in terms], "".join(names.get(c, "") for c in output)
     steps: list[tuple[int, ...]] = []
-    for places in path:  # a step of three or more operands is some of two
-        steps.append(tuple(places[:2]))
-        count = len(terms) - len(steps) + 1
-        for place in places[2:]:
-            steps.append((place - np.count_nonzero([p < place for p in places[:2]]), count - 2))
-    return steps if len(steps) == len(terms) - 1 else [(0, 1), *[(0, n) for n in range(len(terms) - 2, 0, -1)]]
+    count = len(terms)
+    arrays = [np.broadcast_to(np.float32(0), s) for s in shapes]
+    for step in np.einsum_path(",".join(left) + "->" + right, *arrays, optimize=("greedy", 2**62))[0][1:]:
+        places = sorted(step, reverse=True)
+        for _ in places[1:]:  # a step of three or more operands is several of two
+            steps.append((places[0], places[1]))
+            count, places = count - 1, [count - 2, *places[2:]]
+    return steps
 
 
 def _summed(x: Tensor, term: str, wanted: set) -> tuple[Tensor, str]:
@@ -150,7 +153,7 @@ def _pair(one: tuple[Tensor, str], two: tuple[Tensor, str], wanted: set) -> tupl
         moved = x if order == tuple(range(x.ndim)) else transpose(x, order)
         shape = iter(moved.shape)
         sizes = [[next(shape) for _ in group] for group in groups]
-        return moved.reshape((*sizes[0], *(int(np.prod(s)) for s in sizes[1:])))
+        return _as(moved, (*sizes[0], *(math.prod(s) for s in sizes[1:])))
 
     size = dict(zip(a + b, x.shape + y.shape, strict=True))
     if over and (left or right):
@@ -159,4 +162,8 @@ def _pair(one: tuple[Tensor, str], two: tuple[Tensor, str], wanted: set) -> tupl
         x, y = shaped(x, a, both, left, over), shaped(y, b, both, right, over)
         product = sum(multiply(expand_dims(x, len(both) + 1), expand_dims(y, len(both))), -1)
     term = both + left + right
-    return product.reshape(tuple(size[c] for c in term)), term
+    return _as(product, tuple([size[c] for c in term])), term
+
+
+def _as(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape == shape else x.reshape(shape)

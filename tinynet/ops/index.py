@@ -45,8 +45,8 @@ def take(x: Tensor, indices: Any, axis: int | None = None) -> Tensor:
     return getitem(x, (slice(None),) * axis + (_places("take", indices, x.shape[axis], axis),))
 
 
-def _along(name: str, x: Tensor, indices: Any, axis: int) -> tuple:
-    """x[this] are the values along `axis` at indices whose other axes are x's, or 1."""
+def _along(name: str, x: Tensor, indices: Any, axis: int) -> np.ndarray:
+    """Where in x, flat, the values along `axis` are at indices whose other axes are x's, or 1."""
     places = _places(name, indices, x.shape[axis], axis)
     grid = [np.arange(n).reshape(-1, *[1] * (x.ndim - i - 1)) for i, n in enumerate(x.shape)]
     fits = places.ndim == x.ndim and all(
@@ -55,7 +55,8 @@ def _along(name: str, x: Tensor, indices: Any, axis: int) -> tuple:
     if not fits:
         raise ValueError(f"{name}: indices {places.shape} and x {x.shape} must be equal in all axes but {axis}, or 1")
     grid[axis] = places
-    return tuple(np.broadcast_arrays(*grid))
+    strides = np.cumprod((1, *x.shape[:0:-1]))[::-1]
+    return np.asarray(sum(g * s for g, s in zip(grid, strides, strict=True)))
 
 
 def take_along_axis(x: Tensor, indices: Any, axis: int) -> Tensor:
@@ -66,7 +67,7 @@ def take_along_axis(x: Tensor, indices: Any, axis: int) -> Tensor:
     Raises: ValueError where shapes do not fit, IndexError where an index is out of range, TypeError where it is none.
     """
     x = computed("take_along_axis", x, "kept")
-    return getitem(x, _along("take_along_axis", x, indices, _one("take_along_axis", axis, x)))
+    return getitem(x.reshape(-1), _along("take_along_axis", x, indices, _one("take_along_axis", axis, x)))
 
 
 def scatter(x: Tensor, indices: Any, values: Any, axis: int, *, reduce: str | None = None) -> Tensor:
@@ -82,17 +83,17 @@ def scatter(x: Tensor, indices: Any, values: Any, axis: int, *, reduce: str | No
     if reduce not in (None, "add", "max", "min"):
         raise ValueError(f'scatter: reduce={reduce!r:.60} must be None, "add", "max" or "min"')
     x = computed("scatter", x, "kept")
-    index = _along("scatter", x, indices, _one("scatter", axis, x))
-    places = np.ravel_multi_index(index, x.shape).reshape(-1) if x.size else np.zeros(0, np.int64)
+    along = _along("scatter", x, indices, _one("scatter", axis, x))
+    places = along.reshape(-1)
     if not isinstance(values, Tensor):
         fractions = not hasattr(values, "dtype") and np.asarray(values).dtype.kind == "f"
         dtype = (x.dtype if x.dtype.kind == "f" else np.float64) if fractions else None
         values = tensor(values, dtype=dtype, backend=x.backend)
     if values.ndim > x.ndim or any(
-        n not in (1, m) for n, m in zip(values.shape[::-1], index[0].shape[::-1], strict=False)
+        n not in (1, m) for n, m in zip(values.shape[::-1], along.shape[::-1], strict=False)
     ):
-        raise ValueError(f"scatter: values {values.shape} do not broadcast to the indices {index[0].shape}")
-    given = values.broadcast_to(index[0].shape).reshape(-1)
+        raise ValueError(f"scatter: values {values.shape} do not broadcast to the indices {along.shape}")
+    given = values.broadcast_to(along.shape).reshape(-1)
     if reduce == "add":
         return x + _scatter(given, places, x.shape)
     winners = np.full(x.size, -1)
