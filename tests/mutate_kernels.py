@@ -240,12 +240,7 @@ def broken_backend(good: Cuda, mutant: Mutant) -> Cuda:
 def proofs(be: Cuda, mutant: Mutant, launches: dict) -> Iterator[Any]:
     """The calls that a mutant must survive, the most telling ones first."""
     for kernel in mutant.kernels:
-        if kernel.startswith(("gemm_", "row_sum")):
-            test, cases = test_cuda_backend.test_sums_on_the_ladder, [(7, 33), (300, 2), (3, 1100)]
-            if "gemm" in kernel:
-                test, cases = test_cuda_backend.test_products_on_the_ladder, [(17, 5, 33), (5, 40, 20)]
-            for case in cases:
-                yield lambda test=test, case=case, kernel=kernel: test(be, kernel, case, cuda_calls.FLOATS[-1])
+        yield from test_cuda_backend.ladders(be, kernel)
         if kernel in ("random_bits", "dropout"):
             yield lambda: test_cuda_backend.test_draws_that_a_graph_has_moved_on(be)
     names = {name for k in mutant.kernels for name in launches[k, mutant.op]}
