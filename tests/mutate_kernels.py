@@ -76,6 +76,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("TurnedWeights", "zero", "__device__ T at("): "likewise",
     ("Fetcher", "bound + 1", "for (int i = 0; i < LINES"): "a local array, that is, registers: nothing can check it",
     ("column_sum", "bound + 1", "i64 first = blockIdx.y"): "both are the same where they are equal",
+    ("column_moments", "bound + 1", "i64 first = blockIdx.y"): "likewise",
+    ("normalize_scale_grad", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("Relu", "bound + 1", "UNARY(Relu"): "zeros of either sign are equal",
     ("Maximum", "bound - 1", "BINARY(Maximum"): "of equal values, whichever",
     ("Clip", "bound + 1", "UNARY(Clip"): "likewise",
