@@ -467,7 +467,7 @@ def _(d: Dice) -> Call:
 def _norm(d: Dice) -> tuple:
     """x (N, L, G, K) of a batch, of samples and of groups; mean, var, gamma, beta."""
     shapes = [
-        (1, 300, 3, 1),
+        (1, 600, 3, 1),
         (1, 7, 41, 1),
         (1, 1, 2, 1),
         (4, 1, 1, 70),
