@@ -161,8 +161,7 @@ class Tensor:
         )
         __xor__ = __rxor__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operation
         __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _operation
-        __iadd__ = __isub__ = __imul__ = __itruediv__ = _operation
-        __lt__ = __le__ = __gt__ = __ge__ = _operation
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __lt__ = __le__ = __gt__ = __ge__ = _operation
         __eq__ = __ne__ = _operation  # type: ignore[assignment]
         requires_grad_ = abs = astype = clip = exp = log = relu = sigmoid = sqrt = tanh = _operation
         sum = mean = max = min = var = logsumexp = softmax = log_softmax = std = prod = cumsum = cumprod = _operation
