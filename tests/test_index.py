@@ -100,6 +100,13 @@ def test_scatter_gives_the_gradient_to_what_stays(backend):
     assert ops.scatter(tn.tensor([1, 2]), [0], 0.5, 0).numpy().tolist() == [0.5, 2]
 
 
+def test_norm_of_half_precision(backend):
+    x = tn.tensor(np.full(4, 300, np.float16), requires_grad=True)
+    y = ops.norm(x)
+    y.backward()
+    assert y.dtype == x.grad.dtype == np.float16 and y.item() == 600 and x.grad.numpy().tolist() == [0.5] * 4
+
+
 SPECS = [
     ("ij,jk", [(2, 3), (3, 4)]),
     ("ji", [(2, 3)]),

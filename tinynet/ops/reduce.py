@@ -221,6 +221,8 @@ def norm(x: Tensor, ord: float = 2, axis: Any = None, keepdims: bool = False) ->
     if math.isinf(ord):
         _count("norm", x.shape, axes)
         return max(abs(x), axes, keepdims)
+    if x.dtype == np.float16:  # whose squares may exceed its largest number
+        return _norm(x.astype(np.float32), float(ord), axes, keepdims).astype(x.dtype)
     return _norm(x, float(ord), axes, keepdims)
 
 
