@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import integers as whole
 from ..autograd import Part, op
+from ..hints import explained
 from ..tensor import Tensor
 from .reduce import axes_of
 
@@ -125,6 +126,7 @@ def _concatenate(be, axis, *xs):
     return be.concatenate(list(xs), axis), vjp
 
 
+@explained
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`; their other axes must be equal.
 
@@ -143,6 +145,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     return _concatenate(axis, *xs)
 
 
+@explained
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis.
 
