@@ -269,13 +269,15 @@ def test_signatures_name_the_arguments(name):
         ("nn.Conv2d(filters=8, kernel_size=3)", "out_channels"),
         ("nn.Dense(units=8)", "out_features"),
         ("nn.Dropout(p=0.5)", "rate"),
+        ("ops.concatenate([], dim=0)", "axis="),
+        ("ops.stack([], dim=0)", "axis="),
         ("tn.fit(model, (), validation_split=0.1)", "validation=0.1"),
         ("tn.parallel.trainer(model, None, learning_rate=0.1)", "lr="),
     ],
 )
 def test_arguments_from_elsewhere_are_answered(line, text):
     with pytest.raises(TypeError, match=re.escape(f"in tinynet: {text}")):
-        eval(line, {"nn": nn, "tn": tn, "model": nn.Sequential(nn.Dense(2))})
+        eval(line, {"nn": nn, "tn": tn, "ops": ops, "model": nn.Sequential(nn.Dense(2))})
 
 
 def test_the_gradient_of_an_intermediate_tensor_is_explained():
@@ -292,6 +294,28 @@ def test_summary_builds_a_layer_that_was_replaced(capsys):
     model[1] = nn.Dense(5)
     model.summary()
     assert "Dense(5)  (5,)" in capsys.readouterr().out and model.output_shape == (5,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Dense(3), nn.ReLU, nn.Flatten, lambda: nn.Dropout(0.5), lambda: nn.Conv1d(3, 2), lambda: ops.relu],
+)
+def test_a_layer_behind_one_of_several_outputs(make):
+    with pytest.raises(TypeError, match=r"GRU\(4\) returns a tuple, .*lambda y: y\[0\]"):
+        nn.Sequential(nn.GRU(4), make(), input_shape=(5, 3))
+    assert nn.Sequential(nn.GRU(4), lambda y: y[0], make(), input_shape=(5, 3)).output_shape
+
+    def mine(y):
+        raise ValueError("of my own")
+
+    with pytest.raises(ValueError, match="of my own"):
+        nn.Sequential(nn.GRU(4), mine, input_shape=(5, 3))
+
+
+@pytest.mark.parametrize("line", ["tn.use('cuda:0')", "tn.use('gpu')", "nn.Dense(2).build(3).to('cuda')"])
+def test_a_device_of_elsewhere_is_answered(line):
+    with pytest.raises(ValueError, match="in tinynet: 'cupy'"):
+        eval(line, {"nn": nn, "tn": tn})
 
 
 def test_a_list_of_batches_is_no_pair():

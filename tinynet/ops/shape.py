@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import integers as whole
 from ..autograd import Part, op
+from ..hints import explained
 from ..tensor import Tensor
 from .elementwise import where
 from .reduce import axes_of, computed
@@ -132,6 +133,7 @@ def _concatenate(be, axis, *xs):
     return be.concatenate(list(xs), axis), vjp
 
 
+@explained
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`; their other axes must be equal.
 
@@ -150,6 +152,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     return _concatenate(axis, *xs)
 
 
+@explained
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis.
 
