@@ -76,6 +76,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("TurnedWeights", "zero", "__device__ T at("): "likewise",
     ("Fetcher", "bound + 1", "for (int i = 0; i < LINES"): "a local array, that is, registers: nothing can check it",
     ("column_sum", "bound + 1", "i64 first = blockIdx.y"): "both are the same where they are equal",
+    ("column_moments", "bound + 1", "i64 first = blockIdx.y"): "likewise",
+    ("normalize_scale_grad", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("Relu", "bound + 1", "UNARY(Relu"): "zeros of either sign are equal",
     ("Maximum", "bound - 1", "BINARY(Maximum"): "of equal values, whichever",
     ("Clip", "bound + 1", "UNARY(Clip"): "likewise",
@@ -240,12 +242,7 @@ def broken_backend(good: Cuda, mutant: Mutant) -> Cuda:
 def proofs(be: Cuda, mutant: Mutant, launches: dict) -> Iterator[Any]:
     """The calls that a mutant must survive, the most telling ones first."""
     for kernel in mutant.kernels:
-        if kernel.startswith(("gemm_", "row_sum")):
-            test, cases = test_cuda_backend.test_sums_on_the_ladder, [(7, 33), (300, 2), (3, 1100)]
-            if "gemm" in kernel:
-                test, cases = test_cuda_backend.test_products_on_the_ladder, [(17, 5, 33), (5, 40, 20)]
-            for case in cases:
-                yield lambda test=test, case=case, kernel=kernel: test(be, kernel, case, cuda_calls.FLOATS[-1])
+        yield from test_cuda_backend.ladders(be, kernel)
         if kernel in ("random_bits", "dropout"):
             yield lambda: test_cuda_backend.test_draws_that_a_graph_has_moved_on(be)
     names = {name for k in mutant.kernels for name in launches[k, mutant.op]}

@@ -3,8 +3,10 @@ checking mode (every access looked at, each launch in four orders of its threads
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -262,6 +264,21 @@ def test_the_ladder_of_an_embeddings_gradient(be):
 
 
 LADDER = {"row_sum_naive", "gemm_naive", "gemm_tiled", "moments_naive", "take_rows_grad_naive"}
+
+
+def ladders(be: Cuda, kernel: str) -> Iterator[Callable[[], None]]:
+    """The tests above of a kernel that is a rung of a ladder, in double."""
+    if kernel.startswith("row_sum"):
+        for shape in ((7, 33), (300, 2), (3, 1100)):
+            yield lambda shape=shape: test_sums_on_the_ladder(be, kernel, shape, np.float64)
+    elif kernel in ("gemm_naive", "gemm_tiled"):
+        for sizes in ((17, 5, 33), (5, 40, 20)):
+            yield lambda sizes=sizes: test_products_on_the_ladder(be, kernel, sizes, np.float64)
+    elif kernel == "moments_naive":
+        for shape, centered in itertools.product(((2, 4, 3, 2), (1, 9, 5, 1)), (True, False)):
+            yield lambda shape=shape, centered=centered: test_the_ladder_of_moments(be, shape, centered)
+    elif kernel == "take_rows_grad_naive":
+        yield lambda: test_the_ladder_of_an_embeddings_gradient(be)
 
 
 def test_every_kernel_of_the_table_is_launched(checking, monkeypatch):

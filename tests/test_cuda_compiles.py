@@ -25,13 +25,14 @@ import numpy as np
 import pytest
 
 from tests import nvrtc
-from tinynet import backends, gradcheck_cases
+from tinynet import backends
 from tinynet.backends import cuda
 from tinynet.backends.cuda import sources
 from tinynet.backends.cuda.cupy_launcher import CupyLauncher, options
 from tinynet.backends.cuda.launcher import KernelError, Launcher, Specialised
 from tinynet.backends.cuda.simulator import SimulatorLauncher
 from tinynet.backends.cuda.table import FLOATS, TABLE
+from tinynet.ops import cases
 from tinynet.tensor import tensor
 
 ALL = os.environ.get("TINYNET_NVCC") == "all"
@@ -150,7 +151,7 @@ def asked_for() -> list[tuple]:
     before = backends._loaded.get("simulator")
     backends._loaded["simulator"] = recorder = cuda.Cuda("simulator", Recorder())
     try:
-        for case in gradcheck_cases.CASES:
+        for case in cases.CASES:
             for dtype in map(np.dtype, DTYPES):
                 arrays = [x.astype(dtype) if x.dtype.kind == "f" else x for x in case.arrays()]
                 try:
@@ -207,9 +208,11 @@ def test_all_that_is_asked_for_compiles_as_cupy_compiles_it(library):
 @needs_nvrtc
 @each_library
 def test_no_kernel_has_an_array_in_local_memory(library):
-    """An array that is indexed at run time has no place in registers; TINYNET_NVCC=all finds spills too."""
+    """An array that is indexed at run time has no place in registers; TINYNET_NVCC=all finds spills too. CUDA's own
+    sine has one, for the digits of 2/π that angles above 10⁵ need."""
     for name, (_, ptx, used) in compiled_by(library).items():
-        assert "__local_depot" not in ptx and not any(used[2:]), (name, used)
+        if not name.startswith(("unary<Sin, ", "unary<Cos, ", "unary<Tan, ")):
+            assert "__local_depot" not in ptx and not any(used[2:]), (name, used)
 
 
 @needs_nvrtc

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tests import cuda_calls, cuda_parity, fake_cupy
+from tests import cuda_calls, cuda_parity, fake_cupy, test_cuda_backend
 from tests.fake_cuda import SCHEDULES, CUDADriverError, CUDARuntimeError
 from tests.test_cuda_networks import images
 from tests.test_cupy_launcher import backend, every_schedule
@@ -58,10 +58,9 @@ def test_launches_of_the_table_are_all_packed_right():
         be.launch = lambda name, *a, **k: (launched.add(name), real(name, *a, **k))
         for name in cuda_calls.CALLS:
             cuda_calls.each(name, 4, lambda call, name=name: cuda_parity.run(be, name, call))
-        rungs = {"row_sum": (7, 5), "row_sum_naive": (7, 5), "gemm_naive": (4, 5, 3), "gemm_tiled": (4, 5, 3)}
-        for name, sizes in rungs.items():
-            shapes = [sizes, sizes[:1]] if len(sizes) == 2 else [(4, 3), (3, 5), (4, 5)]
-            be.launch(name, *(be.asarray(np.ones(s, np.float32)) for s in shapes), *sizes)
+        for kernel in ("row_sum", *sorted(test_cuda_backend.LADDER)):
+            for test in test_cuda_backend.ladders(be, kernel):
+                test()
         be.softmax_cross_entropy(be.asarray(np.ones((2, 3), np.float32)), np.array([0, 2]), 0.5)
     unused = {kernel for entries in TABLE.values() for kernel in entries} - launched
     assert not unused
