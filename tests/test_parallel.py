@@ -212,6 +212,8 @@ SHAPES = queue.SimpleQueue()  # a global made in C: what a loss keeps in others,
 @pytest.mark.parametrize("workers", [1, 2])
 def test_fit_has_the_replicas_measure_the_validation(workers):
     x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2
+    while not SHAPES.empty():
+        SHAPES.get()
 
     def loss(out, labels):
         SHAPES.put((len(out), out.requires_grad))
