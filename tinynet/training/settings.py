@@ -34,6 +34,7 @@ from ..nested import leaves
 from ..nn.module import Module, hooks_of
 from ..ops import random
 from ..optim import Optimizer
+from ..parallel.snapshot import named
 from ..saving.architecture import BOOKKEEPING, SCALARS
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
@@ -275,7 +276,7 @@ def _function(function: types.FunctionType, inside: Any) -> str:
     held |= dict(enumerate(map(inside, function.__defaults__ or ())))
     held |= {k: inside(v) for k, v in (function.__kwdefaults__ or {}).items()}
     if not _ours(function):
-        for variable in sorted(_names(function.__code__)):
+        for variable in sorted(named(function.__code__)):
             value = function.__globals__.get(variable)
             if value is not None and _counts(value):
                 told = inside(value)
@@ -322,11 +323,6 @@ def _counts(value: Any) -> bool:
 
 def _ours(thing: Any) -> bool:
     return str(thing.__module__).partition(".")[0] == "tinynet"
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """The names of globals (and attributes) in code and the functions within."""
-    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 
 
 def _code(code: types.CodeType) -> int:
