@@ -145,7 +145,16 @@ calls("add", "subtract", "multiply")(
     lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), 0.7), d.normal(*b)))(*_broadcast(d, 2))
 )
 calls("divide")(lambda d: (lambda a, b: d.call(d.number_or(d.normal(*a), -2), d.away(*b)))(*_broadcast(d, 2)))
-calls("power")(lambda d: (lambda a, b: d.call(d.positive(*a), d.number_or(d.normal(*b), 3)))(*_broadcast(d, 2)))
+
+
+@calls("power")
+def _(d: Dice) -> Call:
+    a, b = _broadcast(d, 2)
+    if d.int(0, 2) == 0:  # integers, whose products wrap around
+        return d.call(d.whole(30, *a) - 15, d.whole(d.pick(3, 30), *b))
+    return d.call(d.positive(*a), d.number_or(d.normal(*b), 3))
+
+
 calls("maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal")(
     lambda d: (lambda a, b: d.call(d.ties(*a), d.number_or(d.ties(*b), 1.0)))(*_broadcast(d, 2))
 )
@@ -171,7 +180,14 @@ def _elementwise(name: str, arguments: list[str]) -> Callable[[Dice], Call]:
 
     def make(d: Dice) -> Call:
         shapes = _broadcast(d, 2) if arrays == ["x", "y"] else [d.shape()] * 2
+        dtype = d.pick(None, int, d.T) if name in ("mod", "fmod", "floor_divide") else None
+        if dtype is not None:  # by 0 and by -1, and without a rest
+            return d.call(*(np.asarray(d.whole(19, *s) - 9, dtype) for s in shapes))
+        if name == "logaddexp" and d.int(0, 1):
+            return d.call(*(d.ties(*s) for s in shapes))
         domains = (cases.normal, draws[0]) if arrays[0] == "g" else draws
+        if name == "floor_divide" and d.int(0, 2) == 0:  # quotients that are rounded to just below a whole number
+            return d.call(d.normal(300) * 1000, d.away(300))
         given = [np.asarray(f(*s)(d.rng), d.T) for f, s, _ in zip(domains, shapes, arrays, strict=False)]
         return d.call(*given, *(d.pick(0.3, 1.5) for _ in arguments[len(arrays) :]))
 

@@ -79,6 +79,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("column_moments", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("normalize_scale_grad", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("Relu", "bound + 1", "UNARY(Relu"): "zeros of either sign are equal",
+    ("absolute", "bound + 1", "__device__"): "both are the same at 0",
+    ("mish_e", "bound + 1", "template"): "both are the same where they are equal",
+    ("power_of", "zero", "if (y < 0) return"): "the operation refuses negative exponents",
+    ("mod_of", "bound + 1", "if (r != T(0)) return"): "r is not 0 there, and NaN where y is",
+    ("mod_of", "bound + 1", "return r != 0"): "r is not 0 there, and y neither",
+    ("floor_divide_of", "bound + 1", "if (r != T(0)"): "likewise",
+    ("floor_divide_of", "bound + 1", "return x / y"): "of x = 0 there is no rest, and y is not 0",
     ("Maximum", "bound - 1", "BINARY(Maximum"): "of equal values, whichever",
     ("Clip", "bound + 1", "UNARY(Clip"): "likewise",
     ("max_pool", "zero", "T best = 0"): "the first value replaces it, whatever it is",
@@ -95,7 +102,7 @@ class Mutant:
     file: str  # the .cu file
     text: str  # what it becomes
     kernels: tuple[str, ...]  # those that the change is part of
-    op: str | None  # of elementwise.cu: the function that was changed
+    ops: tuple[str | None, ...]  # of elementwise.cu: the functions that the change is part of
     where: str  # the function
     rule: str
     line: str
@@ -130,16 +137,27 @@ def parts(text: str) -> Iterator[tuple[str, int, int]]:
         yield match[1], match.start(), match.end()
 
 
-def users(text: str, name: str, kernels: dict[str, Any]) -> tuple[str, ...]:
-    """The kernels whose code reaches `name`, through helpers too."""
+KERNELS_OF = {
+    "UNARY": ("unary",),
+    "BINARY": ("binary", "binary_strided"),
+    "GRADIENT": ("binary", "binary_strided"),
+    "COMPARE": ("compare",),
+}
+
+
+def users(text: str, name: str, kernels: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The kernels and, of elementwise.cu, the functions whose code reaches `name`, through helpers too."""
     bodies = {n: text[a:b] for n, a, b in parts(text)}
     reached = {name}
     while True:
         words = re.compile(rf"\b({'|'.join(reached)})\b")
         more = {n for n, body in bodies.items() if n not in reached and words.search(body)}
         if not more:
-            return tuple(k for k in kernels if k in reached)
+            break
         reached |= more
+    kinds = {n: body.partition("(")[0] for n, body in bodies.items() if n in reached and MACRO.match(body + "\n\n")}
+    used = reached | {k for kind in kinds.values() for k in KERNELS_OF[kind]}
+    return tuple(k for k in kernels if k in used), (*kinds,) or (None,)
 
 
 def mutants(file: str, everything: bool) -> Iterator[Mutant]:
@@ -149,10 +167,7 @@ def mutants(file: str, everything: bool) -> Iterator[Mutant]:
     for part in [file, *{"reduce.cu": ["tinynet.cuh"], "gemm.cu": ["gemm.cuh"]}.get(file, [])]:
         text = sources.read(part)
         for name, start, end in parts(text):
-            kind = text[start:].partition("(")[0]
-            used = {"UNARY": ("unary",), "BINARY": ("binary",), "GRADIENT": ("binary",), "COMPARE": ("compare",)}.get(
-                kind
-            ) or users(text if part == file else text + own, name, kernels)
+            used, ops = users(text if part == file else text + own, name, kernels)
             for rule, pattern, replacement in RULES if used else ():
                 sites = list(places(text, start, end, pattern))
                 for match in sites if everything or len(sites) < 3 else (sites[0], sites[-1]):
@@ -166,7 +181,7 @@ def mutants(file: str, everything: bool) -> Iterator[Mutant]:
                         file,
                         changed,
                         used,
-                        name if kind.isupper() else None,
+                        ops,
                         f"{part} {name}",
                         rule,
                         line,
@@ -245,7 +260,7 @@ def proofs(be: Cuda, mutant: Mutant, launches: dict) -> Iterator[Any]:
         yield from test_cuda_backend.ladders(be, kernel)
         if kernel in ("random_bits", "dropout"):
             yield lambda: test_cuda_backend.test_draws_that_a_graph_has_moved_on(be)
-    names = {name for k in mutant.kernels for name in launches[k, mutant.op]}
+    names = {name for k in mutant.kernels for op in mutant.ops for name in launches[k, op]}
     fewest = sorted(names, key=lambda n: (n in HELPERS, sum(n in v for v in launches.values()), n))
     for name in fewest[:8]:
         yield lambda name=name: cuda_calls.each(name, EXAMPLES, lambda call: cuda_parity.check(be, name, call), **QUICK)
@@ -295,7 +310,7 @@ def main(arguments: list[str]) -> int:
     for file in files:
         start, count, unmade = time.time(), defaultdict(lambda: [0, 0]), 0
         todo = [m for m in mutants(file, everything) if not equivalent(m)]
-        unbroken = Mutant(file, sources.read(file), tuple(TABLE[file]), None, file, "nothing", "", "")
+        unbroken = Mutant(file, sources.read(file), tuple(TABLE[file]), (None,), file, "nothing", "", "")
         if noticed(good, unbroken, launches):
             raise SystemExit(f"{file}: the unbroken kernels do not pass")
         for mutant, outcome in outcomes(good, todo, launches):
