@@ -149,3 +149,12 @@ def test_each_remedy_exists():
     from tinynet.ops import protocols
 
     assert set(protocols.OURS.values()) | set(protocols.BINARY) <= set(ops.__all__)
+
+
+def test_full_like_takes_the_shape_of_one_and_the_values_of_the_other():
+    like, value = tn.tensor(np.zeros((2, 3)), requires_grad=True), tn.tensor(np.array(5.0))
+    np.testing.assert_array_equal(np.full_like(like, 2), np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(np.full_like(a=like, fill_value=value), np.full((2, 3), 5.0))
+    np.testing.assert_array_equal(np.full_like(np.zeros(3), value), np.full(3, 5.0))
+    with pytest.raises(TypeError, match="off the tape"):
+        np.full_like(np.zeros((2, 3)), like)

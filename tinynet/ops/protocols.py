@@ -65,7 +65,6 @@ OF_SHAPES = (
     np.zeros_like,
     np.ones_like,
     np.empty_like,
-    np.full_like,
     np.result_type,
     np.iscomplexobj,
     np.isrealobj,
@@ -94,6 +93,9 @@ def _array_ufunc(x: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **option
 
 
 def _array_function(x: Tensor, function: Any, types: Any, args: tuple, options: dict) -> Any:
+    if function is np.full_like:  # of the first a shape, of the second the values
+        args = tuple(_shaped(a) if i == 0 else a for i, a in enumerate(args))
+        options = {k: _shaped(v) if k == "a" else v for k, v in options.items()}
     if function not in OF_SHAPES:
         _refuse_lost(f"np.{function.__name__}", [args, options])
     plain = _shaped if function in OF_SHAPES else _plain
