@@ -92,7 +92,7 @@ def dtypes(case: Case) -> None:
         arrays = [x.astype(kind) if x.dtype.kind == "f" else x for x, kind in zip(case.arrays(), kinds, strict=True)]
         values, gradients = run(case, arrays)
         if set(kinds) == {np.float32} and "dtype" not in case.options:
-            assert {y.dtype for y in values} == {np.dtype(np.float32)}, "float32 was promoted"
+            assert {y.dtype for y in values if y.dtype != np.int64} == {np.dtype(np.float32)}, "float32 was promoted"
         for x, g, expected in zip(arrays, gradients, exact[1], strict=True):
             if g is not None:
                 assert g.dtype == x.dtype, f"a value of {x.dtype} got a gradient of {g.dtype}"
@@ -455,7 +455,7 @@ def poisoned() -> Iterator[None]:
 
 
 # Convolutions to be held against one another, with images too large for central differences: many tiles each way.
-CONVOLUTIONS = [c for c in CASES if c.name.startswith("conv")] + [
+CONVOLUTIONS = [c for c in CASES if c.name in ("conv2d", "conv_relu_pool")] + [
     Case(
         name,
         getattr(tn.ops, name),

@@ -260,7 +260,44 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: Any = None, cau
     return y
 
 
+def norm(x: np.ndarray, ord: float = 2, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(a % x.ndim for a in axes) if x.ndim else ()
+    left = [i for i in range(x.ndim) if i not in axes]
+    rows = x.transpose((*left, *axes)).reshape([*(x.shape[i] for i in left), math.prod(x.shape[i] for i in axes)])
+    y = np.linalg.norm(rows, ord, axis=-1)
+    return y.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else y
+
+
+def scatter(x: np.ndarray, indices: Any, values: Any, axis: int, reduce: Any = None) -> np.ndarray:
+    """A value at a time."""
+    y, values = x.copy(), np.broadcast_to(values, np.shape(indices))
+    for place in np.ndindex(values.shape):
+        at = (*place[:axis], indices[place], *place[axis + 1 :])
+        y[at] = {None: lambda a, b: b, "add": np.add, "max": np.maximum, "min": np.minimum}[reduce](
+            y[at], values[place]
+        )
+    return y
+
+
+def argsort(x: np.ndarray, axis: Any = -1) -> np.ndarray:
+    return np.argsort(x, axis, kind="stable")
+
+
+def topk(x: np.ndarray, k: int, axis: int = -1) -> list:
+    order = np.argsort(-x, axis, kind="stable").take(range(k), axis)
+    return [np.take_along_axis(x, order, axis), order]
+
+
 REFERENCES: dict[str, Any] = {
+    "norm": norm,
+    "scatter": scatter,
+    "argsort": argsort,
+    "sort": lambda x, axis=-1, descending=False: np.sort(x, axis)[..., :: -1 if descending else 1],
+    "topk": topk,
+    "one_hot": lambda ids, classes: np.eye(classes, dtype=np.float32)[ids],
+    "cummax": lambda x, axis: np.maximum.accumulate(x.reshape(-1) if axis is None else x, axis or 0),
+    "logcumsumexp": lambda x, axis: np.log(np.cumsum(np.exp(x), axis)),
     "clip": lambda x, low=None, high=None: np.clip(x, low, high),
     "astype": lambda x, dtype: x.astype(dtype),
     "logsumexp": logsumexp,
@@ -315,6 +352,13 @@ KINKS: list[tuple[str, list, list]] = [
     ("minimum", [[1, 2, 3], [2, 2, 2]], [[1, 1, 0], [0, 0, 1]]),
     ("max", [[[1, 3], [3, 2]]], [[[0, 1], [0, 0]]]),
     ("min", [[[1, 0], [0, 2]]], [[[0, 1], [0, 0]]]),
+    ("prod", [[2, 0, 3]], [[0, 6, 0]]),
+    ("prod", [[0, 0, 3]], [[0, 0, 0]]),
+    ("cumprod", [[2, 0, 3]], [[1, 8, 0]]),
+    ("cummax", [[1, 3, 3, 2]], [[1, 3, 0, 0]]),
+    ("norm", [[0, 0]], [[0, 0]]),
+    ("norm", [[0, -2], math.inf], [[0, -1]]),
+    ("sort", [[2, 1, 1]], [[1, 1, 1]]),
     ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),  # log(-2): not real
     ("max_pool2d", [np.zeros((1, 2, 2, 1)), 2], [[[[[1], [0]], [[0], [0]]]]]),
     ("clip", [[-2, -1, 0, 1, 2], -1.0, 1.0], [[0, 1, 1, 1, 0]]),

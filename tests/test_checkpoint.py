@@ -576,7 +576,7 @@ def test_other_settings_are_refused_and_named(options, text, tmp_path):
 
 def test_backend_and_version_are_tied(tmp_path, monkeypatch):
     run(tmp_path / "run", epochs=1)
-    monkeypatch.setattr(tn, "__version__", "99")
+    monkeypatch.setattr("tinynet.training.settings.__version__", "99")
     with pytest.raises(CheckpointError, match=r"tinynet was '.*', is now '99'"):
         run(tmp_path / "run")
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -228,6 +229,9 @@ def test_whole_numbers_do_not_promote():
         ("ops.sigmoit", "sigmoid"),
         ("nn.MaxPooling2D", "nn.MaxPool2d"),
         ("tn.manual_seed", "tn.seed"),
+        ("tn.models.mnist_cn", "models.mnist_cnn"),
+        ("tn.data.train_test_split", "data.split"),
+        ("nn.Sequential().predict", "tn.predict(model, x)"),
     ],
 )
 def test_names_from_elsewhere_are_answered(line, text):
@@ -241,8 +245,88 @@ def test_models_can_be_cut_and_hold_functions():
     assert model(np.ones((1, 3), np.float32)).shape == (1, 2)
 
 
-def test_help_on_an_operation_shows_its_call():
-    import inspect
+PUBLIC = {f"{p}.{n}": getattr(m, n) for p, m in {"nn": nn, "tn": tn, "optim": optim}.items() for n in m.__all__}
+CALLS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)} | {
+    name: f for name, f in PUBLIC.items() if inspect.isclass(f) and issubclass(f, nn.Module) and f is not nn.Module
+}
 
+
+@pytest.mark.parametrize("name", [*CALLS, "tn.parallel.trainer"])
+def test_signatures_name_the_arguments(name):
+    signature = inspect.signature(CALLS.get(name, tn.parallel.trainer))
+    assert " at 0x" not in str(signature)
+    if name.startswith("nn.") or hasattr(CALLS.get(name), "__wrapped__"):
+        kinds = {p.name: p.kind for p in signature.parameters.values()}
+        assert inspect.Parameter.VAR_KEYWORD not in kinds.values() and "extra" not in kinds
+
+
+@pytest.mark.parametrize(
+    "line, text",
+    [
+        ("nn.MaxPool2d(pool_size=2)", "kernel_size"),
+        ("nn.MaxPool2d(2, strides=2)", "stride="),
+        ("nn.AvgPool2d(2, strides=2)", "stride="),
+        ("nn.Conv2d(filters=8, kernel_size=3)", "out_channels"),
+        ("nn.Dense(units=8)", "out_features"),
+        ("nn.Dropout(p=0.5)", "rate"),
+        ("ops.concatenate([], dim=0)", "axis="),
+        ("ops.stack([], dim=0)", "axis="),
+        ("tn.fit(model, (), validation_split=0.1)", "validation=0.1"),
+        ("tn.parallel.trainer(model, None, learning_rate=0.1)", "lr="),
+    ],
+)
+def test_arguments_from_elsewhere_are_answered(line, text):
+    with pytest.raises(TypeError, match=re.escape(f"in tinynet: {text}")):
+        eval(line, {"nn": nn, "tn": tn, "ops": ops, "model": nn.Sequential(nn.Dense(2))})
+
+
+def test_the_gradient_of_an_intermediate_tensor_is_explained():
+    x = tn.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    y.sum().backward()
+    with pytest.warns(UserWarning, match=r"multiply, shape \(2,\).*tn.grad"):
+        assert y.grad is None
+    assert x.grad is not None and (tn.tensor([1.0]) * 2).grad is None and y.detach().grad is None
+
+
+def test_summary_builds_a_layer_that_was_replaced(capsys):
+    model = nn.Sequential(nn.Dense(4), nn.Dense(3), input_shape=2)
+    model[1] = nn.Dense(5)
+    model.summary()
+    assert "Dense(5)  (5,)" in capsys.readouterr().out and model.output_shape == (5,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Dense(3), nn.ReLU, nn.Flatten, lambda: nn.Dropout(0.5), lambda: nn.Conv1d(3, 2), lambda: ops.relu],
+)
+def test_a_layer_behind_one_of_several_outputs(make):
+    with pytest.raises(TypeError, match=r"GRU\(4\) returns a tuple, .*lambda y: y\[0\]"):
+        nn.Sequential(nn.GRU(4), make(), input_shape=(5, 3))
+    assert nn.Sequential(nn.GRU(4), lambda y: y[0], make(), input_shape=(5, 3)).output_shape
+
+    def mine(y):
+        raise ValueError("of my own")
+
+    with pytest.raises(ValueError, match="of my own"):
+        nn.Sequential(nn.GRU(4), mine, input_shape=(5, 3))
+
+
+@pytest.mark.parametrize("line", ["tn.use('cuda:0')", "tn.use('gpu')", "nn.Dense(2).build(3).to('cuda')"])
+def test_a_device_of_elsewhere_is_answered(line):
+    with pytest.raises(ValueError, match="in tinynet: 'cupy'"):
+        eval(line, {"nn": nn, "tn": tn})
+
+
+def test_a_list_of_batches_is_no_pair():
+    batch = np.zeros((4, 2), np.float32), np.zeros(4, np.int64)
+    model = nn.Sequential(nn.Dense(2), input_shape=2)
+    with pytest.raises(TypeError, match="lambda: batches"):
+        tn.fit(model, [batch, batch])
+    assert len(tn.fit(model, lambda: [batch, batch], verbose=False)) == 1
+    assert len(tn.fit(model, list(batch), verbose=False)) == 1
+
+
+def test_help_on_an_operation_shows_its_call():
     assert str(inspect.signature(ops.relu)).startswith("(x")
     assert json.dumps(ops.relu.__doc__)  # it has one

@@ -124,6 +124,10 @@ FUSED = {
     "conv+relu pool": (lambda: (nn.Conv2d(2, 3, activation="relu"), nn.MaxPool2d((2, 2), padding="valid")), 2),
     "conv relu": (lambda: (nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(3)), 2),
     "conv+relu": (lambda: (nn.Conv2d(2, 3, activation="relu"), nn.MaxPool2d(2, padding=1)), 1),
+    "conv norm relu pool": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm().eval(), nn.ReLU(), nn.MaxPool2d(2)), 4),
+    "conv norm relu": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm().eval(), ops.relu), 3),
+    "conv norm": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm().eval()), 2),
+    "conv norm, training": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm()), None),
     "dense relu": (lambda: (nn.Dense(2), ops.relu), 2),
     "dense+relu": (lambda: (nn.Dense(2, activation="relu"), nn.ReLU()), 1),
     "conv pool": (lambda: (nn.Conv2d(2, 3), nn.MaxPool2d(2)), None),
@@ -261,7 +265,9 @@ def test_summary_survives_a_replaced_layer(capsys):
     model[1] = nn.ReLU()
     model[-1] = nn.Dense(7)
     with pytest.raises(RuntimeError, match="no parameters yet"):
-        model.summary()
+        model.parameters()
+    model.summary()  # builds them, for the shape that the model was built for
+    assert "?" not in capsys.readouterr().out and model.output_shape == (7,)
     fresh = nn.Sequential(nn.Conv2d(4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(3), input_shape=(8, 8, 1))
     for replace in (lambda: fresh.__setitem__(1, nn.AvgPool2d(2)), lambda: fresh.__setitem__(3, nn.Dense(5).build(36))):
         replace()

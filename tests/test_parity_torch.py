@@ -42,6 +42,7 @@ def same(function):
 
 LABELS = np.array([0, 2, 1, 1])
 ROWS = np.array([0, 2, 2, -1])
+PLACES = np.array([[0, 0, 2], [1, 2, 1]])
 
 # name: (ours, PyTorch's, shapes of the inputs)
 TABLE = {
@@ -69,6 +70,49 @@ TABLE = {
         [(2, 3, 4)],
     ),
     "getitem": (lambda x: x[ROWS, 1:], lambda x: x[torch.tensor(ROWS), 1:], [(3, 4)]),
+    "std": (lambda x: x.std((0, 2), ddof=1), lambda x: x.std((0, 2), correction=1), [(2, 3, 4)]),
+    "prod": (*same(lambda x: x.prod(1)), [(2, 3, 4)]),
+    "norm": (lambda x: ops.norm(x, 3, (0, 2)), lambda x: torch.linalg.vector_norm(x, 3, (0, 2)), [(2, 3, 4)]),
+    "norm inf": (lambda x: ops.norm(x, np.inf), lambda x: torch.linalg.vector_norm(x, np.inf), [(2, 3, 4)]),
+    "cumsum": (*same(lambda x: x.cumsum(1)), [(2, 7, 4)]),
+    "cumprod": (*same(lambda x: x.cumprod(-1)), [(2, 7, 4)]),
+    "cummax": (lambda x: ops.cummax(x, 1), lambda x: torch.cummax(x, 1).values, [(2, 7, 4)]),
+    "logcumsumexp": (lambda x: ops.logcumsumexp(x, 1), lambda x: torch.logcumsumexp(x, 1), [(2, 7, 4)]),
+    "flip": (lambda x: ops.flip(x, (0, 2)), lambda x: x.flip((0, 2)), [(2, 3, 4)]),
+    "roll": (lambda x: ops.roll(x, (1, -2), (0, 1)), lambda x: x.roll((1, -2), (0, 1)), [(2, 5)]),
+    "repeat": (lambda x: ops.repeat(x, 3, 1), lambda x: x.repeat_interleave(3, 1), [(2, 5)]),
+    "tile": (lambda x: ops.tile(x, (2, 1, 3)), lambda x: x.tile((2, 1, 3)), [(2, 5)]),
+    "tril": (lambda x: ops.tril(x, 1), lambda x: x.tril(1), [(2, 3, 4)]),
+    "triu": (lambda x: ops.triu(x, -1), lambda x: x.triu(-1), [(2, 3, 4)]),
+    "take": (lambda x: ops.take(x, ROWS % 3, 1), lambda x: x.index_select(1, torch.tensor(ROWS % 3)), [(2, 3)]),
+    "take_along_axis": (
+        lambda x: ops.take_along_axis(x, PLACES, 1),
+        lambda x: torch.take_along_dim(x, torch.tensor(PLACES), 1),
+        [(2, 3)],
+    ),
+    "scatter": (
+        lambda x, y: ops.scatter(x, PLACES[:, 1:], y, 1),
+        lambda x, y: x.scatter(1, torch.tensor(PLACES[:, 1:]), y),
+        [(2, 3), (2, 2)],
+    ),
+    "scatter add": (
+        lambda x, y: ops.scatter(x, PLACES, y, 1, reduce="add"),
+        lambda x, y: x.scatter_add(1, torch.tensor(PLACES), y),
+        [(2, 3), (2, 3)],
+    ),
+    "scatter max": (
+        lambda x, y: ops.scatter(x, PLACES, y, 1, reduce="max"),
+        lambda x, y: x.scatter_reduce(1, torch.tensor(PLACES), y, "amax"),
+        [(2, 3), (2, 3)],
+    ),
+    "sort": (lambda x: ops.sort(x, 0), lambda x: x.sort(0).values, [(5, 3)]),
+    "topk": (lambda x: ops.topk(x, 2, 0)[0], lambda x: x.topk(2, 0).values, [(5, 3)]),
+    "outer": (ops.outer, lambda x, y: torch.outer(x, y), [(5,), (3,)]),
+    "einsum": (
+        lambda x, y, z: ops.einsum("...ij,jk,ki->...k", x, y, z),
+        lambda x, y, z: torch.einsum("...ij,jk,ki->...k", x, y, z),
+        [(2, 4, 3), (3, 5), (5, 4)],
+    ),
     "matmul": (*same(lambda x, y: x @ y), [(2, 1, 3, 4), (5, 4, 2)]),
     "dense": (
         lambda x, w, b: ops.dense(x, w, b, relu=True),

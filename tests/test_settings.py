@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 import json
+import logging
 import os
+import random
+import re
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +91,34 @@ def of_global(value):
     return namespace["schedule"]
 
 
+def of_held_global(held, read):
+    """The same, where the constant is within something."""
+    namespace = {"__name__": "script", "HELD": held}
+    exec(f"def schedule(step):\n    return {read}", namespace)
+    return namespace["schedule"]
+
+
+def by_class(factor, body="return self.factor"):
+    """An object whose setting, or whose code, is its class's."""
+    namespace = {"__name__": "script", "factor": factor}
+    exec(f"class Constant:\n    factor = factor\n    def __call__(self, step): {body}", namespace)
+    return namespace["Constant"]()
+
+
+def of_class(**attributes):
+    return type("Own", (Own,), attributes)()
+
+
+def hooked(factor):
+    model = convolution()
+    model[0].register_forward_hook(lambda layer, x, y: y * factor)
+    return model
+
+
+def scored(value):
+    return lambda out, y: np.full(len(y), value)
+
+
 def edited(pixel):
     x, y = data()
     x[pixel] += 1
@@ -119,6 +153,19 @@ MODELS += [
         [lambda: nn.LeakyReLU(0.2)],
     )
 ] + [Own, lambda: Own(2.0), lambda: Own(table=(1, 3)), OwnAgain]
+MODELS += [
+    functools.partial(of_class, **attributes)
+    for attributes in (
+        {"slope": 0.1},
+        {"slope": 0.2},
+        {"table_of": {"a": 1}},
+        {"table_of": {"a": 2}},
+        {"of": staticmethod(lambda: 1.0)},
+        {"of": staticmethod(lambda: 2.0)},
+        {"of": property(lambda self: 1.0)},
+        {"of": property(lambda self: 2.0)},
+    )
+] + [functools.partial(hooked, 1.5), functools.partial(hooked, 2.5)]
 SCHEDULES = [
     None,
     functools.partial(cosine, total=8),
@@ -139,6 +186,25 @@ SCHEDULES = [
     lambda step: FACTOR,
     of_global(0.5),
     of_global(0.25),
+    by_class(0.5),
+    by_class(0.25),
+    by_class(0.5, "return self.factor / 2"),
+]
+SCHEDULES += [
+    of_held_global(hold(value), read)
+    for hold, read in (
+        (lambda v: {"rate": v}, "HELD['rate']"),
+        (lambda v: [[v]], "HELD[0][0]"),
+        (lambda v: deque([v]), "HELD[0]"),
+        (lambda v: {"many": [0.0] * 1000 + [v]}, "HELD['many'][-1]"),
+        (lambda v: SimpleNamespace(rate=v), "HELD.rate"),
+        (lambda v: argparse.Namespace(rate=v), "HELD.rate"),
+        (lambda v: functools.partial(float, v), "HELD()"),
+        (lambda v: type("Config", (), {"rate": v}), "HELD.rate"),
+        (lambda v: type("Config", (), {"rate": v})(), "HELD.rate"),
+        (Schedule, "HELD.factor"),
+    )
+    for value in (0.5, 0.25)
 ]
 LOSSES = [
     ops.softmax_cross_entropy,
@@ -165,6 +231,7 @@ KINDS = {
     "model": MODELS,
     "schedule": SCHEDULES,
     "loss": LOSSES,
+    "metrics": [{"m": scored(0.0)}, {"m": scored(1.0)}, {"n": scored(1.0)}, ["accuracy"], ["top_1"], []],
     "train": AUGMENTS + TRAIN,
     "validation": [None, data(8), data(9)],
     "early_stopping": [None, 2, EarlyStopping(2, min_delta=0.1), EarlyStopping(2, restore_best=False)],
@@ -230,15 +297,23 @@ def test_the_text_of_a_function_is_the_same_in_another_process():
     assert len(texts) == 1
 
 
-def test_what_cannot_be_compared_is_said(tmp_path):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("rng", [np.random.default_rng(0), random.Random(0)], ids=lambda rng: type(rng).__name__)
+@pytest.mark.parametrize("where", ["closure", "global"])
+def test_what_cannot_be_compared_is_said(rng, where, tmp_path):
+    def noisy(step):
+        return rng.random()
 
-    def noisy(out, y):
-        return ops.softmax_cross_entropy(out, y) + float(rng.random())
+    if where == "global":
+        noisy = of_held_global(rng, "HELD.random()")
+    go(tmp_path / "run", schedule=noisy)
+    with pytest.warns(UserWarning, match="cannot be seen: schedule"):
+        go(tmp_path / "run", epochs=2, schedule=noisy)
 
-    go(tmp_path / "run", loss=noisy)
-    with pytest.warns(UserWarning, match="cannot be seen: loss"):
-        go(tmp_path / "run", epochs=2, loss=noisy)
+
+def test_libraries_are_no_settings():
+    namespace = {"__name__": "script", "log": logging.getLogger("a"), "np": np, "Path": Path, "ops": ops}
+    exec("def loss(out, y):\n    log.debug('%s', Path(np.__file__))\n    return ops.mse(out, y)", namespace)
+    assert re.fullmatch(r"loss#\w{8}", settings.text(namespace["loss"]))
 
 
 def test_another_pythons_code_cannot_be_compared(tmp_path):

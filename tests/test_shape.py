@@ -133,7 +133,7 @@ MISTAKES = [
     (lambda x: ops.stack([x, x.T]), r"stack: the shapes \[\(2, 3\), \(3, 2\)\] must be equal"),
     (lambda x: ops.split(x, 4), r"split: axis 0 of shape \(2, 3\) has size 2, not divisible into 4 parts"),
     (lambda x: ops.pad(x, -1), "pad: the widths -1 must not be negative"),
-    (lambda x: ops.pad(x, 1, "reflect"), "pad: mode 'reflect' is unknown"),
+    (lambda x: ops.pad(x, 1, "mirror"), "pad: mode 'mirror' is unknown"),
     (lambda x: ops.pad(x[:0], 1, "edge"), r"pad: shape \(0, 3\) has no edge"),
     (lambda x: x.broadcast_to((3, 2)), "broadcast_to: "),
 ]

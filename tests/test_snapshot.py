@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 import threading
 from collections import deque
@@ -301,6 +302,76 @@ def test_what_cannot_be_followed_is_named(value):
         with parallel.trainer(model, optim.SGD(model.parameters()), workers=2) as step:
             assert step.workers == 1 and "they cannot follow Holds.value['in']" in step.note
             assert np.isfinite(step(np.ones((4, 2), np.float32), np.zeros(4, int)).item())
+
+
+def of_globals(forward):
+    """A module whose `forward` reads and writes globals of its own script."""
+    held = {"__name__": "script", "tn": tn, "random": random, "np": np, "n": 0, "kept": [0], "deep": {"a": [0]}}
+    held |= {"array": np.zeros(1), "notes": Notes(last=0), "last": deque([0], 2)}
+    exec(
+        "class Config:\n    n = 0\n"
+        "def helper(): helper.n += 1; return helper.n\n"
+        "helper.n = 0\n"
+        f"def forward(self, x):\n    global n\n    {forward}\n    return self.layer(x) * k",
+        held,
+    )
+    return type("Scripted", (Holds,), {"forward": held["forward"]}), held
+
+
+GLOBALS = {
+    "nothing": "k = 2.0",
+    "int": "n += 1; k = 1 + n % 5",
+    "list": "kept[0] += 1; k = 1 + kept[0] % 5",
+    "dict": "deep['a'].append(1); k = 1 + len(deep['a']) % 5",
+    "array": "array[0] += 1; k = 1 + array[0] % 5",
+    "object": "notes.last += 1; k = 1 + notes.last % 5",
+    "deque": "last.append(x.shape[0]); k = 1 + sum(last)",
+    "class": "Config.n += 1; k = 1 + Config.n % 5",
+    "function": "k = 1 + helper() % 5",
+    "random": "k = random.random()",
+    "numpy.random": "k = np.random.rand()",
+    "read only": "k = 1 + n + kept[0]",
+}
+
+
+@forked
+@pytest.mark.parametrize("what", sorted(GLOBALS))
+def test_globals_that_forward_names_are_followed(what):
+    def run(workers):
+        tn.seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002
+        kind, held = of_globals(GLOBALS[what])
+        model = kind(0)
+        model.layer.build(2)
+        model.built, losses = (2,), []
+        with parallel.trainer(double(model), optim.SGD(model.parameters(), 0.1), workers=workers) as step:
+            for i in range(6):
+                losses.append(step(np.arange(16.0).reshape(8, 2), np.arange(8) % 2).item())
+                if what == "read only" and i == 2:
+                    held["n"] = held["kept"][0] = 1
+            assert (
+                (step.workers, step.note is None) == (2, True)
+                if workers == 2 and what in ("nothing", "read only")
+                else True
+            )
+        return losses
+
+    state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        np.testing.assert_allclose(run(2), run(1), rtol=1e-12)
+    finally:
+        random.setstate(state[0]), np.random.set_state(state[1])  # noqa: NPY002
+
+
+@forked
+def test_what_hooks_hold_is_followed():
+    def run(workers):
+        tn.seed(0)
+        model, seen = Holds(0).build(2), []
+        model.layer.register_forward_hook(lambda layer, x, y: seen.append(len(x)) or y * (1 + len(seen) % 3))
+        with parallel.trainer(double(model), optim.SGD(model.parameters(), 0.1), workers=workers) as step:
+            return [step(np.arange(16.0).reshape(8, 2), np.arange(8) % 2).item() for _ in range(4)], seen
+
+    assert run(2) == run(1)
 
 
 @forked

@@ -31,7 +31,7 @@ from .version import __version__
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
 vars(nn).update(from_torch=from_torch, to_torch=to_torch)
 
-_explain_missing(tn=_sys.modules[__name__], nn=nn, ops=ops, optim=optim, data=data)
+_explain_missing(tn=_sys.modules[__name__], nn=nn, ops=ops, optim=optim, data=data, models=models)
 
 __all__ = [
     "EarlyStopping",

@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
@@ -46,8 +47,6 @@ NAMES = {
     "view": "x.reshape(shape)",
     "permute": "x.transpose(axes)",
     "unsqueeze": "ops.expand_dims(x, axis), or x[:, None]",
-    "argmax": "x.numpy().argmax(axis)",
-    "argmin": "x.numpy().argmin(axis)",
     "tolist": "x.numpy().tolist()",
     "clone": "tn.tensor(x), a copy off the tape",
     "float": "x.astype(np.float32)",
@@ -58,13 +57,15 @@ NAMES = {
     "device": "the backend: tn.use(name), x.backend, x.to(name)",
     # models and training
     "compile": "tn.fit takes the optimizer and the loss",
-    "predict": "model.eval(), then model(x).numpy()",
+    "predict": "tn.predict(model, x)",
     "zero_grad": "optimizer.zero_grad()",
     "load_weights": "model.load_state_dict(state), or tn.load(path)",
     "save_weights": "tn.save(model, path)",
     "apply": "a loop over model.modules()",
     "lr_scheduler": "optim.schedules, and tn.fit(schedule=…)",
     "DataLoader": "data.Loader(x, y)",
+    "train_test_split": "data.split(x, y, fractions, stratify=True)",
+    "random_split": "data.split(x, y, fractions)",
 }
 
 INFERRED = "without it: the input's size is inferred"
@@ -89,6 +90,7 @@ KEYWORDS = {
     "validation_data": "validation=(x, y)",
     "validation_split": "validation=0.1",
     "batchsize": "batch_size=",
+    "progress": "verbose=False for silence",
     "nb_epoch": "epochs=",
     **dict.fromkeys(("out", "dtype"), "without it; NumPy's own functions want x.numpy()"),
 }
@@ -101,6 +103,7 @@ LOOK = {
     "ops": ("ops", "nn"),
     "optim": ("optim",),
     "data": ("data",),
+    "models": ("models",),
     "Tensor": ("ops",),
     "model": ("tn",),
 }
@@ -125,6 +128,19 @@ def missing(owner: str, name: str, obj: Any, place: str = "model") -> AttributeE
     return AttributeError(
         f"{owner} has no attribute {name!r}" + (f"; in tinynet: {remedy}" if remedy else ""), name=name, obj=obj
     )
+
+
+def unset(x: Any, name: str) -> None:
+    """What a Tensor says of an attribute that it lacks: AttributeError, but None, with a warning, of the gradient of
+    what an operation returned."""
+    if name != "grad":
+        raise missing("Tensor", name, x)
+    if x.node is not None:
+        warnings.warn(
+            f".grad of an operation's output ({x.node.name}, shape {x.shape}) stays None: backward() leaves gradients "
+            "in leaves alone, made with requires_grad=True; use tn.grad(loss, x) in place of backward()",
+            stacklevel=3,
+        )
 
 
 def _elsewhere(place: str, name: str) -> str | None:
@@ -157,6 +173,30 @@ def refuse_renamed(owner: str, function: Callable, options: Mapping[str, Any]) -
             raise TypeError(f"{owner} got an unexpected keyword argument {name!r}; in tinynet: {KEYWORDS[name]}")
 
 
+def call(function: Callable, drop: int = 0) -> inspect.Signature:
+    """The signature as help shows it: without the first `drop` parameters and the `*extra` that only serves an error,
+    types without quotes, functions by their names."""
+    if function is object.__init__:
+        return inspect.Signature()
+    try:
+        full = inspect.signature(function, eval_str=True)
+    except NameError:  # a type that is imported for type checkers only
+        full = inspect.signature(function)
+    kept = [p for p in full.parameters.values() if p.name != "extra"][drop:]
+    shown = [p.replace(default=_Default(p.default)) if " at 0x" in repr(p.default) else p for p in kept]
+    return full.replace(parameters=shown)
+
+
+class _Default:
+    """A default value that is shown by the names of its functions."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __repr__(self) -> str:
+        return re.sub(r"<function (\S+) at 0x\w+>", r"\1", repr(self.value))
+
+
 def explained(function: F) -> F:
     """The same function, with errors that explain renamed keywords."""
 
@@ -165,4 +205,5 @@ def explained(function: F) -> F:
         refuse_renamed(function.__name__, function, options)
         return function(*args, **options)
 
+    checked.__signature__ = call(function)  # type: ignore[attr-defined]
     return checked  # type: ignore[return-value]

@@ -10,7 +10,7 @@ import numpy as np
 from . import backends
 from .backends.contract import Backend
 from .backends.foreign import holds_values, of_cupy
-from .hints import missing
+from .hints import unset
 
 
 class Tensor:
@@ -19,7 +19,7 @@ class Tensor:
     Attributes:
         data: the backend's array (an `np.ndarray`, a `cupy.ndarray`, …), never a Python scalar. What is written into it
             behind the tensor's back, as by `x.data[...] = 0`, no graph notices; `x[...] = 0` it does.
-        grad: the gradient that `backward` left, a Tensor of the same shape and dtype, or None.
+        grad: the gradient that `backward` left in a leaf, a Tensor of the same shape and dtype, or None.
         node: this tensor's place on the tape, None where no gradient flows.
         backend: the backend whose kernels run on `data`.
 
@@ -39,7 +39,8 @@ class Tensor:
         self.data = data
         self.backend = backend
         self.node = node
-        self.grad: Tensor | None = None
+        if node is None:  # what an operation returns has none: see __getattr__
+            self.grad: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,10 +140,10 @@ class Tensor:
             extras.append("requires_grad=True" if self.node.is_leaf else f"op={self.node.name}")
         return ", ".join([f"tensor({values}", *extras]) + ")"
 
-    if not TYPE_CHECKING:  # which would take it for any attribute's
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            raise missing("Tensor", name, self)
+            return unset(self, name)
 
     if TYPE_CHECKING:  # attached where each operation is declared; tests/test_tensor.py keeps this list true
 
@@ -160,11 +161,11 @@ class Tensor:
         )
         __xor__ = __rxor__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operation
         __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _operation
-        __iadd__ = __isub__ = __imul__ = __itruediv__ = _operation
-        __lt__ = __le__ = __gt__ = __ge__ = _operation
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __lt__ = __le__ = __gt__ = __ge__ = _operation
         __eq__ = __ne__ = _operation  # type: ignore[assignment]
         requires_grad_ = abs = astype = clip = exp = log = relu = sigmoid = sqrt = tanh = _operation
-        sum = mean = max = min = var = logsumexp = softmax = log_softmax = _operation
+        sum = mean = max = min = var = logsumexp = softmax = log_softmax = std = prod = cumsum = cumprod = _operation
+        any = all = argmax = argmin = argsort = sort = take = repeat = _operation
         broadcast_to = flatten = reshape = squeeze = transpose = _operation
 
 

@@ -30,7 +30,11 @@ def get(name: str | Backend) -> Backend:
         return name
     if name not in _loaded:
         if name not in NAMES:
-            raise ValueError(f"backend {name!r} is unknown; choose one of {', '.join(map(repr, NAMES))}")
+            meant = {"cpu": "numpy"}.get(name, "cupy" if name.startswith(("cuda", "gpu")) else "")
+            raise ValueError(
+                f"backend {name!r} is unknown; choose one of {', '.join(map(repr, NAMES))}"
+                + (f"; in tinynet: {meant!r}" if meant else "")
+            )
         if name == "numpy":
             _loaded[name] = importlib.import_module(".cpu", __name__)  # type: ignore[assignment]
         else:

@@ -87,7 +87,7 @@ class Backend(Protocol):
         """Sums x down to a shape that broadcasts to x.shape: the transpose of broadcasting."""
 
     def max(self, x: Array, axes: tuple, keepdims: bool = False) -> tuple[Array, Any]:
-        """(the maximum over axes, saved); the first maximum in C order wins a tie. NaN wins over all."""
+        """(the maximum over axes, saved); saved[0]: the places. The first in C order wins a tie, NaN over all."""
 
     def min(self, x: Array, axes: tuple, keepdims: bool = False) -> tuple[Array, Any]:
         """(the minimum over axes, saved), likewise."""

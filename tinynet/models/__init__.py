@@ -12,3 +12,16 @@ from .basic import (
     mnist_cnn,
     mnist_small,
 )
+
+__all__ = [
+    "MODELS",
+    "cifar_cnn",
+    "cifar_small",
+    "deep_cnn",
+    "image128_cnn",
+    "linear_regression",
+    "logistic_regression",
+    "mlp",
+    "mnist_cnn",
+    "mnist_small",
+]

@@ -191,3 +191,14 @@ def explain(error: Exception, module: Any, inputs: tuple) -> None:
         name, wanted = type(module).__name__, ", ".join(map(str, ("N", *module.built)))
         if not inner.startswith(name):
             error.args = (f"{name}: the input has shape {x.shape}, the model was built for ({wanted}): {inner}",)
+
+
+def refuse_several(error: Exception, before: Any, layer: Any, x: Any) -> None:
+    """Raise TypeError where a layer of tinynet failed on several outputs of the one before it; modules and functions
+    of one's own may take them, and say themselves what is wrong."""
+    own = getattr(layer, "function", type(layer)).__module__
+    if str(own).startswith("tinynet.") and not any(True for _ in layer.children()):
+        raise TypeError(
+            f"Sequential: {before!r} returns a {type(x).__name__}, {layer!r} takes one tensor; choose it by a function "
+            "between them: lambda y: y[0]"
+        ) from error

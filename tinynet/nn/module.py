@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad
 from ..backends.switches import scope
-from ..hints import missing, refuse_renamed
+from ..hints import call, missing, refuse_renamed
 from ..ops import random
 from ..tensor import Tensor
 from . import door, summary
@@ -45,6 +45,10 @@ class Module(Tree):
     output_shape: Any = None
     _arguments: tuple[tuple, dict] = ((), {})
     _hooks: list[Callable]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__signature__ = call(cls.__init__, 1)  # type: ignore[attr-defined] # help would show __new__'s
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         refuse_renamed(cls.__name__, cls.__init__, kwargs)
@@ -171,7 +175,9 @@ class Module(Tree):
     # ---- showing -------------------------------------------------------------------------------------
     def summary(self) -> None:
         """Print a table of layers: output shapes, parameters, multiply-adds, receptive fields (of images) and the
-        memory that an output takes, for one sample in float32."""
+        memory that an output takes, for one sample in float32. Layers that were put in since it was built are built."""
+        if self.built and self.built_for is None and self.unbuilt():
+            self.build(self.built)
         print(summary.table(self))
 
     def __str__(self) -> str:

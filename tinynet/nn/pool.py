@@ -46,9 +46,15 @@ class MaxPool2d(_Pool2d):
     """
 
     def __init__(
-        self, kernel_size: int | Pair, stride: int | Pair | None = None, *, dilation: int | Pair = 1, **options: Any
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        *,
+        padding: int | Pair | str = 0,
+        dilation: int | Pair = 1,
+        ceil_mode: bool = False,
     ):
-        super().__init__(kernel_size, stride, **options)
+        super().__init__(kernel_size, stride, padding=padding, ceil_mode=ceil_mode)
         self.dilation = pair("MaxPool2d", "dilation", dilation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,10 +75,11 @@ class AvgPool2d(_Pool2d):
         kernel_size: int | Pair,
         stride: int | Pair | None = None,
         *,
+        padding: int | Pair | str = 0,
         count_include_pad: bool = True,
-        **options: Any,
+        ceil_mode: bool = False,
     ):
-        super().__init__(kernel_size, stride, **options)
+        super().__init__(kernel_size, stride, padding=padding, ceil_mode=ceil_mode)
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Tensor) -> Tensor:

@@ -44,9 +44,11 @@ class Sequential(Module):
             run, length = fused(self.layers, i) if fusing() and isinstance(x, Tensor) else (None, 1)
             try:
                 x = run(x) if run else self.layers[i](x)
-            except (ValueError, TypeError, IndexError) as error:
+            except (ValueError, TypeError, IndexError, AttributeError) as error:
                 if run:
                     door.explain(error, self.layers[i], (x,))
+                elif i and isinstance(x, tuple | dict):
+                    door.refuse_several(error, self.layers[i - 1], self.layers[i], x)
                 raise
             i += length
         return x

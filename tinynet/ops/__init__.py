@@ -5,36 +5,42 @@ from . import (
     attention,
     conv,
     elementwise,
+    index,
     inplace,
     logic,
     loss,
-    norm,
     pool,
     protocols,
     random,
     recurrent,
     reduce,
     resize,
+    scan,
     shape,
 )
+from . import einsum as contraction
 from . import embedding as tables
 from . import matmul as products
+from . import norm as normalisation
 
 TOPICS = (
     activation,
     attention,
     conv,
+    contraction,
     elementwise,
     tables,
+    index,
     logic,
     loss,
     products,
-    norm,
+    normalisation,
     pool,
     random,
     recurrent,
     reduce,
     resize,
+    scan,
     shape,
 )
 
@@ -43,8 +49,10 @@ from .activation import *
 from .attention import *
 from .conv import *
 from .described import describe
+from .einsum import *
 from .elementwise import *
 from .embedding import *
+from .index import *
 from .logic import *
 from .loss import *
 from .matmul import *
@@ -54,6 +62,7 @@ from .random import *
 from .recurrent import *
 from .reduce import *
 from .resize import *
+from .scan import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]

@@ -31,7 +31,6 @@ OURS = {
     "remainder": "mod",
     "rint": "round",
     "swapaxes": "transpose",
-    "take": "getitem",
     "vdot": "matmul",
     "vstack": "concatenate",
 }

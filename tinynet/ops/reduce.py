@@ -10,9 +10,27 @@ import numpy as np
 
 from .. import integers as whole
 from ..autograd import op
-from ..tensor import Tensor
+from ..tensor import Tensor, tensor
+from .elementwise import abs, sqrt
+from .logic import equal, not_equal
 
-__all__ = ["log_softmax", "logsumexp", "max", "mean", "min", "softmax", "sum", "var"]
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "softmax",
+    "std",
+    "sum",
+    "var",
+]
 
 
 def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
@@ -46,6 +64,14 @@ def floating(name: str, x: Any) -> None:
     """Raise TypeError where x holds integers or bools."""
     if x.dtype.kind != "f":
         raise TypeError(f"{name}: the input has dtype {x.dtype}; it must be floating, as in x.astype(np.float32)")
+
+
+def computed(name: str, x: Any, rule: str = "int64") -> Tensor:
+    """x as a tensor in the dtype that operation `name` computes in; arrays and lists become tensors."""
+    x = x if isinstance(x, Tensor) else tensor(x)
+    if x.dtype.kind == "f":
+        return x
+    return Tensor(whole.computed(x.backend, name, [x.data], rule)[0], x.backend)
 
 
 @op
@@ -123,6 +149,132 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
     return sum(away * away, axis, keepdims) * (1 / (n - ddof))
 
 
+def std(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
+    """The standard deviation over `axis`, the root of `var`. Where all values are equal it has no derivative: NaN.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; ddof: subtracted from the count;
+    keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes.
+    Raises: ValueError where an axis is out of range or named twice, or where n <= ddof.
+    """
+    return sqrt(var(computed("std", x, "float64"), axis, keepdims, ddof))
+
+
+def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The product over `axis`, half by half. The derivative divides by nothing, so zeros are no exception.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes; int64 of integers and bools; 1 where there are no values.
+    Raises: ValueError where an axis is out of range or named twice.
+    """
+    x = computed("prod", x)
+    axes = axes_of("prod", axis, x.ndim)
+    left = tuple(i for i in range(x.ndim) if i not in axes)
+    shape, n = _kept(x.shape, axes), math.prod(x.shape[i] for i in axes)
+    y: Any = x.transpose((*axes, *left)).reshape((n, *(x.shape[i] for i in left)))
+    y = y if n else sum(y, 0, True) + 1  # 1, or what is empty in another axis
+    rest: list[Tensor] = []
+    while (n := len(y)) > 1:
+        rest += [y[n - 1]] * (n % 2)
+        y = y[: n // 2] * y[n // 2 : n // 2 * 2]
+    y = y[0]
+    for odd in rest:
+        y = y * odd
+    return y.reshape(shape) if keepdims else y
+
+
+@op(integers="float64")
+def _norm(be, x, ord, axes, keepdims):
+    sizes = be.abs(x)
+    if ord == 2:
+        y = be.sqrt(be.sum(be.multiply(x, x), axes, True))
+    else:
+        y = sizes if ord == 1 else be.power(sizes, ord)
+        y = be.sum(y, axes, True)
+        y = y if ord == 1 else be.power(y, 1 / ord)
+
+    def vjp(g, need):
+        g = be.reshape(g, y.shape)
+        if ord == 1:
+            return (be.multiply(g, be.sign(x)),)
+        share = be.divide(x if ord == 2 else sizes, be.where(be.equal(y, 0), 1, y))  # of zeros alone, 0
+        return (be.multiply(g, share if ord == 2 else be.multiply(be.sign(x), be.power(share, ord - 1))),)
+
+    shape = y.shape if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    return be.reshape(y, shape), vjp
+
+
+def norm(x: Tensor, ord: float = 2, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """(Σ |x|^ord)^(1/ord) over `axis`: 1 the sum of sizes, 2 Euclid's length, math.inf the largest size.
+
+    Its gradient at x = 0 is 0, the shortest subgradient.
+    Args: x: a Tensor of any shape; ord: a number >= 1; axis: None (all), an int or several; keepdims: leave each
+    reduced axis, of size 1.
+    Returns: a Tensor of x's shape without the reduced axes; float64 of integers and bools.
+    Raises: ValueError where ord is less than 1, where an axis is out of range or named twice, and for the largest of no
+    values.
+    """
+    if not ord >= 1:
+        raise ValueError(f"norm: ord={ord!r:.60} must be a number >= 1, or math.inf")
+    x = computed("norm", x, "float64")
+    axes = axes_of("norm", axis, x.ndim)
+    if math.isinf(ord):
+        _count("norm", x.shape, axes)
+        return max(abs(x), axes, keepdims)
+    if x.dtype == np.float16:  # whose squares may exceed its largest number
+        return _norm(x.astype(np.float32), float(ord), axes, keepdims).astype(x.dtype)
+    return _norm(x, float(ord), axes, keepdims)
+
+
+def any(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Whether a value over `axis` is not 0, as bools; False where there are none.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a bool Tensor of x's shape without the reduced axes, off the tape.
+    Raises: ValueError where an axis is out of range or named twice.
+    """
+    return sum(not_equal(x, 0), axis, keepdims) > 0
+
+
+def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Whether all values over `axis` are not 0, as bools; True where there are none.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
+    Returns: a bool Tensor of x's shape without the reduced axes, off the tape.
+    Raises: ValueError where an axis is out of range or named twice.
+    """
+    return equal(sum(equal(x, 0), axis, keepdims), 0)
+
+
+@op(integers="kept")
+def argmax(be, x, axis=None, keepdims=False):
+    """The place of the largest value along `axis`, or in x flat; of equal ones the first, of NaNs too.
+
+    Args: x: a Tensor of any shape; axis: None or an int; keepdims: leave each reduced axis, of size 1.
+    Returns: an int64 Tensor of x's shape without the axis, off the tape.
+    Raises: ValueError where the axis is out of range or there are no values.
+    """
+    return _place("argmax", be.max, be, x, axis, keepdims), None
+
+
+@op(integers="kept")
+def argmin(be, x, axis=None, keepdims=False):
+    """The place of the smallest value along `axis`, or in x flat; of equal ones the first, of NaNs too.
+
+    Args: x: a Tensor of any shape; axis: None or an int; keepdims: leave each reduced axis, of size 1.
+    Returns: an int64 Tensor of x's shape without the axis, off the tape.
+    Raises: ValueError where the axis is out of range or there are no values.
+    """
+    return _place("argmin", be.min, be, x, axis, keepdims), None
+
+
+def _place(name: str, best: Any, be: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    axes = axes_of(name, axis, x.ndim)
+    _count(name, x.shape, axes)
+    y, saved = best(x, axes, keepdims)
+    return be.reshape(saved[0], y.shape)
+
+
 @op
 def logsumexp(be, x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow.
@@ -146,12 +298,12 @@ def logsumexp(be, x, axis=None, keepdims=False):
 def softmax(be, x, axis=-1):
     """exp(x) / Σ exp(x) over `axis`, without overflow.
 
-    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all).
+    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all); of 0-d x, -1 too.
     Returns: a Tensor of x's shape; 1 is the sum over `axis`.
     Raises: ValueError where an axis is out of range or named twice; TypeError where x is not floating.
     """
     floating("softmax", x)
-    axes = axes_of("softmax", axis, x.ndim)
+    axes = axes_of("softmax", axis if x.ndim or axis != -1 else None, x.ndim)
     y = be.softmax(x, axes)
     return y, lambda g, need: (be.softmax_grad(g, y, axes),)
 
@@ -160,16 +312,17 @@ def softmax(be, x, axis=-1):
 def log_softmax(be, x, axis=-1):
     """x - logsumexp(x) over `axis`.
 
-    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all).
+    Args: x: a floating Tensor of any shape; axis: an int or several, or None (all); of 0-d x, -1 too.
     Returns: a Tensor of x's shape.
     Raises: ValueError where an axis is out of range or named twice; TypeError where x is not floating.
     """
     floating("log_softmax", x)
-    axes = axes_of("log_softmax", axis, x.ndim)
+    axes = axes_of("log_softmax", axis if x.ndim or axis != -1 else None, x.ndim)
     y = be.log_softmax(x, axes)
     return y, lambda g, need: (be.log_softmax_grad(g, y, axes),)
 
 
 T: Any = Tensor
-T.sum, T.mean, T.max, T.min, T.var = sum, mean, max, min, var
+T.sum, T.mean, T.max, T.min, T.var, T.std, T.prod = sum, mean, max, min, var, std, prod
+T.any, T.all, T.argmax, T.argmin = any, all, argmax, argmin
 T.logsumexp, T.softmax, T.log_softmax = logsumexp, softmax, log_softmax

@@ -10,21 +10,29 @@ import numpy as np
 
 from .. import integers as whole
 from ..autograd import Part, op
+from ..hints import explained
 from ..tensor import Tensor
-from .reduce import axes_of
+from .elementwise import where
+from .reduce import axes_of, computed
 
 __all__ = [
     "broadcast_to",
     "concatenate",
     "expand_dims",
     "flatten",
+    "flip",
     "getitem",
     "pad",
+    "repeat",
     "reshape",
+    "roll",
     "split",
     "squeeze",
     "stack",
+    "tile",
     "transpose",
+    "tril",
+    "triu",
 ]
 
 
@@ -125,6 +133,7 @@ def _concatenate(be, axis, *xs):
     return be.concatenate(list(xs), axis), vjp
 
 
+@explained
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one after the other along `axis`; their other axes must be equal.
 
@@ -143,6 +152,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     return _concatenate(axis, *xs)
 
 
+@explained
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis.
 
@@ -191,7 +201,7 @@ def pad(x: Tensor, widths: Any, mode: str = "constant", value: float = 0.0) -> T
     """
     if mode not in ("constant", "edge", "reflect", "wrap"):
         raise ValueError(f'pad: mode {mode!r} is unknown; choose "constant", "edge", "reflect" or "wrap"')
-    given = np.asarray(widths)
+    x, given = computed("pad", x, "kept"), np.asarray(widths)
     if given.dtype.kind not in "iu" and given.size:
         raise TypeError(f"pad: widths={widths!r:.60} must be ints")
     pairs = np.broadcast_to(given, (x.ndim, 2)).tolist()
@@ -237,11 +247,112 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return _getitem(x, whole.index("getitem", index))
 
 
+def flip(x: Tensor, axis: Any = None) -> Tensor:
+    """x with the order of its values along `axis` reversed.
+
+    Args: x: a Tensor of any shape; axis: None (all), an int or several.
+    Returns: a view of x's shape.
+    Raises: ValueError where an axis is out of range or named twice.
+    """
+    x = computed("flip", x, "kept")
+    axes = axes_of("flip", axis, x.ndim)
+    return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim)))
+
+
+def roll(x: Tensor, shift: Any, axis: Any = None) -> Tensor:
+    """x with its values moved `shift` places along `axis`; those that leave at the end come in at the front.
+
+    Args: x: a Tensor of any shape; shift: an int, or one for each axis; axis: an int, several, or None (x flat).
+    Returns: a Tensor of x's shape.
+    Raises: ValueError where an axis is out of range, or there are more shifts than axes.
+    """
+    x = computed("roll", x, "kept")
+    shape = x.shape
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    axes, shifts = whole.counts("roll", "axis", axis), whole.counts("roll", "shift", shift)
+    if len(axes) != len(shifts) and 1 not in (len(axes), len(shifts)):
+        raise ValueError(f"roll: {len(shifts)} shifts do not fit {len(axes)} axes")
+    for a, by in np.broadcast(axes, shifts):
+        at = axes_of("roll", int(a), x.ndim)[0]
+        if by := int(by) % (x.shape[at] or 1):
+            last, first = ((slice(None),) * at + (slice(*s),) for s in ((-by, None), (None, -by)))
+            x = concatenate([x[last], x[first]], at)
+    return x.reshape(shape)
+
+
+def repeat(x: Tensor, repeats: Any, axis: int | None = None) -> Tensor:
+    """Each value of x `repeats` times, one after the other, as np.repeat.
+
+    Args: x: a Tensor of any shape; repeats: an int, or one for each value along `axis`, an int or None (x flat).
+    Returns: a Tensor whose size along `axis` is the sum of the repeats.
+    Raises: ValueError where repeats are negative or do not fit the axis, or that is out of range.
+    """
+    x = computed("repeat", x, "kept")
+    x, at = (
+        (x.reshape(-1), 0) if axis is None else (x, axes_of("repeat", whole.count("repeat", "axis", axis), x.ndim)[0])
+    )
+    times, n = whole.counts("repeat", "repeats", repeats), x.shape[at]
+    if min(times, default=0) < 0 or len(times) not in (1, n):
+        raise ValueError(f"repeat: repeats={repeats!r:.60} must be one int >= 0, or {n}: one for each along axis {at}")
+    if len(times) == 1:
+        head, tail = x.shape[: at + 1], x.shape[at + 1 :]
+        wide = broadcast_to(x.reshape((*head, 1, *tail)), (*head, *times, *tail))
+        return wide.reshape((*head[:at], n * times[0], *tail))
+    return getitem(x, (slice(None),) * at + (np.repeat(np.arange(n), times),))
+
+
+def tile(x: Tensor, reps: Any) -> Tensor:
+    """x side by side with itself, reps[i] times along axis i, as np.tile.
+
+    Args: x: a Tensor of any shape; reps: an int or several; where these are more than x has axes, x gets new ones in
+    front, where less, they count from the last axis.
+    Returns: a Tensor of that size.
+    Raises: ValueError where one is negative.
+    """
+    x, times = computed("tile", x, "kept"), whole.counts("tile", "reps", reps)
+    if min(times, default=0) < 0:
+        raise ValueError(f"tile: reps={reps!r:.60} must be >= 0")
+    count = max(x.ndim, len(times))
+    sizes, times = (1,) * (count - x.ndim) + x.shape, (1,) * (count - len(times)) + times
+    between = x.reshape([m for n in sizes for m in (1, n)])
+    wide = broadcast_to(between, [m for n, t in zip(sizes, times, strict=True) for m in (t, n)])
+    return wide.reshape([n * t for n, t in zip(sizes, times, strict=True)])
+
+
+def tril(x: Tensor, k: int = 0) -> Tensor:
+    """The last two axes' lower triangle, up to the diagonal k places to the right of the main one; 0 above it.
+
+    Args: x: (…, M, N); k: an int, negative ones count to the left.
+    Returns: a Tensor of x's shape; int64 of integers and bools.
+    Raises: ValueError where x has less than two axes.
+    """
+    return _triangle("tril", x, k, True)
+
+
+def triu(x: Tensor, k: int = 0) -> Tensor:
+    """The last two axes' upper triangle, from the diagonal k places to the right of the main one on; 0 below it.
+
+    Args: x: (…, M, N); k: an int, negative ones count to the left.
+    Returns: a Tensor of x's shape; int64 of integers and bools.
+    Raises: ValueError where x has less than two axes.
+    """
+    return _triangle("triu", x, k, False)
+
+
+def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
+    x, k = computed(name, x, "kept"), whole.count(name, "k", k)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: shape {x.shape} must be (…, M, N)")
+    below = np.tri(x.shape[-2], x.shape[-1], k if lower else k - 1, dtype=np.bool_)
+    return where(below, x, 0) if lower else where(below, 0, x)
+
+
 def _iterate(x: Tensor):
     return (x[i] for i in range(len(x)))
 
 
 T: Any = Tensor
 T.reshape, T.transpose, T.squeeze, T.flatten, T.broadcast_to = reshape, transpose, squeeze, flatten, broadcast_to
-T.__getitem__, T.__iter__ = getitem, _iterate
+T.__getitem__, T.__iter__, T.repeat = getitem, _iterate, repeat
 T.T = property(transpose, doc="The tensor with its axes reversed.")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..hints import explained
 from ..nn.module import Module
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     suggestion: float  # a tenth of the rate at which the loss was least
 
 
+@explained
 def find_lr(
     model: Module,
     data: Any,

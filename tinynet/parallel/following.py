@@ -9,6 +9,7 @@ same bits. Who ends its step, or fails, while others gather is seen by them: the
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,14 +41,18 @@ def of_shares(model: Module) -> bool:
 
 
 class Kept:
-    """State as it is now, to be put back."""
+    """State as it is now, to be put back; with `drawn` that of Python's and NumPy's global random generators, too."""
 
-    def __init__(self, model: Module):
+    def __init__(self, model: Module, drawn: bool = True):
         self.then = [(t, t.data.copy()) for t in tensors(model)]
+        self.drawn: Any = (random.getstate(), np.random.get_state()) if drawn else None  # noqa: NPY002
 
     def restore(self) -> None:
         for t, then in self.then:
             np.copyto(t.data, then)
+        if self.drawn is not None:
+            random.setstate(self.drawn[0])
+            np.random.set_state(self.drawn[1])  # noqa: NPY002
 
 
 class Gathering:

@@ -160,7 +160,7 @@ class Replicas(Trainer):
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
             return alone(x, y)
-        draws, state = random.state.snapshot(), following.Kept(self.model)
+        draws, state = random.state.snapshot(), following.Kept(self.model, work not in self._proved)
         try:
             self._up_to_date()
             count = samples(x)

@@ -1,9 +1,9 @@
 """What a model holds beside its parameters, as it was: to tell whether that changed since, and to put it back.
 
 Followed are attributes of modules, of other objects and of their classes, lists, tuples, dicts, sets, deques, arrays
-and tensors, however nested, and what functions hold in closures and default arguments. Objects that are not made in
-Python, or have slots, are strangers (a random generator, a lock): their insides cannot be compared. Not looked at:
-globals, what forward hooks hold, and parameters whose values all replicas share.
+and tensors, however nested, what functions hold in closures and default arguments, and the globals that they name.
+Objects that are not made in Python, or have slots, are strangers (a random generator, a lock): their insides cannot be
+compared; among globals they are passed over. Not looked at: parameters whose values all replicas share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import types
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from operator import is_
@@ -27,6 +27,7 @@ from ..tensor import Tensor
 
 VALUES = (bool, int, float, complex, str, bytes, np.generic, PurePath)  # equal where their repr is
 CONSTANT = (*VALUES, type(None), range, slice, type(...), np.dtype, np.ufunc, types.ModuleType, Enum, Optimizer)
+MISSING = range(0)  # the value of a global that is there no more
 MADE_IN_C = (types.MethodDescriptorType, types.WrapperDescriptorType)
 OWN = (__name__.partition(".")[0], "numpy", "builtins", "types", "typing", "abc")  # their classes keep no state
 
@@ -53,6 +54,31 @@ class _Held:
                 return f"{self.name}.{key}" if key else self.name
         self.then = tuple(now)
         return None
+
+
+class Globals(Collection):
+    """The values of the globals that a function names, as they are at any time; MISSING where there is none."""
+
+    def __init__(self, function: types.FunctionType):
+        self.all = function.__globals__
+        names = named(function.__code__).difference(("__builtins__", "__name__"))
+        self.names = tuple(sorted(name for name in names if name in self.all))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.all.get(name, MISSING) for name in self.names])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is v for v in self)
+
+    def put(self, values: tuple) -> None:
+        for name, value in zip(self.names, values, strict=True):
+            if value is MISSING:
+                self.all.pop(name, None)
+            else:
+                self.all[name] = value
 
 
 class Snapshot:
@@ -119,6 +145,7 @@ class Snapshot:
         elif kind is types.FunctionType:
             if (value.__module__ or "").partition(".")[0] not in OWN:
                 self._each(name, [*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__, vars(value)])
+                self._globals(name, value)
         elif kind in (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType):
             self._each(name, [value.__self__, getattr(value, "__func__", None)])
         elif kind is functools.partial:
@@ -132,6 +159,14 @@ class Snapshot:
             self._object(name, value)
         else:
             self.strangers.append(f"{name}, a {kind.__name__}")
+
+    def _globals(self, name: str, function: types.FunctionType) -> None:
+        held, strangers = Globals(function), len(self.strangers)
+        if held.names:
+            self._held.append(_Held(f"{name}'s globals", held, tuple(held), held.put, tuple(held.names)))
+            for key, value in zip(held.names, held, strict=True):
+                self._follow(key, value)
+            del self.strangers[strangers:]
 
     def _each(self, name: str, values: Iterable[Any]) -> None:
         for i, value in enumerate(values):
@@ -147,8 +182,7 @@ class Snapshot:
         if isinstance(value, Module):
             value.training = value.training  # no longer the class's
             hooks = hooks_of(value)
-            for ignored in hooks, made_with(value):
-                self._seen[id(ignored)] = ignored
+            self._seen[id(made_with(value))] = made_with(value)
             self._held.append(_Held(f"{name}._hooks", hooks, tuple(hooks), functools.partial(_refill, hooks)))
         if hasattr(value, "__dict__"):
             self._mapping(name, vars(value), "{}.{}", isinstance(value, Module))
@@ -194,6 +228,11 @@ def _made_in_python(kind: type) -> bool:
     return not any(
         isinstance(value, (*MADE_IN_C, types.MemberDescriptorType)) for c in classes for value in vars(c).values()
     )
+
+
+def named(code: types.CodeType) -> set[str]:
+    """The names of globals (and attributes) in code and the functions within."""
+    return set(code.co_names).union(*(named(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import backends
 from ..backends.cpu.threads import usable_cores
+from ..hints import explained
 from ..integers import count
 from ..nn import Module, Parameter
 from ..ops import softmax_cross_entropy
@@ -29,6 +30,7 @@ from .team import ReplicaError
 from .trainer import DEFAULT, Loss, Metric, Trainer
 
 
+@explained
 def trainer(
     model: Module,
     optimizer: Optimizer,

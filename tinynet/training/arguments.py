@@ -61,7 +61,10 @@ def loaders(train: Any, validation: Any, batch_size: int, seed: int | None) -> t
 
 
 def is_pair(data: Any) -> bool:
-    """Whether it is a pair (x, y) of arrays; a whole dataset, of training and test data, is not."""
+    """Whether it is a pair (x, y) of arrays; a whole dataset, of training and test data, is not, nor a list of two
+    batches."""
+    if isinstance(data, list) and all(isinstance(batch, tuple) for batch in data):
+        return False
     return isinstance(data, tuple | list) and len(data) == 2 and not hasattr(data, "train")
 
 
@@ -76,6 +79,7 @@ def as_loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader
     makes = callable(data) or hasattr(data, "__getitem__") or isinstance(data, Iterable)
     if arrays or not makes or isinstance(data, str):
         hint = "; take one part, as in (x_train, y_train), _ = mnist()" if isinstance(data, tuple | list) else ""
+        hint = "; of a list of batches make a function: lambda: batches" if isinstance(data, list) else hint
         raise TypeError(
             f"{what} is a {type(data).__name__}; it must be a pair of arrays (x, y), a Loader, a dataset with __len__ "
             f"and __getitem__, or an iterable of batches{hint}"

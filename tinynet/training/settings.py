@@ -2,12 +2,14 @@
 What the run itself has changed of them is recorded too, and set again.
 
 A function is told by its name and by what it holds: the arguments of a `partial`, the variables that it closes over
-and its defaults; one that is not tinynet's also by a checksum of its code and by the plain globals that it reads. What
-an object hides (a random generator, a handle) cannot be compared; its text has a "(?)".
+and its defaults; one that is not tinynet's also by a checksum of its code and by the globals that it reads; an object
+of the user's class by that class, too. What an object hides (a random generator, a handle) cannot be compared; its
+text has a "(?)".
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import math
 import os
@@ -16,9 +18,11 @@ import sys
 import types
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -27,15 +31,19 @@ from ..backends.switches import snapshot
 from ..data import Loader
 from ..data.sources import Arrays, described
 from ..nested import leaves
-from ..nn.module import Module
+from ..nn.module import Module, hooks_of
 from ..ops import random
 from ..optim import Optimizer
+from ..parallel.snapshot import named
 from ..saving.architecture import BOOKKEEPING, SCALARS
 from ..saving.checkpoint import CheckpointError
 from ..tensor import Tensor
 from ..version import __version__
 
 DEEPEST = 8  # objects within objects
+LONGEST = 300  # characters of a global's text; a longer one is told by its checksum
+COLLECTIONS = (np.ndarray, np.generic, Tensor, tuple, list, dict, set, frozenset, deque, argparse.Namespace)
+PLAIN = (*COLLECTIONS, types.SimpleNamespace, Module, functools.partial, np.random.Generator, Random)
 CODE = re.compile(r"#[0-9a-f]{8}")
 PYTHON = "{}.{}".format(*sys.version_info)
 
@@ -60,6 +68,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "optimizer": type(run.optimizer),
         "lr": run.rates,
         "loss": run.loss,
+        "metrics": run.metrics,
         "clip_norm": run.trainer.clip_norm,
         "schedule": run.schedule,
         "early_stopping": None if stopping is None else vars(stopping),
@@ -163,12 +172,15 @@ def counters(description: dict[str, Any]) -> tuple[int, dict[str, int], int]:
 def layers(model: Module) -> Iterator[tuple[str, str]]:
     """("layer 1", "Dropout(rate=0.5)") of each module."""
     for name, module in model.named_modules():
+        told: set[int] = set()
+        own = {} if _ours(type(module)) else _members(type(module), functools.partial(text, told=told))
         held = {key: text(value) for key, value in attributes(module).items() if not key.startswith("_")}
-        own = [c for c in type(module).__mro__ if c is not object and not _ours(c)]
-        code = [text(value) for c in own for value in vars(c).values() if isinstance(value, types.FunctionType)]
+        plain = {key: value for key, value in own.items() if type(value) in SCALARS and key not in vars(module)}
+        hooks = [text(hook, told=told) for hook in hooks_of(module)]
+        rest = [value for key, value in own.items() if type(value) not in SCALARS] + hooks
         yield (
             f"layer {name}".rstrip(),
-            _call(type(module).__name__, held) + (f"#{zlib.crc32(repr(code).encode()):08x}" if code else ""),
+            _call(type(module).__name__, plain | held) + (f"#{zlib.crc32(repr(rest).encode()):08x}" if rest else ""),
         )
 
 
@@ -187,8 +199,11 @@ def _holds(value: Any) -> bool:
 # ---- any value ----------------------------------------------------------------------------------------------
 
 
-def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
-    """The value as JSON that another run can be compared by."""
+def text(value: Any, seen: tuple[int, ...] = (), told: set[int] | None = None) -> Any:
+    """The value as JSON that another run can be compared by.
+
+    seen: what it is part of. told: the functions and classes that were told already, which are named only.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if type(value) in SCALARS or isinstance(value, int):
@@ -199,8 +214,9 @@ def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
         return repr(value)
     if id(value) in seen or len(seen) > DEEPEST:
         return "…"
-    inside = functools.partial(text, seen=(*seen, id(value)))
-    if isinstance(value, list | tuple):
+    told = set() if told is None else told
+    inside = functools.partial(text, seen=(*seen, id(value)), told=told)
+    if isinstance(value, list | tuple | deque):
         return [inside(v) for v in value]
     if isinstance(value, dict):
         return {str(k): inside(v) for k, v in value.items()}
@@ -218,7 +234,7 @@ def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
     if isinstance(value, types.MethodType):
         return f"{inside(value.__self__)}.{inside(value.__func__)}"
     if isinstance(value, types.FunctionType):
-        return _function(value, inside)
+        return value.__qualname__ if _known(value, told) else _function(value, inside)
     if isinstance(value, Module):
         return "; ".join(layer for _, layer in layers(value))
     if isinstance(value, Tensor):  # of parameters, the values are what the run is about
@@ -229,11 +245,21 @@ def text(value: Any, seen: tuple[int, ...] = ()) -> Any:
         )
     if isinstance(value, Optimizer):
         return type(value).__qualname__
+    if isinstance(value, type) and not _foreign(value):
+        return value.__qualname__ if _known(value, told) else _call(value.__qualname__, _members(value, inside))
     if isinstance(value, type | types.BuiltinFunctionType | np.ufunc | types.ModuleType):
         return getattr(value, "__qualname__", value.__name__)
-    if hasattr(value, "__dict__") and not isinstance(value, types.GeneratorType):
-        return _call(type(value).__qualname__, {k: inside(v) for k, v in vars(value).items()})
+    if hasattr(value, "__dict__") and not isinstance(value, types.GeneratorType | Random):
+        kind = {} if _foreign(type(value)) else {"class": inside(type(value))}
+        return _call(type(value).__qualname__, {k: inside(v) for k, v in vars(value).items()} | kind)
     return f"{type(value).__qualname__}(?)"
+
+
+def _known(value: Any, told: set[int]) -> bool:
+    """Whether it was told already; from now on it was."""
+    known = id(value) in told
+    told.add(id(value))
+    return known
 
 
 def _function(function: types.FunctionType, inside: Any) -> str:
@@ -250,14 +276,11 @@ def _function(function: types.FunctionType, inside: Any) -> str:
     held |= dict(enumerate(map(inside, function.__defaults__ or ())))
     held |= {k: inside(v) for k, v in (function.__kwdefaults__ or {}).items()}
     if not _ours(function):
-        for variable in sorted(_names(function.__code__)):
+        for variable in sorted(named(function.__code__)):
             value = function.__globals__.get(variable)
-            if value is not None and (
-                type(value) in SCALARS
-                or isinstance(value, tuple | np.ndarray)
-                or (isinstance(value, types.FunctionType) and not _ours(value))
-            ):
-                held[variable] = inside(value)
+            if value is not None and _counts(value):
+                told = inside(value)
+                held[variable] = told if len(repr(told)) < LONGEST else f"{zlib.crc32(repr(told).encode()):08x}"
         name += f"#{_code(function.__code__):08x}"
     return _call(name, held) if held else name
 
@@ -266,13 +289,40 @@ def _call(name: str, held: dict) -> str:
     return f"{name}({', '.join(f'{k}={v!r}' if isinstance(k, str) else repr(v) for k, v in held.items())})"
 
 
+def _members(kind: type, inside: Any) -> dict[str, Any]:
+    """The text of what a class has: its functions, and its attributes but for Python's own."""
+    held: dict[str, Any] = {}
+    for c in reversed(kind.__mro__):
+        for name, value in {} if _foreign(c) else vars(c).items():
+            for inner in ("__func__", "fget", "func"):  # of a staticmethod, a property, a cached one
+                if isinstance(within := getattr(value, inner, None), types.FunctionType):
+                    held[name] = [type(value).__name__, inside(within)]
+            if isinstance(value, types.FunctionType) or not (
+                name.startswith(("__", "_abc_")) or hasattr(type(value), "__get__")
+            ):
+                held[name] = inside(value)
+    return held
+
+
+def _foreign(kind: type) -> bool:
+    """Whether a class is tinynet's, NumPy's or Python's, whose code is told by the version."""
+    package = str(kind.__module__).partition(".")[0]
+    return package in ("tinynet", "numpy") or package in sys.stdlib_module_names
+
+
+def _counts(value: Any) -> bool:
+    """Whether what a function reads of its globals is a setting: no module, and none of Python's and tinynet's own."""
+    if isinstance(value, types.FunctionType):
+        return not _ours(value)
+    if isinstance(value, (*SCALARS, *PLAIN)):
+        return True
+    if isinstance(value, types.ModuleType | types.BuiltinFunctionType | np.ufunc):
+        return False
+    return not _foreign(value if isinstance(value, type) else type(value))
+
+
 def _ours(thing: Any) -> bool:
     return str(thing.__module__).partition(".")[0] == "tinynet"
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """The names of globals (and attributes) in code and the functions within."""
-    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))
 
 
 def _code(code: types.CodeType) -> int:

@@ -28,7 +28,7 @@ from . import threads
 from .columns import KEPT_BYTES
 from .elementwise import rectify, relu_grad
 from .images import bands, pad, strided, window_slice
-from .matmul import SMALL_PRODUCT, matmul
+from .matmul import DEEP, SMALL_PRODUCT, matmul
 from .memory import empty
 from .pool import four_masks, four_maximum
 from .summation import Sums, add_up
@@ -201,6 +201,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
     def work(starts: range) -> list[Sums]:
         """Some images' dx; gives what they add to dw and db, for even and for odd lines."""
         sums = [Sums() for _ in range(q)]
+        product = np.matmul if p.block <= DEEP else matmul  # the same, but for the time it takes to choose
         z = empty((q * q, p.block, f), x.dtype)
         for start in starts:
             marks, columns = kept[start // p.images]
@@ -227,7 +228,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                     dz = spread[None, block]
                 if wanted:
                     for index, (matrix, member) in enumerate(zip(columns, dz, strict=True)):
-                        sums[index // q].add(matmul(matrix[:, block], member))
+                        sums[index // q].add(product(matrix[:, block], member))
                 if dplanes is not None:
                     for index, member in enumerate(dz):
                         _add_columns(dplanes, matrix_w @ member.T, p, index, first)
