@@ -22,9 +22,7 @@ def softmax_cross_entropy(logits, labels, scale=None):
 
 def softmax_cross_entropy_grad(g, saved, *, out=None):
     softmax, labels, scale = saved
-    if scale is not None:
-        g = np.broadcast_to(np.multiply(g, scale), len(labels))
-    column = np.reshape(g, (-1, 1))
-    dx = np.multiply(softmax, column, out=out)
-    dx[np.arange(len(labels)), labels] -= column[:, 0]
+    factor = np.reshape(g, (-1, 1)) if scale is None else np.multiply(g, scale)  # a row's own, or one for all
+    dx = np.multiply(softmax, factor, out=out)
+    dx[np.arange(len(labels)), labels] -= factor if scale is not None else factor[:, 0]
     return dx
