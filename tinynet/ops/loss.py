@@ -87,7 +87,8 @@ def _reduced(name: str, losses: Tensor, reduction: str) -> Tensor:
 
 def _in_order(call: str, logits: Any, labels: Any) -> None:
     """Raise where the arguments are the other way round."""
-    if getattr(logits, "ndim", 1) == 1 and np.ndim(logits) == 1 and np.ndim(labels) == 2:
+    axes = logits.ndim if isinstance(logits, Tensor) else np.ndim(logits)
+    if axes == 1 and np.ndim(labels) == 2:
         raise ValueError(
             f"{call.partition('(')[0]}: the arguments are the other way round: the first has shape {np.shape(logits)}, "
             f"the second {np.shape(labels)}; write {call}"

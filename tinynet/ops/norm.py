@@ -51,7 +51,7 @@ shares = Shares()
 @op
 def _batch_norm(be, x, gamma, beta, eps, sync):
     gather = shares.gather if sync else None
-    x, gamma, beta = _alike(be, x, gamma, beta)
+    x, gamma, beta = alike(be, x, gamma, beta)
     shape, channels = x.shape, x.shape[-1]
     x = be.reshape(x, (1, math.prod(shape[:-1]), channels, 1))
     gamma, beta = (None if v is None else be.reshape(v, (channels, 1)) for v in (gamma, beta))
@@ -109,7 +109,7 @@ def _of_scale(be: Any, dgamma: Any, dbeta: Any, gamma: Any, beta: Any, need: Any
 
 @op
 def _normalize(be, x, mean, var, gamma, beta, eps):
-    x, mean, var, gamma, beta = _alike(be, x, mean, var, gamma, beta)
+    x, mean, var, gamma, beta = alike(be, x, mean, var, gamma, beta)
     shape, channels = x.shape, x.shape[-1]
     x = be.reshape(x, (1, math.prod(shape[:-1]), channels, 1))
     mean, var = (be.reshape(v, (1, channels)) for v in (mean, var))
@@ -132,7 +132,7 @@ def _normalize(be, x, mean, var, gamma, beta, eps):
 
 def _of_each(be, x, gamma, beta, shape, eps, centered=True):
     """(y, vjp) for statistics of each sample: x is seen as `shape` (N, L, G, K)."""
-    x, gamma, beta = _alike(be, x, gamma, beta)
+    x, gamma, beta = alike(be, x, gamma, beta)
     before = x.shape
     x = be.reshape(x, shape)
     gamma, beta = (None if v is None else be.reshape(v, shape[2:]) for v in (gamma, beta))
@@ -163,7 +163,7 @@ def _rms_norm(be, x, gamma, shape, eps):
     return y, lambda g, need: vjp(g, (*need[:2], None))[:2]
 
 
-def _alike(be: Any, *arrays: Any) -> list:
+def alike(be: Any, *arrays: Any) -> list:
     """The arrays (or None) in the one dtype that NumPy would compute in."""
     dtype = np.result_type(*(a.dtype for a in arrays if a is not None))
     return [a if a is None or a.dtype == dtype else be.astype(a, dtype) for a in arrays]

@@ -22,7 +22,7 @@ import numpy as np
 from ..autograd import op
 from ..integers import counts
 from ..tensor import Tensor
-from .norm import _alike as alike
+from .norm import alike
 
 __all__ = ["gru", "lstm", "rnn"]
 
