@@ -1,4 +1,5 @@
-"""Seeing what a network does: class by class, and in pictures."""
+"""Seeing what a network does: class by class, in scores and curves, and in pictures."""
 
-from .plots import can_plot, plot_confusion, plot_history, plot_mistakes
+from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
 from .report import Report, report
+from .scores import calibration, class_scores, confusion, precision_recall_curve, roc_curve, top_k_accuracy
