@@ -8,7 +8,7 @@ from .attribution import guided_backprop, integrated_gradients, occlusion, salie
 from .cam import grad_cam
 from .features import feature_maps, filters
 from .fields import receptive_field
-from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
+from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability, plot_search
 from .report import Report, report
 from .scores import calibration, class_scores, confusion, precision_recall_curve, roc_curve, top_k_accuracy
 from .statistics import activation_statistics, gradient_statistics

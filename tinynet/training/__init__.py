@@ -4,5 +4,6 @@ from . import metrics
 from .evaluate import evaluate, outputs, predict
 from .fit import fit
 from .nonfinite import NonFiniteError, NonFiniteWarning
+from .search import Search, search
 from .stopping import STOP, EarlyStopping
 from .transfer import GradualUnfreezing, new_head
