@@ -1,4 +1,4 @@
-"""The `tinynet` command: train, evaluate, predict, gradcheck, doctor."""
+"""The `tinynet` command: train, finetune, evaluate, predict, gradcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import tasks, usage
+from . import finetune, tasks, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -241,6 +241,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
             "--resume",
         ],
         [_train_what, _train_how],
+    ),
+    "finetune": (
+        finetune.finetune,
+        "go on with a trained network on other data, its last layers first",
+        ["runs/mnist_cnn-digits-1 --data mnist --samples 200", "runs/mnist_cnn-digits-1 --data photos/ --freeze 0"],
+        [finetune.add, _backend],
     ),
     "evaluate": (
         evaluate,

@@ -23,7 +23,7 @@ from .images import read_image, read_page, write_png
 from .ink import Drawing, find_drawing
 from .loader import Loader
 from .mixing import cutmix, cutout, mixup
-from .parts import split
+from .parts import k_fold, split
 
 __all__ = [
     "DataError",
@@ -40,6 +40,7 @@ __all__ = [
     "cutout",
     "fashion_mnist",
     "find_drawing",
+    "k_fold",
     "load_dir",
     "look_at_dir",
     "mixup",
