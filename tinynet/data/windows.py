@@ -96,7 +96,8 @@ class Buckets:
         rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64)))
         order = np.arange(len(self.sequences))
         order = rng.permutation(order) if self.shuffle else order
-        order = order[np.argsort([len(self.sequences[i]) for i in order], kind="stable")]
+        order = order[np.argsort([len(self.sequences[i]) for i in order.tolist()], kind="stable")]
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for b in rng.permutation(len(batches)) if self.shuffle else range(len(batches)):
+        turns = np.arange(len(batches))
+        for b in rng.permutation(turns) if self.shuffle else turns:
             yield pad([self.sequences[i] for i in batches[b].tolist()], value=self.value), self.y[batches[b]]
