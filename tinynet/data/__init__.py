@@ -7,7 +7,7 @@ from .files import DataError, read_cifar10, read_idx
 from .images import read_image, read_page, write_png
 from .ink import Drawing, find_drawing
 from .loader import Loader
-from .parts import split
+from .parts import k_fold, split
 
 __all__ = [
     "DataError",
@@ -18,6 +18,7 @@ __all__ = [
     "compose",
     "fashion_mnist",
     "find_drawing",
+    "k_fold",
     "load_dir",
     "look_at_dir",
     "mnist",

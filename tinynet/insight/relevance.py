@@ -9,7 +9,7 @@ import numpy as np
 
 from ..nn.module import Module
 from .attribution import explained
-from .scores import Target, input_gradient
+from .targets import Target, input_gradient
 from .watching import operations
 
 PRODUCTS = {"conv2d", "conv_relu_pool", "conv_transpose2d", "dense", "divide", "matmul", "multiply"}  # by constants
