@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import count
-from .augment import Augment
+from .augment import Augment, WithLabels, augmented
 from .files import DataError
 from .sources import Arrays, Batches, sample_of, source
 
@@ -31,10 +31,10 @@ class Loader:
     the order is a function of (seed, epoch) alone, so a run can be repeated, or taken up again in the middle
     of an epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full.
 
-    `augment(x_batch, rng)` returns a changed batch; its `rng` depends on (seed, epoch, number of the batch)
-    only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the number of batches that a
-    thread prepares ahead, and that take memory beside the one in use; with 0 there is no thread. Batches are
-    the caller's own arrays.
+    `augment(x_batch, rng)` returns a changed batch, and a `WithLabels` changed labels, too; its `rng` depends on
+    (seed, epoch, number of the batch) only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the
+    number of batches that a thread prepares ahead, and that take memory beside the one in use; with 0 there is no
+    thread. Batches are the caller's own arrays.
 
     Attributes: source: what the samples come from, see `sources`. x, y: the arrays, where it is arrays.
 
@@ -54,7 +54,7 @@ class Loader:
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int = 0,
-        augment: Augment | None = None,
+        augment: Augment | WithLabels | None = None,
         prefetch: int = 2,
     ) -> None:
         self.source = source(x, y)
@@ -130,7 +130,7 @@ class Loader:
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         for number, (x, y) in enumerate(self._plain(epoch, start), start):
-            yield (x if self.augment is None else self.augment(x, self._rng(epoch, number + 1))), y
+            yield augmented(self.augment, x, self._rng(epoch, number + 1), y)
 
     def _plain(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches before augmentation."""

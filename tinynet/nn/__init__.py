@@ -10,7 +10,7 @@ from .embedding import Embedding
 from .functions import Lambda
 from .fusion import set_fusion
 from .module import Module, Parameter
-from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from .norm import BatchNorm, GroupNorm, LayerNorm, Normalize, RMSNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, GlobalAvgPool2d, MaxPool1d, MaxPool2d
 from .random import Dropout, Dropout2d, GaussianNoise
 from .recurrent import GRU, LSTM, RNN
@@ -46,6 +46,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "MultiHeadAttention",
+    "Normalize",
     "Parameter",
     "PositionalEncoding",
     "RMSNorm",

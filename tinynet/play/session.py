@@ -24,6 +24,7 @@ from .training import Training
 
 DRAWN = ("digits", "mnist", None)  # data whose pictures are single drawings, light on black, centred by their mass
 LARGEST_SIDE = 1024  # pixels of a picture that the page sends
+OVERLAYS = ("saliency", "toward")
 
 
 class Tools(Protocol):
@@ -154,7 +155,7 @@ class Session:
             network = self.network(request)
             x, _ = self._seen(network, request, body)
             try:
-                header, arrays = draw.unit(network.model, x, text(request, "layer"), number(request, "channel"))
+                header, arrays = draw.unit(network.model, x, text(request, "layer"), number(request, "channel", 0))
             except (StopIteration, IndexError):
                 raise PlayError("this network has no such layer or map") from None
         return packed(header, arrays)
@@ -164,9 +165,7 @@ class Session:
         with self.turns.person():
             network = self.network(request)
             x, _ = self._seen(network, request, body)
-            target, what = number(request, "target"), text(request, "what")
-            if not 0 <= target < len(network.classes):
-                raise PlayError("this network has no such class")
+            target, what = number(request, "target", 0, len(network.classes) - 1), text(request, "what", OVERLAYS)
             found = draw.overlay(network.model, x, what, target)
         return packed({k: v for k, v in found.items() if k != "map"}, {"map": found["map"]})
 
@@ -175,8 +174,8 @@ class Session:
         with self.turns.person():
             network = self.network(request)
             x, y = network.pictures
-        start, count = number(request, "start"), number(request, "count")
-        part = slice(max(0, start), max(0, start) + min(max(0, count), 200))
+        start = number(request, "start", 0)
+        part = slice(start, start + number(request, "count", 0, 200))
         return packed({"labels": y[part].tolist(), "total": len(y)}, {"pictures": x[part]})
 
     def _seen(self, network: Network, request: dict, body: bytes) -> tuple[np.ndarray, str]:
@@ -190,9 +189,9 @@ class Session:
                 raise PlayError(f"there are {len(x):,} samples; there is no number {i}")
             return x[i : i + 1], ""
         channels = {"drawing": 1, "picture": 3}.get(source or "")
-        high, wide = number(request, "height"), number(request, "width")
-        if channels is None or not (0 < high <= LARGEST_SIDE and 0 < wide <= LARGEST_SIDE):
-            raise PlayError("the picture must be a drawing or a picture of at most 1024 pixels a side")
+        if channels is None:
+            raise PlayError("from must be a drawing or a picture or a sample")
+        high, wide = (number(request, side, 1, LARGEST_SIDE) for side in ("height", "width"))
         if len(body) != high * wide * channels:
             raise PlayError(f"a picture of {high}×{wide} has {high * wide * channels:,} bytes, got {len(body):,}")
         pixels = np.frombuffer(body, np.uint8).reshape(high, wide, channels).astype(np.float32) / np.float32(255)

@@ -46,6 +46,7 @@ def fit(
     resume: bool = False,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    augment: Any = None,
     schedule: Callable[[int], float] | None = None,
     csv: str | os.PathLike[str] | None = None,
     verbose: bool = True,
@@ -76,6 +77,8 @@ def fit(
         clip_norm: the largest joint norm of the gradients; larger ones are scaled down.
         accumulate: batches of `batch_size` samples that make one step: their gradients are added up, in the memory of
             one. A Loader's batches are the steps', each computed in so many parts.
+        augment: what changes each training batch, such as data.random_flip(), in the thread that prepares it; a Loader
+            brings its own.
         schedule: the factor of the learning rate at each step, from the step's number: see `optim.schedules`.
         csv: a file for the history.
         verbose: show a progress bar (plain lines where standard output is no terminal and no notebook).
@@ -92,7 +95,7 @@ def fit(
     measures = chosen(metrics, loss)
     accumulate = count("fit", "accumulate", accumulate, 1)
     loader, held_out = arguments.loaders(
-        train, validation, batch_size if accumulate == 1 else batch_size * accumulate, seed
+        train, validation, batch_size if accumulate == 1 else batch_size * accumulate, seed, augment
     )
     epochs = count("fit", "epochs", epochs, 0)
     path, every, history = arguments.files(checkpoint, checkpoint_every, resume, csv)
