@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import recipes_generative
+
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import text
@@ -156,4 +158,11 @@ RECIPES = {
     "gpt": Recipe("`gpt`, tiny Shakespeare, 2,000 steps", "validation loss ≤ 1.90", gpt, "{:.3f}".format),
     "gpt_torch": Recipe("the same in PyTorch", "", in_torch("gpt"), "{:.3f}".format),
     "char_lstm": Recipe("`char_lstm`, hidden 256, the same text", "≤ 1.80", char_lstm, "{:.3f}".format),
+    "dcgan": Recipe(
+        "`dcgan`, MNIST: samples that a classifier is sure of", "≥ 90%, all ten classes", recipes_generative.dcgan
+    ),
+    "autoencoder": Recipe(
+        "`autoencoder`, MNIST: squared error of a pixel", "", recipes_generative.autoencoder, "{:.4f}".format
+    ),
+    "unet": Recipe("`unet`, drawn shapes: intersection over union", "≥ 0.9", recipes_generative.unet, "{:.3f}".format),
 }
