@@ -1,5 +1,6 @@
-"""Data: digits that need no download, published datasets, folders of one's own, batches, augmentation."""
+"""Data: digits that need no download, published datasets, folders of one's own, text, batches, augmentation."""
 
+from . import text
 from .augment import (
     WithLabels,
     affine,
@@ -59,6 +60,7 @@ __all__ = [
     "read_page",
     "split",
     "synthetic_digits",
+    "text",
     "with_masks",
     "write_png",
 ]

@@ -131,7 +131,7 @@ def plot_search(found: Search, path: str | Path, *, title: str = "") -> None:
     panels[0].set(xlabel="epoch", ylabel=_label(found.monitor))
     for panel, name in zip(panels[1:], names, strict=True):
         values = [trial.settings[name] for trial in found.trials]
-        panel.set(xlabel=_label(name), xscale="log" if 0 < min(values) < max(values) else "linear")
+        panel.set(xlabel=_label(name), xscale="log" if 0 < 10 * min(values) <= max(values) else "linear")
     for panel in panels:
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
@@ -171,7 +171,9 @@ def plot_mistakes(
 
 
 def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure of its own, without pyplot: no window, no global state."""
+    """A figure of its own, without pyplot: no window, no global state. ImportError where matplotlib is missing."""
+    if not can_plot():
+        raise ImportError("pictures are drawn by matplotlib, which is not installed: pip install 'tinynet[plot]'")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -62,6 +62,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "batch_size": loader.batch_size,
         "shuffle": loader.shuffle,
         "drop_last": loader.drop_last,
+        "steps": loader.steps,
         "seed": loader.seed,
         "loader": type(loader),
         "augment": loader.augment,
