@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..nn import AdaptiveAvgPool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Sequential
 from .parts import normal
 
@@ -33,7 +35,7 @@ def alexnet(
         Dense(classes),
         input_shape=input_shape,
     )
-    layers = [layer for layer in model if isinstance(layer, Conv2d | Dense)]
+    layers: list[Any] = [layer for layer in model if isinstance(layer, Conv2d | Dense)]
     for i, layer in enumerate(layers):
         normal(layer.weight, 0.01)
         if i in (1, 3, 4, 5, 6):
