@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from .. import data, models
 from ..console import plain
 from ..nn.module import Module
+from ..saving.checkpoint import first_line
 from .usage import UsageError, choose
 
 DIGITS, DIGITS_HELD_OUT = 40_000, 10_000  # images
@@ -143,6 +145,11 @@ def defaults(name: str) -> tuple[str, int, str]:
 def make_model(name: str, task: Task) -> Module:
     """The network, built for the task's images, with an output for each class. UsageError where it takes others."""
     make: Callable[..., Module] = CLASSIFIERS[name]
+    if _made_for(name):
+        try:
+            return make(classes=len(task.classes), input_shape=task.shape)
+        except ValueError as error:
+            raise UsageError(_refusal(name, _made_for(name), task) + f" ({first_line(error)})") from None
     model = make(classes=len(task.classes))
     if name in ANY_SHAPE:
         return model.build(task.shape)
@@ -154,23 +161,38 @@ def check_fit(name: str, model: Module, task: Task, *, spare: bool = False) -> N
     """UsageError where the model takes other images than the task's, or has another number of outputs; or fewer, where
     some may be `spare`."""
     if model.built != task.shape:
-        raise UsageError(
-            f"{name} takes images of {times(model.built or ())}, {task.name} has {times(task.shape)}: "
-            f"models that fit are {', '.join(fitting(task.shape))}"
-        )
+        raise UsageError(_refusal(name, model.built, task))
     count = (model.output_shape or (0,))[-1]
     if count < len(task.classes) or (count > len(task.classes) and not spare):
         raise UsageError(f"{name} tells {count} classes apart, {task.name} has {len(task.classes)}")
 
 
+def _refusal(name: str, shape: tuple[int, ...] | None, task: Task) -> str:
+    return (
+        f"{name} takes images of {times(shape or ())}, {task.name} has {times(task.shape)}: "
+        f"models that fit are {', '.join(fitting(task.shape))}"
+    )
+
+
 def fitting(shape: tuple[int, ...]) -> list[str]:
-    """The names of the models that take images of this shape."""
-    return [name for name, make in CLASSIFIERS.items() if name in ANY_SHAPE or make().built == shape]
+    """The names of the models that take images of this shape, or are built for any that are no smaller than theirs."""
+
+    def fits(name: str) -> bool:
+        own = _made_for(name)
+        return all(a <= b for a, b in zip(own[:2], shape, strict=False)) if own else model_shape(name) in (None, shape)
+
+    return [name for name in CLASSIFIERS if fits(name)]
 
 
 def model_shape(name: str) -> tuple[int, ...] | None:
-    """The images that a model takes, (H, W, C); None where it takes any."""
-    return None if name in ANY_SHAPE else CLASSIFIERS[name]().built
+    """The images that a model takes, or was made for, (H, W, C); None where it takes any."""
+    return None if name in ANY_SHAPE else _made_for(name) or CLASSIFIERS[name]().built
+
+
+def _made_for(name: str) -> tuple[int, ...] | None:
+    """The images that a model was made for which is built for others, too; None where there are none such."""
+    shape = inspect.signature(CLASSIFIERS[name]).parameters.get("input_shape")
+    return None if shape is None else shape.default
 
 
 def times(shape: tuple[int, ...]) -> str:
