@@ -67,7 +67,7 @@ BLOCKS = {
         f"dense {name}": lambda name=name: (nn.Flatten(), nn.Dense(3, activation=name))
         for name in ("relu", "tanh", "sigmoid", "gelu")
     },
-    "dense layers": lambda: (nn.Flatten(), nn.Dense(3), nn.Tanh(), nn.Dense(3, bias=False), ops.sigmoid, nn.Dense(2), nn.ReLU()),
+    "dense layers": lambda: (nn.Flatten(), nn.Dense(3), nn.Tanh(), nn.Dense(3, bias=False), ops.sigmoid),
 }
 
 

@@ -76,7 +76,7 @@ class Dense(Module):
 
 def in_one_step(activation: Callable | None) -> str | None:
     """The name of an activation that a dense layer computes in the same step."""
-    return next((f.__name__ for f in (ops.relu, ops.tanh, ops.sigmoid) if f is activation), None)
+    return next((name for name in ("relu", "tanh", "sigmoid") if getattr(ops, name) is activation), None)
 
 
 class Flatten(Module):

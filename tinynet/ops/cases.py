@@ -187,6 +187,8 @@ for _rows in (4,), (), (2, 3), (0,):
     case("dense", ops.dense, normal(*_rows, 3), normal(3, 2), normal(2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), relu=True)
+case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), activation="sigmoid")
+case("dense", ops.dense, normal(2, 2, 3), normal(3, 2), activation="tanh")
 
 for _name in ("conv2d", "conv_relu_pool"):
     _conv = getattr(ops, _name)
