@@ -300,7 +300,12 @@ def test_receptive_fields_are_known_or_said_not_to_be():
 
 LOOKS = {
     **{f.__name__: f for f in ATTRIBUTIONS},
+    "lrp": insight.lrp,
     "feature_maps": insight.feature_maps,
+    "attention_maps": insight.attention_maps,
+    "pca": insight.pca,
+    "activation_maximization": lambda m, x: insight.activation_maximization(m, 1, steps=3),
+    "loss_plane": lambda m, x: insight.loss_plane(m, (x, np.zeros(len(x), int)), points=2),
     "activation_statistics": insight.activation_statistics,
     "gradient_statistics": lambda m, x: insight.gradient_statistics(m, x, np.zeros(len(x), int)),
     "receptive_field": lambda m, x: insight.receptive_field(m),

@@ -28,14 +28,30 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(tasks.DATA)}, or a folder with a folder of pictures a class",
     )
     add("--samples", type=usage.count, metavar="N", help="training images to use (default: all)")
-    add("--freeze", action="append", default=[], metavar="PATTERN", help="parameters to leave as they are, by their "
-        "names, such as '0.*' (may be given again)")  # fmt: skip
-    add("--thaw", type=usage.count, default=1, metavar="N", help="epochs until the next layer below learns, too "
-        "(default: 1)")  # fmt: skip
+    add(
+        "--freeze",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="parameters to leave as they are, by their names, such as '0.*' (may be given again)",
+    )
+    add(
+        "--thaw",
+        type=usage.count,
+        default=1,
+        metavar="N",
+        help="epochs until the next layer below learns, too (default: 1)",
+    )
     add("--epochs", type=usage.count, default=EPOCHS, metavar="N", help=f"times through the data (default: {EPOCHS})")
     add("--batch-size", type=usage.count, metavar="N", help="images a step (default: 64; 16 for fewer than 2,000)")
-    add("--lr", type=usage.rate, default=RATE, metavar="X", help=f"learning rate of the last layer (default: {RATE}); "
-        f"each layer below has that of the one above divided by {FACTOR}")  # fmt: skip
+    add(
+        "--lr",
+        type=usage.rate,
+        default=RATE,
+        metavar="X",
+        help=f"learning rate of the last layer (default: {RATE}); "
+        f"each layer below has that of the one above divided by {FACTOR}",
+    )
     add("--workers", type=usage.workers, default="auto", metavar="N", help="processes, or auto (default: auto)")
     add("--seed", type=usage.seed, default=0, metavar="N", help="of the new layer, order, dropout (default: 0)")
     add("--out", metavar="RUN", help="the new run's folder (default: runs/<model>-<data>-<n>)")

@@ -1,13 +1,16 @@
-"""Seeing what a network does: class by class, layer by layer, operation by operation, and in pictures.
+"""Seeing what a network does: class by class, in scores, layer by layer, operation by operation, and in pictures.
 
-All of it takes any Module, as it stands, and leaves it so.
+What takes a model takes any Module, as it stands, and leaves it so.
 """
 
+from .adversarial import fgsm, pgd
 from .attribution import guided_backprop, integrated_gradients, occlusion, saliency, smooth_grad
 from .cam import grad_cam
-from .features import feature_maps, filters
+from .features import activation_maximization, attention_maps, feature_maps, filters, pca
 from .fields import receptive_field
+from .landscape import loss_plane
 from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
+from .relevance import lrp
 from .report import Report, report
 from .scores import calibration, class_scores, confusion, precision_recall_curve, roc_curve, top_k_accuracy
 from .statistics import activation_statistics, gradient_statistics

@@ -13,7 +13,7 @@ from ..autograd import no_grad
 from ..integers import count, counts
 from ..nn.module import Module
 from ..tensor import Tensor
-from .target import Target, class_targets, input_gradient, scores
+from .targets import Target, class_targets, input_gradient, scores
 from .watching import as_leaf, checked, inspecting, operations
 
 CHUNK = 64  # samples that are computed at once

@@ -10,7 +10,7 @@ from ..nn import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from ..nn.module import Module
 from ..tensor import Tensor
 from .attribution import guided_backprop
-from .target import Target, score_gradient
+from .targets import Target, score_gradient
 from .watching import checked, inspecting, layer_outputs
 
 CONVOLUTIONS = (Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d)

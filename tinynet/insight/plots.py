@@ -146,7 +146,9 @@ def plot_mistakes(
 
 
 def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure of its own, without pyplot: no window, no global state."""
+    """A figure of its own, without pyplot: no window, no global state. ImportError where matplotlib is missing."""
+    if not can_plot():
+        raise ImportError("pictures are drawn by matplotlib, which is not installed: pip install 'tinynet[plot]'")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

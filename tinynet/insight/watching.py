@@ -44,12 +44,15 @@ def inspecting(model: Module, *, parameters: bool = False) -> Iterator[None]:
                 p.node = node
 
 
-def layer_outputs(model: Module, x: Any, *, learn: bool = False) -> tuple[Any, dict[str, Tensor]]:
+def layer_outputs(
+    model: Module, x: Any, *, learn: bool = False, ended: Callable[[str], None] | None = None
+) -> tuple[Any, dict[str, Tensor]]:
     """(the model's output, {name: output} of its layers, in the order in which they end).
 
     A layer that is called again is `name#2`; of several outputs, each is `name.0`, `name.1` (a dict's: by its keys). A
     module whose output is that of a layer inside, as Sequential's, is left out. The model itself is called by its
-    class. With `learn`, gradients flow to each output, but no further back than to the first.
+    class. With `learn`, gradients flow to each output, but no further back than to the first. `ended(name)` is called
+    as each module's forward ends.
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -58,6 +61,8 @@ def layer_outputs(model: Module, x: Any, *, learn: bool = False) -> tuple[Any, d
     def watch(name: str) -> Callable[[Module, Any, Any], None]:
         def hook(module: Module, _: Any, y: Any) -> None:
             counts[name] = counts.get(name, 0) + 1
+            if ended is not None:
+                ended(name)
             for part, value in _parts(name if counts[name] == 1 else f"{name}#{counts[name]}", y):
                 if id(value) not in seen:
                     seen.add(id(value))

@@ -7,6 +7,7 @@ from .blocks import Concatenate, Residual
 from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from .dense import Dense, Flatten
 from .embedding import Embedding
+from .ensemble import Ensemble
 from .functions import Lambda
 from .fusion import set_fusion
 from .module import Module, Parameter
@@ -35,6 +36,7 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "GaussianNoise",
     "GlobalAvgPool2d",

@@ -33,11 +33,13 @@ def check_model(name: str, model: Any, extra: tuple) -> None:
         raise TypeError(f"{name}: the data are one argument, as in tn.{name}(model, (x, y)); all else is named")
 
 
-def check_functions(loss: Any, schedule: Any) -> None:
+def check_functions(loss: Any, schedule: Any, attack: Any = None) -> None:
     if not callable(loss):
         raise TypeError(f"fit: loss={loss!r:.60} must be a function (outputs, y) -> 0-d Tensor, such as ops.mse")
     if schedule is not None and not callable(schedule):
         raise TypeError(f"fit: schedule={schedule!r:.60} must be a function of the step's number; see optim.schedules")
+    if attack is not None and not callable(attack):
+        raise TypeError(f"fit: attack={attack!r:.60} must be a function (model, x, y) -> x; see tn.insight.fgsm")
 
 
 # ---- data -------------------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def of_run(run: Any) -> dict[str, Any]:
         "metrics": run.metrics,
         "clip_norm": run.trainer.clip_norm,
         "schedule": run.schedule,
+        "attack": run.attack,
         "early_stopping": None if stopping is None else vars(stopping),
         "train": fingerprint(loader),
         "validation": None if run.held_out is None else fingerprint(run.held_out),
