@@ -44,10 +44,10 @@ RECIPES = {"gpt": Recipe(batch=12, length=64, lr=1e-3, epochs=8), "char_lstm": R
 
 def corpus(name: str, samples: int | None = None, vocabulary: data.text.Vocabulary | None = None) -> data.text.Corpus:
     """The text called `name`; of what is there to train on, the first `samples` characters."""
-    found = tasks.TEXTS[name]() if name in tasks.TEXTS else data.text.corpus_of(data.text.read_text(name))
-    if vocabulary is not None and vocabulary.to_json() != found.vocabulary.to_json():
-        parts = (vocabulary.encode(found.vocabulary.decode(ids)) for ids in (found.train, found.validation))
-        found = data.text.Corpus(*parts, vocabulary)
+    if name in tasks.TEXTS:
+        found = tasks.TEXTS[name](vocabulary=vocabulary)
+    else:
+        found = data.text.corpus_of(data.text.read_text(name), vocabulary=vocabulary)
     return data.text.Corpus(found.train[:samples], found.validation, found.vocabulary)
 
 
@@ -110,9 +110,7 @@ def _writer(folder: Path, model: Module, text: data.text.Corpus) -> Callable[[di
             say(f"{title}\n{sample}\n{'-' * len(title)}")
         path = folder / SAMPLES
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        kept = (
-            before[: before.find(f"---- epoch {row['epoch']},")] if f"---- epoch {row['epoch']}," in before else before
-        )
+        kept = before.partition(f"---- epoch {row['epoch']},")[0]  # a resumed run may write an epoch's again
         _write(path, f"{kept}{title}\n{sample}\n")
 
     return write

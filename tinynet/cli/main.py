@@ -1,4 +1,4 @@
-"""The `tinynet` command: train, finetune, evaluate, predict, gradcheck, doctor."""
+"""The `tinynet` command: train, finetune, evaluate, sample, predict, gradcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import finetune, tasks, usage
+from . import finetune, sample, tasks, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging

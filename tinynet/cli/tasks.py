@@ -21,10 +21,10 @@ PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
     "cifar10": data.cifar10,
 }
 DATA = ("digits", *PUBLISHED)
-TEXTS: dict[str, Callable[[], data.text.Corpus]] = {"shakespeare": data.text.tiny_shakespeare}
+TEXTS: dict[str, Callable[..., data.text.Corpus]] = {"shakespeare": data.text.tiny_shakespeare}
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
 CLASSIFIERS = models.CLASSIFIERS
-LANGUAGE = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
+LANGUAGE: dict[str, Callable[..., Module]] = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes

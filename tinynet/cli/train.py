@@ -140,7 +140,11 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             )
     if arguments.data is not None and tasks.data_name(arguments.data) != settings["data"]:
         raise UsageError(f"{folder} was begun with --data {settings['data']}: --resume goes on with what is recorded")
-    known = {"model": tasks.models_for(settings["data"]), "optimizer": optim.OPTIMIZERS, "backend": backends.NAMES}
+    known: dict[str, Any] = {
+        "model": tasks.models_for(settings["data"]),
+        "optimizer": optim.OPTIMIZERS,
+        "backend": backends.NAMES,
+    }
     for name, names in known.items():
         choose(f"{folder}: {name}", settings[name], names)
     tasks.data_name(settings["data"])

@@ -21,9 +21,9 @@ def generate(
     >>> print(vocabulary.decode(ids))
 
     Args:
-        model: ids (N, T) -> logits (N, T, K). One with a `step(ids, state) -> (logits, state)`, such as char_lstm, reads
-            each id once and keeps its state; of one with a `context`, such as gpt, only so many of the last ids are
-            read, each time anew.
+        model: ids (N, T) -> logits (N, T, K). One with a `step(ids, state) -> (logits, state)`, such as char_lstm,
+            reads each id once and keeps its state; one with a `context`, such as gpt, reads so many of the last ids,
+            each time anew.
         ids: integers (T,), or (N, T) for N texts at once; T is 1 or more.
         length: how many to add.
         temperature: divides the logits: below 1 the likely ones become likelier, 0 always takes the likeliest.
