@@ -9,6 +9,15 @@ from .cam import grad_cam
 from .features import activation_maximization, attention_maps, feature_maps, filters, pca
 from .fields import receptive_field
 from .landscape import loss_plane
+from .pictures import (
+    show_attention,
+    show_attribution,
+    show_feature_maps,
+    show_filters,
+    show_loss_plane,
+    show_pca,
+    show_statistics,
+)
 from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
 from .relevance import lrp
 from .report import Report, report
