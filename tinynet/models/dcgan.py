@@ -40,5 +40,5 @@ def dcgan(latent: int = 100, *, width: int = 64, channels: int = 1) -> tuple[Seq
 
 
 def _draw(layer: Module) -> None:
-    if isinstance(layer, Conv2d | ConvTranspose2d | Dense | BatchNorm):
+    if isinstance(layer, Conv2d | ConvTranspose2d | Dense | BatchNorm) and layer.weight is not None:
         normal(layer.weight, 0.02, mean=1.0 if isinstance(layer, BatchNorm) else 0.0)
