@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import warnings
 
 import numpy as np
@@ -13,8 +15,10 @@ from numpy.testing import assert_allclose
 import tinynet as tn
 from tests import references
 from tests import strategies as draw
-from tinynet import ops
+from tinynet import nn, ops, optim, parallel
+from tinynet.ops.norm import shares
 
+NEEDS_SIMULATOR = pytest.mark.skipif(bool(tn.backends.why_not("simulator")), reason="no simulator")
 STRICT = {"rtol": 1e-6, "atol": 1e-8}
 REDUCTIONS = st.sampled_from(["mean", "sum", "none"])
 
@@ -29,6 +33,166 @@ def test_cross_entropy(data, n, k, reduction, seed):
     two_steps = ops.nll_loss(ops.log_softmax(tn.tensor(logits)), tn.tensor(labels), reduction=reduction)
     assert_allclose(loss.numpy(), two_steps.numpy(), rtol=1e-12, atol=1e-13)
     tn.gradcheck(lambda x: ops.softmax_cross_entropy(x, labels, reduction=reduction), logits, **STRICT)
+
+
+OPTIONS = [
+    {"label_smoothing": 0.1},
+    {"weight": [0.5, 2.0, 1.0, 3.0]},
+    {"ignore_index": 2},
+    {"ignore_index": -100, "weight": np.array([0.5, 2.0, 1.0, 3.0])},
+    {"ignore_index": 1, "weight": [0.5, 2.0, 1.0, 3.0], "label_smoothing": 0.3},
+]
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("simulator", marks=NEEDS_SIMULATOR)])
+@pytest.mark.parametrize("options", [{}, *OPTIONS], ids=str)
+def test_class_numbers_are_target_weights(backend, options):
+    """One formula, -Σ q log p, for all options, on every backend; labels of any shape, on the device too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((3, 5, 4)), rng.integers(0, 4, (3, 5))
+    y[0, :2] = options.get("ignore_index", 0)
+    counted = y != options.get("ignore_index", -1)
+    w, smooth = np.asarray(options.get("weight", np.ones(4))), options.get("label_smoothing", 0.0)
+    hot = np.eye(4)[np.where(counted, y, 0)]
+    q = (hot * (1 - smooth) + smooth / 4) * w * counted[..., None]
+    log_p = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    losses, total = -(q * log_p).sum(-1), (hot @ w * counted).sum()
+    slope = q.sum(-1, keepdims=True) * np.exp(log_p) - q
+    for on_device in (False, True):
+        for reduction, value, scale in (
+            ("none", losses, 1),
+            ("sum", losses.sum(), 1),
+            ("mean", losses.sum() / total, total),
+        ):
+            logits = tn.tensor(x, backend=backend, requires_grad=True)
+            labels = tn.tensor(y, backend=backend) if on_device else y.astype(np.int16)
+            loss = ops.softmax_cross_entropy(logits, labels, reduction=reduction, **options)
+            assert loss.backend.name == backend and loss.dtype == np.float64
+            assert_allclose(loss.numpy(), value, rtol=1e-12, atol=1e-13)
+            loss.backward(np.ones(loss.shape))
+            assert_allclose(logits.grad.numpy(), slope / scale, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("options", [{}, {"weight": [1.0, 0.0, 2.0]}, {"label_smoothing": 0.2}], ids=str)
+def test_what_is_ignored_has_no_loss_and_no_gradient(options, reduction):
+    """Whatever its logits: infinite ones too; where nothing counts the mean is 0."""
+    x = tn.tensor(np.array([[-np.inf, 0.0, 1.0], [0.0, 1.0, 2.0]]), requires_grad=True)
+    if "label_smoothing" in options:
+        x = tn.tensor(np.zeros((2, 3)), requires_grad=True)
+    loss = ops.softmax_cross_entropy(x, np.array([-1, -1]), ignore_index=-1, reduction=reduction, **options)
+    loss.backward(np.ones(loss.shape))
+    assert not loss.numpy().any() and not x.grad.numpy().any()
+    assert ops.softmax_cross_entropy(x[:0], np.zeros(0, int), ignore_index=0, reduction=reduction).numpy().sum() == 0
+
+
+def test_labels_that_weigh_nothing_have_a_mean_of_0():
+    x = tn.tensor(np.array([[1.0, 2.0]]), requires_grad=True)
+    loss = ops.softmax_cross_entropy(x, [0], weight=[0.0, 1.0])
+    loss.backward()
+    assert loss.item() == 0 and not x.grad.numpy().any()
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_half_precision_is_added_up_in_float32(k):
+    x = np.random.default_rng(0).standard_normal((4000, k)).astype(np.float16)
+    y = np.arange(4000) % k
+    loss = ops.softmax_cross_entropy(tn.tensor(x), y, ignore_index=0, weight=np.full(k, 50.0))
+    exact = ops.softmax_cross_entropy(tn.tensor(x.astype(float)), y, ignore_index=0)
+    assert loss.dtype == np.float16
+    assert_allclose(loss.item(), exact.item(), rtol=2e-3)
+
+
+def test_smoothed_labels_and_probabilities_are_one():
+    x = tn.tensor(np.random.default_rng(0).standard_normal((6, 3)))
+    y = np.arange(6) % 3
+    smooth = np.eye(3)[y] * 0.7 + 0.1
+    for reduction in ("mean", "sum", "none"):
+        assert_allclose(
+            ops.softmax_cross_entropy(x, smooth, reduction=reduction).numpy(),
+            ops.softmax_cross_entropy(x, y, reduction=reduction, label_smoothing=0.3).numpy(),
+            rtol=1e-12,
+        )
+    assert_allclose(ops.softmax_cross_entropy(x, np.eye(3)[y]).numpy(), ops.softmax_cross_entropy(x, y).numpy())
+    one = ops.softmax_cross_entropy(x[0], 2)  # a row, a number
+    assert one.shape == () and one.item() == pytest.approx(ops.softmax_cross_entropy(x[:1], [2]).item())
+
+
+# ---- in training ------------------------------------------------------------------------------------------------
+
+
+def tagger(dtype=np.float64):
+    """Logits (N, T, 4) of sequences (N, T, 3)."""
+    tn.seed(0)
+    return nn.Sequential(nn.Dense(8, activation="tanh"), nn.Dense(4), input_shape=(6, 3)).astype(dtype)
+
+
+def sequences(n, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, (n, 6))
+    return rng.standard_normal((n, 6, 3)), y
+
+
+LOSSES = [functools.partial(ops.softmax_cross_entropy, **options) for options in [{}, *OPTIONS]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="replicas are forked on Linux only")
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: str(loss.keywords))
+def test_replicas_share_the_weighted_mean(loss):
+    """Steps and evaluations of two and three workers are those of one, though the first batch's shares weigh the same
+    and later ones' do not."""
+
+    def run(workers):
+        model, seen = tagger(), []
+        with parallel.trainer(model, optim.SGD(model.parameters(), 0.5), loss, workers=workers) as step:
+            for i, n in enumerate((6, 6, 5, 9, 2, 1)):
+                x, y = sequences(n, i)
+                y[:] = 3 if i == 0 else y
+                if i > 1:
+                    y[: n // 2, 1:] = loss.keywords.get("ignore_index", 0)
+                seen += [step(x, y).item(), step.evaluate(x, y)[0], step.correct]
+            assert step.workers == workers and step.note is None
+        return seen, model.state_dict()
+
+    (expected, weights), *others = [run(workers) for workers in (1, 2, 3)]
+    for seen, found in others:
+        assert_allclose(seen, expected, rtol=1e-11)
+        for name, value in found.items():
+            assert_allclose(value, weights[name], rtol=1e-10)
+    assert shares.gather is None and not shares.parts
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: str(loss.keywords))
+def test_fit_and_evaluate_sequences(loss):
+    """(N, T, K) logits and (N, T) labels: the loss falls, and the accuracy is that of all labels."""
+    x, _ = sequences(64)
+    y = (x[..., 0] > 0) + 2 * (x[..., 1] > 0)
+    model = tagger(np.float32)
+    history = tn.fit(
+        model, (x, y), validation=(x, y), loss=loss, epochs=3, batch_size=16, optimizer=optim.Adam, verbose=False
+    )
+    assert history[-1]["loss"] < history[0]["loss"]
+    measured = tn.evaluate(model, (x, y))
+    out = model.eval()(tn.tensor(x.astype(np.float32)))
+    assert measured["accuracy"] == pytest.approx((out.numpy().argmax(-1) == y).mean())
+    assert measured["accuracy"] == pytest.approx(history[-1]["val_accuracy"])
+    assert measured["loss"] == pytest.approx(loss(out, y).item(), rel=1e-5)
+
+
+def test_parts_of_a_batch_have_no_weighted_mean():
+    """accumulate= adds up parts' means: where they are not the batch's, it is refused, and says what to do."""
+    x, y = sequences(8)
+
+    def step(loss):
+        model = tagger()
+        return parallel.trainer(model, optim.SGD(model.parameters(), 0.1), loss, workers=1, accumulate=2)(x, y).item()
+
+    with pytest.raises(ValueError, match=r"not the mean of a batch's parts \(accumulate=\): use reduction=\"none\""):
+        step(LOSSES[2])
+    assert not shares.parts
+    assert step(LOSSES[1]) == pytest.approx(LOSSES[1](tagger()(tn.tensor(x)), y).item())
+    every = lambda out, y: ops.softmax_cross_entropy(out, y, ignore_index=1, reduction="none").mean()  # noqa: E731
+    assert step(every) == pytest.approx(every(tagger()(tn.tensor(x)), y).item())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,7 +241,24 @@ X = tn.tensor(np.zeros((2, 3)))
 MISTAKES = [
     (lambda: ops.softmax_cross_entropy(X, np.array([0, 3])), ValueError, "labels run from 0 to 3, .* classes 0 to 2"),
     (lambda: ops.softmax_cross_entropy(X, np.array([-1, 0])), ValueError, "labels run from -1 to 0"),
-    (lambda: ops.softmax_cross_entropy(X, np.eye(2, 3)), ValueError, r"not one-hot rows: use labels.argmax\(1\)"),
+    (
+        lambda: ops.softmax_cross_entropy(X, np.eye(2, 3, dtype=int)),
+        ValueError,
+        r"one-hot rows: use labels.argmax\(1\)",
+    ),
+    (lambda: ops.softmax_cross_entropy(X, np.zeros((2, 1), int)), ValueError, r"rows of one: use labels\[:, 0\]"),
+    (lambda: ops.softmax_cross_entropy(X, np.ones((2, 3), bool)), ValueError, "one-hot rows"),
+    (lambda: ops.softmax_cross_entropy(X, np.full((2, 3), -0.5)), ValueError, r"probabilities and run from -0.5 .*mse"),
+    (lambda: ops.softmax_cross_entropy(X, 2 * np.eye(2, 3)), ValueError, r"must be in \[0, 1\]"),
+    (lambda: ops.softmax_cross_entropy(X[0], np.ones(3)), ValueError, r"one axis: write logits\[None\].*binary"),
+    (lambda: ops.softmax_cross_entropy(X, np.eye(2, 3), ignore_index=0), ValueError, "ignore_index=0 is for class"),
+    (lambda: ops.softmax_cross_entropy(X, [0, 1], ignore_index=0.5), TypeError, "ignore_index=0.5 must be an int"),
+    (lambda: ops.softmax_cross_entropy(X, [0, 1], label_smoothing=1.5), ValueError, r"1.5 must be a number in \[0, 1"),
+    (lambda: ops.softmax_cross_entropy(X, [0, 1], label_smoothing=np.nan), ValueError, r"nan must be a number"),
+    (lambda: ops.softmax_cross_entropy(X, [0, 1], weight=[1, 2]), ValueError, r"weight \(2,\) must be \(3,\)"),
+    (lambda: ops.softmax_cross_entropy(X, [0, 5], ignore_index=0), ValueError, "labels run from 0 to 5"),
+    (lambda: ops.softmax_cross_entropy(X, [[0, 1]]), ValueError, r"labels \(1, 2\) \(…\)"),
+    (lambda: ops.nll_loss(X.reshape((1, 2, 3)), [[0, 3]]), ValueError, "nll_loss: labels run from 0 to 3"),
     (lambda: ops.softmax_cross_entropy(X, np.array([0.0, 1.0])), TypeError, "must be integers"),
     (lambda: ops.softmax_cross_entropy(X, np.array([0])), ValueError, r"logits \(2, 3\) must be .* labels \(1,\)"),
     (

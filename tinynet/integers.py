@@ -164,28 +164,30 @@ def counts(name: str, what: str, values: Any) -> tuple[int, ...]:
 
 
 def class_numbers(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
-    """Labels that fit outputs of `shape` (N, K): int64 (N,), fresh, on the host; a Tensor on a device as it is, whose
+    """Labels that fit outputs of `shape` (…, K): int64 (…), fresh, on the host; a Tensor on a device as it is, whose
     values are not looked at.
 
     Raises ValueError where their shape is another or a label is not in [0, K), TypeError where they are no integers.
     """
     on_device = isinstance(labels, Tensor) and labels.backend.name != "numpy"
     array = labels if on_device else np.asarray(labels.data if isinstance(labels, Tensor) else labels)
-    if len(shape) != 2 or array.shape != shape[:1]:
-        hint = (
-            ""
-            if array.ndim != 2
-            else "; labels are class numbers, not "
-            + ("one-hot rows: use labels.argmax(1)" if array.shape[1] > 1 else "rows of one: use labels[:, 0]")
-        )
-        raise ValueError(f"{name}: logits {shape} must be (N, K) and labels {array.shape} (N,){hint}")
+    if not shape or array.shape != shape[:-1]:
+        hint = ""
+        if shape and array.ndim == len(shape):
+            one = ", ".join([":"] * (array.ndim - 1) + ["0"])
+            hint = "; labels are class numbers, not " + (
+                f"one-hot rows: use labels.argmax({array.ndim - 1})"
+                if array.shape[-1] > 1
+                else f"rows of one: use labels[{one}]"
+            )
+        raise ValueError(f"{name}: logits {shape} must be (…, K) and labels {array.shape} (…){hint}")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels have dtype {array.dtype}; they must be integers, as in labels.astype(int)")
     if on_device:
         return labels
-    if array.size and not 0 <= array.min() <= array.max() < shape[1]:
+    if array.size and not 0 <= array.min() <= array.max() < shape[-1]:
         raise ValueError(
             f"{name}: labels run from {array.min()} to {array.max()}, the logits {shape} have classes 0 "
-            f"to {shape[1] - 1}"
+            f"to {shape[-1] - 1}"
         )
     return array.astype(np.int64)

@@ -3,6 +3,7 @@
 What takes a model takes any Module, as it stands, and leaves it so.
 """
 
+from .adversarial import fgsm, pgd
 from .attribution import guided_backprop, integrated_gradients, occlusion, saliency, smooth_grad
 from .cam import grad_cam
 from .features import activation_maximization, attention_maps, feature_maps, filters, pca

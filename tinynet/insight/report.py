@@ -104,6 +104,8 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     for out, y in outputs(model, data, batch_size=batch_size):
         logits = out.numpy()
         try:
+            if logits.ndim != 2:
+                raise ValueError("a report is of one class a sample")
             y = class_numbers("report", y, logits.shape)
         except (TypeError, ValueError) as error:
             raise ValueError(

@@ -34,15 +34,25 @@ class Shares:
         gather: takes a float64 vector and returns those of all processes as rows, or None where there is one process.
         leads: whether this process keeps the state that follows the batch (running statistics).
         samples: how many samples (this process, the whole batch) has.
+        parts: whether this process computes its samples in several parts, one after another.
     """
 
     gather: Callable[[np.ndarray], np.ndarray] | None = None
     leads = True
     samples = (1, 1)
+    parts = False
 
     def whole(self, count: int) -> int:
         """How many values the whole batch has where this process's samples have `count`."""
         return count * self.samples[1] // self.samples[0]
+
+    def divisor(self, weights: Tensor) -> Tensor:
+        """What the sum of these samples' weighted losses is divided by, so that the mean over the processes is that of
+        the whole batch. weights: 0-d, the sum of the weights here."""
+        if self.gather is None:
+            return weights
+        whole = self.gather(np.asarray(weights.data, np.float64).reshape(1)).sum()
+        return Tensor(np.asarray(whole * self.samples[0] / self.samples[1], weights.dtype), weights.backend)
 
 
 shares = Shares()

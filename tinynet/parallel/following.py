@@ -74,9 +74,13 @@ class Gathering:
         finally:
             shares.gather, shares.samples, shares.leads = None, (1, 1), True
 
-    def goes_on(self, rows: list[list[float]], members: list[int]) -> bool:
-        """Whether a member gathers, as its row says, so that the step's end must be told again."""
-        return any(rows[r][0] == SUMS for r in members)
+    def told(self, own: tuple, members: list[int]) -> list[list[float]]:
+        """What each process tells of its step's end, this one `own`: again, as long as a member gathers."""
+        while True:
+            self.team.put(*own)
+            rows = self.team.get(len(own))
+            if all(rows[r][0] != SUMS for r in members):
+                return rows
 
     def _gather(self, members: list[int], own: np.ndarray) -> np.ndarray:
         """The vectors of all members, as rows."""

@@ -240,17 +240,20 @@ class Replicas(Trainer):
     def _evaluate(self, x: Any, y: Any, bounds: list[int]) -> tuple[Any, Exception | None]:
         """This replica's part of `evaluate`: the mean loss over the whole batch and the metrics' sums, or what went
         wrong somewhere."""
-        loss, failure, size = 0.0, None, bounds[self.team.rank + 1] - bounds[self.team.rank]
+        sizes = [b - a for a, b in pairwise(bounds)]
+        members = [r for r, size in enumerate(sizes) if size]
+        loss, failure, size = 0.0, None, sizes[self.team.rank]
         own: Sums = {}
         try:
             if size:
-                loss, own = measured(self.model, self.loss, x, y, self.metrics)
+                with self.gathering.step(members, sizes):
+                    loss, own = measured(self.model, self.loss, x, y, self.metrics)
             self._check_unchanged()
         except Exception as error:
-            failure = error
-            self.team.report(error)
-        self.team.put(code(failure), loss * size, self._expected, *self._numbers(own))
-        failed, losses, expected, *others = zip(*self.team.get(3 + len(self.metrics)), strict=True)
+            failure = Alone(str(error)) if isinstance(error, following.Parted) else error
+            self.team.report(failure)
+        told = code(failure), loss * size, self._expected, *self._numbers(own)
+        failed, losses, expected, *others = zip(*self.gathering.told(told, members), strict=True)
         if any(failed):
             return None, self._failure(failure, failed, bounds)
         total = sum(losses) / bounds[-1]
@@ -293,9 +296,7 @@ class Replicas(Trainer):
                 if node is not None:
                     node.home = None
         told = code(failure), value, guard, self._expected, *have, *self._numbers(own)
-        team.put(*told)
-        while self.gathering.goes_on(rows := team.get(len(told)), members):
-            team.put(*told)
+        rows = self.gathering.told(told, members)
         failed = [row[0] for row in rows]
         if any(failed):
             return None, self._failure(failure, failed, bounds)

@@ -13,6 +13,7 @@ from ..nested import lengths, mapped, samples, shapes
 from ..nn import Module, door
 from ..nn.module import evaluating
 from ..ops import random
+from ..ops.norm import shares
 from ..optim import clip_grad_norm
 from ..optim.optimizer import Optimizer
 from ..tensor import Tensor
@@ -140,6 +141,7 @@ class Trainer:
         self.optimizer.zero_grad()
         count, (seed, steps, first), seen, total = samples(x), random.state.snapshot(), [], None
         parts = min(self.accumulate, count)
+        shares.parts = parts > 1
         try:
             for start, stop in pairwise(count * k // parts for k in range(parts + 1)):
                 random.state.restore((seed, steps, first + start))
@@ -155,7 +157,7 @@ class Trainer:
                 total = own if total is None else total + own
                 seen.append((out, kept(b), stop - start))
         finally:
-            random.state.first = first
+            random.state.first, shares.parts = first, False
         assert total is not None
         return seen, total
 
