@@ -384,6 +384,7 @@ SIZES = [
     (nn.Lambda(lambda x: x[:, 1:]), (3, 4)),
     (nn.Residual(nn.Conv2d(2, 3, stride=2, padding=1), ops.relu, shortcut=nn.Conv2d(2, 1, stride=2)), (7, 8, 3)),
     (nn.Concatenate(nn.Dense(3), ops.relu), (4,)),
+    (nn.Ensemble([nn.Dense(3), nn.Dense(3)]), (4,)),
 ]
 
 
