@@ -23,8 +23,10 @@ PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
     "cifar10": data.cifar10,
 }
 DATA = ("digits", *PUBLISHED)
+TEXTS: dict[str, Callable[..., data.text.Corpus]] = {"shakespeare": data.text.tiny_shakespeare}
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
 CLASSIFIERS = models.CLASSIFIERS
+LANGUAGE: dict[str, Callable[..., Module]] = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
@@ -48,14 +50,24 @@ class Task:
 
 
 def data_name(name: str) -> str:
-    """The name of a known dataset, or the absolute path of a folder."""
-    if name in DATA:
+    """The name of a known dataset, or the absolute path of a folder or a text file."""
+    if name in DATA or name in TEXTS:
         return name
-    if name and Path(name).is_dir():
+    if name and (Path(name).is_dir() or Path(name).is_file()):
         return str(Path(name).resolve())
     if any(mark in name for mark in "/\\."):
-        raise UsageError(f"--data {name}: no such folder")
-    return choose("--data", name, [*DATA, "DIR (a folder)"])
+        raise UsageError(f"--data {name}: no such folder, and no such text file")
+    return choose("--data", name, [*DATA, *TEXTS, "DIR (a folder)", "FILE (a text)"])
+
+
+def is_text(name: str) -> bool:
+    """Whether the data called `name` are a text, which language models learn."""
+    return name in TEXTS or Path(name).is_file()
+
+
+def models_for(name: str) -> dict[str, Callable[..., Module]]:
+    """The networks that learn the data called `name`."""
+    return LANGUAGE if is_text(name) else CLASSIFIERS
 
 
 def load_task(
@@ -68,6 +80,8 @@ def load_task(
     without it, only the test images are needed.
     Raises: UsageError where there is one class alone, DataError where no image is left for the test.
     """
+    if is_text(name):
+        raise UsageError(f"{name} is a text; this needs images: {', '.join(DATA)}, or a folder of pictures")
     if name == "digits":
         count = DIGITS if samples is None else samples
         held_out = DIGITS_HELD_OUT if count >= DIGITS_HELD_OUT else max(200, count // 4)
@@ -129,6 +143,8 @@ def defaults(name: str) -> tuple[str, int, str]:
 
     For a folder they follow from the colours, the size and the number of its pictures.
     """
+    if is_text(name):
+        return "gpt", 12, ""
     if name in DATA:
         return ("cifar_cnn" if name == "cifar10" else "mnist_cnn"), 64, ""
     height, width, colour, count = data.look_at_dir(name)

@@ -19,8 +19,12 @@ class CharLSTM(Module):
         self.embedding, self.lstm, self.head = Embedding(vocabulary, embedding), LSTM(hidden), Dense(vocabulary)
 
     def forward(self, ids: Tensor) -> Tensor:
-        y, _ = self.lstm(self.embedding(ids))
-        return self.head(y)
+        return self.step(ids)[0]
+
+    def step(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """(logits, the LSTM's state after the last of ids), from the state before the first; see `tn.generate`."""
+        y, state = self.lstm(self.embedding(ids), state)
+        return self.head(y), state
 
     def output_size(self, shape: tuple) -> tuple:
         return self.head.output_size(self.lstm.output_size(self.embedding.output_size(shape)))

@@ -3,6 +3,7 @@
 from . import metrics
 from .evaluate import evaluate, outputs, predict
 from .fit import fit
+from .generate import generate
 from .nonfinite import NonFiniteError, NonFiniteWarning
 from .stopping import STOP, EarlyStopping
 from .transfer import GradualUnfreezing, new_head
