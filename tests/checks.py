@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinynet as tn
 from tests.references import KINKS, two
 from tests.references import reference as known
-from tinynet.backends.cpu import columns, conv, memory, taps, threads, winograd
+from tinynet.backends.cpu import columns, conv, lines, memory, taps, threads, winograd
 from tinynet.changes import overlap
 from tinynet.ops.cases import CASES, Case, normal
 from tinynet.tape import Node, Output
@@ -371,6 +371,7 @@ def small_tiles() -> Iterator[None]:
             (columns, "COLUMNS_BYTES", 1),
             (taps, "COLUMNS_BYTES", 1),
             (winograd, "PART_BYTES", 1),
+            (lines, "PART_BYTES", 1),
             (taps, "SMALL_PRODUCT", 1500),
             (winograd, "SMALL_PRODUCT", 100),
             (  # the last block may be shorter
@@ -495,7 +496,7 @@ PROOFS = {
     **{
         f"{name}: {case}": partial(algorithm, name, case)
         for case in CONVOLUTIONS
-        for name in ("im2col", "taps", "winograd")
+        for name in ("im2col", "taps", "winograd", "lines")
     },
     **{f"reference: {case}": partial(reference, case) for case in CONVOLUTIONS},
     **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},

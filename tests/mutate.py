@@ -130,12 +130,13 @@ KERNELS = (
     "conv",
     "taps",
     "winograd",
+    "lines",
     "norm",
     "embedding",
     "recurrent",
 )
 # parts of derivatives under another name
-HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "backward"}
+HELPERS = {"sum_to", "col2im", "_leak", "_add_windows", "_add_columns", "_add_lines", "backward"}
 
 OPERATORS: dict = {
     ast.Add: ast.Sub,

@@ -31,7 +31,7 @@ def test_any_window(data, window, n, groups, inputs, filters, seed):
     tn.gradcheck(lambda *xs: ops.conv2d(*xs, groups=groups, **window), [x, w, b], **STRICT)
 
 
-@pytest.mark.parametrize("name", ["im2col", "taps", "winograd"])
+@pytest.mark.parametrize("name", ["im2col", "taps", "winograd", "lines"])
 def test_every_algorithm(name):
     """Values and gradients of all cases, each algorithm forced, in large tiles and in the smallest."""
     for case in checks.CONVOLUTIONS:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests import oracles
 from tests.checks import poisoned
-from tinynet.backends.cpu import columns, conv, images, memory, pool, taps, winograd
+from tinynet.backends.cpu import columns, conv, images, lines, memory, pool, taps, winograd
 
 NEED = (True, True, True)
 NO_PADS = ((0, 0), (0, 0))
@@ -97,7 +97,7 @@ def test_im2col_any_window(size, kernel, stride, padding, dilation, groups, fuse
         check(x, w, b, at, fused, fused and min(outputs) >= 2, g_layout, seed)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "winograd", "taps", "exact"])
+@pytest.mark.parametrize("algorithm", ["auto", "winograd", "lines", "taps", "exact"])
 @settings(max_examples=15)
 @given(
     sizes,
@@ -134,6 +134,8 @@ def test_depthwise(size, kernel, stride, padding, dilation, fused, x_layout, g_l
 
 EVERY_TILE = {f"F{tile.m} of {k}×{k}": tile for (k, _), tiles in winograd.TILES.items() for tile in tiles}
 TILES = pytest.mark.parametrize("tile", EVERY_TILE.values(), ids=EVERY_TILE)
+EVERY_WAY = EVERY_TILE | {f"lines, {name}": lines.Lines(tile) for name, tile in EVERY_TILE.items()}
+WAYS = pytest.mark.parametrize("way", EVERY_WAY.values(), ids=EVERY_WAY)
 
 
 @TILES
@@ -156,16 +158,18 @@ def test_taps_of_any_kernel(size, kernel, padding, pooled, channels, seed):
             check(x, w, b, ((1, 1), padding, (1, 1), 1), pooled, pooled, seed=seed)
 
 
-@TILES
+@WAYS
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("part_bytes", [1, 9000, 1 << 22])
-def test_winograd_in_parts(monkeypatch, tile, pooled, part_bytes):
+def test_winograd_in_parts(monkeypatch, way, pooled, part_bytes):
     """Lines of tiles, images, or all at once: overlaps between parts add up too."""
-    monkeypatch.setattr(winograd, "PART_BYTES", part_bytes)
-    monkeypatch.setattr(conv, "_choose", lambda *_: tile)
+    for module in (winograd, lines):
+        monkeypatch.setattr(module, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(conv, "_choose", lambda *_: way)
+    k = getattr(way, "tile", way).k
     rng = np.random.default_rng(1)
     for padding in (NO_PADS, ((1, 1), (1, 1)), ((2, 0), (0, 1))):
-        x, w, b = array(rng, (3, 13, 10, 2)), array(rng, (tile.k, tile.k, 2, 3)), array(rng, (3,))
+        x, w, b = array(rng, (3, 13, 10, 2)), array(rng, (k, k, 2, 3)), array(rng, (3,))
         check(x, w, b, ((1, 1), padding, (1, 1), 1), True, pooled)
 
 
@@ -274,21 +278,33 @@ def test_crop(h, w, data, seed):
         assert found.base is x
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd"])
+@pytest.mark.parametrize("kernel", [(3, 1), (3, 2), (5, 4)])
+def test_lines_of_any_width(kernel):
+    """A kernel of 3 or 5 lines may have any number of columns."""
+    rng = np.random.default_rng(6)
+    x, w, b = array(rng, (3, 9, 8, 2)), array(rng, (*kernel, 2, 3)), array(rng, (3,))
+    at = ((1, 1), ((1, 2), (0, 2)), (1, 1), 1)
+    with conv.set_conv_algorithm("lines"):
+        assert isinstance(conv._choose(x, w, b, conv.Geometry(*at), (10, 9)), lines.Lines)
+        check(x, w, b, at, True, False)
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "lines"])
 @pytest.mark.parametrize("height", [60, 240])
 def test_a_tall_image_is_not_padded_again_for_each_part(monkeypatch, algorithm, height):
     """Work grows with the image, not with its square: a part pads the lines that it sees."""
     x, w = np.ones((1, height, 8, 4), np.float32), np.ones((3, 3, 4, 4), np.float32)
-    lines: list[int] = []
+    padded: list[int] = []
     pad = images.pad
-    monkeypatch.setattr(images, "pad", lambda x, pads: lines.append(x.shape[1]) or pad(x, pads))
+    monkeypatch.setattr(images, "pad", lambda x, pads: padded.append(x.shape[1]) or pad(x, pads))
     monkeypatch.setattr(columns, "COLUMNS_BYTES", 1 << 14)
     monkeypatch.setattr(winograd, "PART_BYTES", 1 << 12)
+    monkeypatch.setattr(lines, "PART_BYTES", 1 << 12)
     with conv.set_conv_algorithm(algorithm):
         _, saved = conv.conv2d(x, w, None, (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
-        assert len(lines) > height / 16 and sum(lines) < 2 * height
+        assert len(padded) > height / 16 and sum(padded) < 2 * height
         conv.conv2d_grad(np.ones((1, height, 8, 4), np.float32), saved, NEED)
-    assert sum(lines) < 4 * height
+    assert sum(padded) < 4 * height
 
 
 @pytest.mark.parametrize("n, size, kept", [(2, 12, True), (1, 600, False)])
@@ -299,7 +315,7 @@ def test_columns_are_kept_of_small_batches_only(n, size, kept):
     assert all((columns is not None) == kept for _, columns in saved[-1])
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps"])
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "lines", "taps"])
 def test_convolution_is_linear_in_both(algorithm):
     """⟨conv(x, w), g⟩ = ⟨x, dx⟩ = ⟨w, dw⟩: a layer as large as real ones, in float32."""
     rng = np.random.default_rng(3)
@@ -325,6 +341,8 @@ def test_convolution_is_linear_in_both(algorithm):
         ("F6 of 3×3", 1e-5),
         ("F2 of 5×5", 2e-5),
         ("F4 of 5×5", 2e-5),
+        ("lines, F4 of 3×3", 4e-6),
+        ("lines, F6 of 3×3", 5e-6),
     ],
 )
 def test_errors_against_float64(monkeypatch, algorithm, bound):
@@ -336,7 +354,7 @@ def test_errors_against_float64(monkeypatch, algorithm, bound):
     y, saved = conv.conv_relu_pool(x, w, b, *at, False)
     g = array(rng, y.shape)
     exact = y, *conv.conv_relu_pool_grad(g, saved, NEED)
-    how = EVERY_TILE.get(algorithm, algorithm)
+    how = EVERY_WAY.get(algorithm, algorithm)
     monkeypatch.setattr(conv, "_choose", lambda *_: how)
     y, saved = conv.conv_relu_pool(*(a.astype("float32") for a in (x, w, b)), *at, False)
     for ours, theirs in zip((y, *conv.conv_relu_pool_grad(g.astype("float32"), saved, NEED)), exact, strict=True):
@@ -347,12 +365,15 @@ def chosen(n: int, size: int, kernel: int, c: int, f: int, dtype: str = "float32
     x, w = np.empty((n, size, size, c), dtype), np.empty((kernel, kernel, c, f), dtype)
     at = conv.Geometry((stride, stride), NO_PADS, (1, 1), 1)
     how = conv._choose(x, w, None, at, oracles.output_size((size, size), w.shape[:2], at.stride, at.padding))
+    if isinstance(how, lines.Lines):
+        return f"lines of F{how.tile.m}"
     return how if isinstance(how, str) else f"F{how.m}"
 
 
 def test_auto_chooses_from_shapes():
     assert chosen(32, 28, 3, 1, 32) == chosen(16, 128, 3, 3, 32) == "taps"
-    assert chosen(16, 62, 3, 32, 64) == chosen(32, 12, 3, 32, 64) == "F6"
+    assert chosen(16, 62, 3, 32, 64) == chosen(16, 24, 3, 32, 64) == "F6"
+    assert chosen(64, 34, 3, 16, 16) == "lines of F4" and chosen(32, 12, 3, 32, 64) == "lines of F6"
     assert chosen(16, 30, 3, 64, 128) == "F4" and chosen(32, 4, 3, 64, 64) == "F2"
     assert chosen(1, 5, 3, 64, 128) == chosen(16, 14, 4, 32, 64) == chosen(16, 30, 3, 64, 64, stride=2) == "im2col"
     assert chosen(32, 12, 5, 32, 64) == "F4" and chosen(32, 10, 5, 16, 32) == "F2"
@@ -387,7 +408,7 @@ def test_set_conv_algorithm():
         conv.set_conv_algorithm("fft")
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps"])
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "lines", "taps"])
 def test_no_images(algorithm):
     with conv.set_conv_algorithm(algorithm):
         for pooled in (True, False):

@@ -305,3 +305,16 @@ def test_operators_of_integers_and_bools(be):
         with pytest.raises(TypeError, match=r"bitwise_\w+: an input is floating; bits are those of integers or bools"):
             refused()
     assert (tn.tensor([7.5, -7.5]) // 2).numpy().tolist() == [3, -4] and (tn.tensor([-7.5]) % 2).item() == 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.1, 1, 5, 40])
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 2 * 8192 + 5)])
+def test_gelu_of_float32_is_that_of_float64(scale, shape):
+    """The short way of float32 beside the long one, also of arrays that are longer than a block, and of views."""
+    rng = np.random.default_rng(3)
+    x, g = (np.asarray(scale * rng.standard_normal(shape)).T for _ in range(2))
+    be = tn.tensor(0.0).backend
+    short = [be.gelu(x.astype(np.float32)), be.gelu_grad(g.astype(np.float32), x.astype(np.float32))]
+    for a, b in zip(short, [be.gelu(x), be.gelu_grad(g, x)], strict=True):
+        assert a.dtype == np.float32 and a.shape == x.shape
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6 * scale)

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saving": LAYERS | {"models", "optim"},
     "parallel": LAYERS | {"models", "nested", "optim", "saving"},
     "training": LAYERS | {"console", "data", "models", "nested", "optim", "parallel", "saving", "version"},
-    "insight": LAYERS | {"console", "data", "models", "optim", "parallel", "saving", "training"},
+    "insight": LAYERS | {"console", "data", "models", "nested", "optim", "parallel", "saving", "training"},
     "interchange": LAYERS | {"data", "models", "optim", "saving", "training"},
     "play": LAYERS | {"console", "data", "insight", "models", "optim", "parallel", "saving", "training"},
     "cli": LAYERS

@@ -340,6 +340,7 @@ SIZES = [
     (nn.GlobalAvgPool2d(), (3, 4, 5)),
     (nn.Dense(3), (4,)),
     (nn.Dense(3, activation="softmax"), (4, 5)),
+    (nn.Normalize((0.5, 0.4), 2.0), (3, 4, 2)),
     (nn.Flatten(), (3, 4, 5)),
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),

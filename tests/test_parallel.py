@@ -190,7 +190,7 @@ def test_a_copy_of_this_process_is_refused():
 
 
 def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():
-    for make in tn.models.MODELS.values():
+    for make in tn.models.linear_regression, tn.models.mlp, tn.models.mnist_cnn, tn.models.deep_cnn, tn.models.resnet20:
         model = make()
         if model.unbuilt():
             model.build((5,))
@@ -204,6 +204,17 @@ def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():
             step(x, y)
             step.evaluate(x, y)
         assert step.team._pids == before
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_fit_reports_the_loss_of_the_whole_batch(workers):
+    x, y = np.random.default_rng(3).standard_normal((10, 4)).astype(np.float32), np.arange(10) % 2
+    rows = []
+    for n in (1, workers):
+        tn.seed(0)
+        model = nn.Sequential(nn.Dense(2), input_shape=(4,))
+        rows.append(tn.fit(model, (x, y), epochs=2, batch_size=5, workers=n, verbose=False))
+    np.testing.assert_allclose([r["loss"] for r in rows[1]], [r["loss"] for r in rows[0]], rtol=1e-6)
 
 
 SHAPES = queue.SimpleQueue()  # a global made in C: what a loss keeps in others, or in its closure, replicas notice

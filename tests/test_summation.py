@@ -116,7 +116,7 @@ def test_gradients_of_broadcasting(shape):
 # ---- gradients of layers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "taps", "depthwise"])
+@pytest.mark.parametrize("algorithm", ["im2col", "winograd", "lines", "taps", "depthwise"])
 @pytest.mark.parametrize("fused", [None, False, True])
 def test_gradients_of_convolutions_of_many_pixels(algorithm, fused):
     """512 images of 128 × 128: 8.4 million values a channel. `fused` is whether conv_relu_pool pools, None conv2d."""

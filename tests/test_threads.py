@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tinynet.backends.cpu import conv, taps, threads, winograd
+from tinynet.backends.cpu import conv, lines, taps, threads, winograd
 from tinynet.parallel.team import Team
 
 
@@ -67,7 +67,7 @@ def test_shares_hold_all_items_in_order_where_there_are_enough():
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("how", [*winograd.TILES[3, 3], "taps"], ids=lambda how: getattr(how, "m", how))
+@pytest.mark.parametrize("how", [*winograd.TILES[3, 3], lines.Lines(winograd.TILES[3, 3][0]), "taps"], ids=str)
 def test_a_convolution_is_the_same_with_threads(monkeypatch, how, pooled):
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((17, 11, 10, 4), (3, 3, 4, 6), (6,)))
@@ -78,7 +78,8 @@ def test_a_convolution_is_the_same_with_threads(monkeypatch, how, pooled):
         threads, "each", lambda work, items, each=threads.each: shared.append(len(items)) or each(work, items)
     )
     for part_bytes in (1, 20_000):  # lines of an image; images
-        monkeypatch.setattr(winograd, "PART_BYTES", part_bytes)
+        for module in (winograd, lines):
+            monkeypatch.setattr(module, "PART_BYTES", part_bytes)
         results = []
         for count in (1, 2, 3):
             shared.clear()

@@ -20,7 +20,7 @@ from .gradcheck import gradcheck
 from .hints import explain_missing as _explain_missing
 from .insight import report
 from .interchange import from_torch, to_torch
-from .nn import Parameter, set_fusion
+from .nn import Ensemble, Parameter, set_fusion
 from .ops.random import seed
 from .parallel import capture
 from .saving import checkpoint, load, register, save
@@ -35,6 +35,7 @@ _explain_missing(tn=_sys.modules[__name__], nn=nn, ops=ops, optim=optim, data=da
 
 __all__ = [
     "EarlyStopping",
+    "Ensemble",
     "Parameter",
     "Tensor",
     "backends",

@@ -71,6 +71,10 @@ NAMES = {
     "lr_scheduler": "optim.schedules, and tn.fit(schedule=…)",
     "DataLoader": "data.Loader(x, y)",
     "train_test_split": "data.split(x, y, fractions, stratify=True)",
+    "RandomHorizontalFlip": "data.random_flip()",
+    "RandomResizedCrop": "data.random_affine(scale=(low, high), shift=pixels)",
+    "RandomErasing": "data.cutout(size)",
+    "Normalization": "nn.Normalize.fit(x_train)",
     "random_split": "data.split(x, y, fractions)",
 }
 

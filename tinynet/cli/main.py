@@ -1,4 +1,4 @@
-"""The `tinynet` command: train, evaluate, predict, gradcheck, doctor."""
+"""The `tinynet` command: train, finetune, evaluate, predict, play, gradcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import tasks, usage
+from . import finetune, play, tasks, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   tinynet train --resume                     go on with the run that was interrupted
   tinynet evaluate --data mnist              the newest run, on MNIST's test images
   tinynet predict three.png                  which digit is it?
+  tinynet play                               draw a digit, and watch the network think
   tinynet gradcheck                          check the derivative of every operation
   tinynet doctor                             what works on this machine?
 
@@ -242,6 +243,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         ],
         [_train_what, _train_how],
     ),
+    "finetune": (
+        finetune.finetune,
+        "go on with a trained network on other data, its last layers first",
+        ["runs/mnist_cnn-digits-1 --data mnist --samples 200", "runs/mnist_cnn-digits-1 --data photos/ --freeze 0"],
+        [finetune.add, _backend],
+    ),
     "evaluate": (
         evaluate,
         "measure a trained network on test images, class by class",
@@ -253,6 +260,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         "say what is to be seen in pictures",
         ["three.png", "photo.jpg --show", "scan1.png scan2.npy --run runs/mnist_cnn-digits-1"],
         [_predict, _backend],
+    ),
+    "play": (
+        play.play,
+        "open a page: draw and watch the network think, train one and watch it learn",
+        ["", "runs/mnist_cnn-digits-1", "--port 8000 --no-browser"],
+        [play.add],
     ),
     "gradcheck": (
         gradcheck,

@@ -22,7 +22,7 @@ PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
 }
 DATA = ("digits", *PUBLISHED)
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
-CLASSIFIERS = {name: make for name, make in models.MODELS.items() if name != "linear_regression"}
+CLASSIFIERS = models.CLASSIFIERS
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes

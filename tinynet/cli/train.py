@@ -58,15 +58,15 @@ def train(arguments: argparse.Namespace) -> int:
             csv=folder / runs.HISTORY,
         )
         measured = report(model, task.test, classes=task.classes)
-        pictures = _pictures(folder, settings, history, measured, task)
+        pictures = drawn_pictures(folder, settings, history, measured, task)
     except KeyboardInterrupt:
         runs.write_settings(folder, settings | {"status": "interrupted"})
         raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
-    _finished(folder, settings, history, measured, pictures)
+    finished(folder, settings, history, measured, pictures)
     return 0
 
 
-def _finished(folder: Path, settings: dict[str, Any], history: list, measured: Report, pictures: list[str]) -> None:
+def finished(folder: Path, settings: dict[str, Any], history: list, measured: Report, pictures: list[str]) -> None:
     """Record how the run ended, and say it."""
     from ..insight import plots
 
@@ -124,6 +124,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such run")
     settings = runs.read_settings(folder)
+    if "finetuned" in settings:
+        raise UsageError(f"{folder} was begun by tinynet finetune, which begins anew: run that again")
     runs.check_writable(folder)
     for name in ("model", "batch_size", "lr", "optimizer", "backend", "workers", "seed", "samples"):
         wanted = getattr(arguments, name)
@@ -151,7 +153,9 @@ def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
     return recorded if isinstance(recorded, int) else otherwise
 
 
-def _pictures(folder: Path, settings: dict[str, Any], history: list, measured: Report, task: tasks.Task) -> list[str]:
+def drawn_pictures(
+    folder: Path, settings: dict[str, Any], history: list, measured: Report, task: tasks.Task
+) -> list[str]:
     """Draw the run's pictures, where matplotlib is present. Returns the names of those that could be drawn."""
     from ..insight import plots
 

@@ -46,10 +46,10 @@ def predict(arguments: argparse.Namespace) -> int:
     shape, failed = model.built or (), False
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise UsageError(f"this network takes inputs of shape {shape}, not images")
-    say(f"{plain(path.parent if settings else path)}{_describe(settings)} sees")
+    say(f"{plain(path.parent if settings else path)}{describe(settings)} sees")
     for name in arguments.images:
         try:
-            image, note = _seen(name, shape, settings.get("data"))
+            image, note = seen(name, shape, settings.get("data"))
             line = f"not sure: {note}" if image is None else _named(model, image, settings) + note
             say(f"{plain(name)}: {line}")
             if image is not None and (arguments.show or is_terminal(sys.stdout)):
@@ -64,7 +64,7 @@ def predict(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _describe(settings: dict[str, Any]) -> str:
+def describe(settings: dict[str, Any]) -> str:
     """What is known of a run: (mnist_cnn, trained on digits, test accuracy 98.65%)."""
     if not settings:
         return ""
@@ -73,7 +73,7 @@ def _describe(settings: dict[str, Any]) -> str:
     return f" ({plain(known)}{f', test accuracy {accuracy:.2%}' if isinstance(accuracy, float) else ''})"
 
 
-def _seen(name: str, shape: tuple[int, ...], learnt: str | None) -> tuple[np.ndarray | None, str]:
+def seen(name: str, shape: tuple[int, ...], learnt: str | None) -> tuple[np.ndarray | None, str]:
     """The picture (H, W, C) that the network is to see, or None, and a remark.
 
     A network that learnt drawings gets the one that is found on the page; one that learnt the pictures of a folder gets

@@ -63,7 +63,7 @@ class Dataset(tuple[Examples, Examples]):
         return self[1]
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """A published dataset: addresses of the folders that hold its files, and SHA-256 sums of these."""
 
     name: str
@@ -72,7 +72,7 @@ class _Source(NamedTuple):
     limit: int  # bytes of the largest file, with room to spare
 
 
-MNIST = _Source(
+MNIST = Source(
     "mnist",
     (
         "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -87,7 +87,7 @@ MNIST = _Source(
     20_000_000,
 )
 
-FASHION_MNIST = _Source(
+FASHION_MNIST = Source(
     "fashion_mnist",
     (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
@@ -102,7 +102,7 @@ FASHION_MNIST = _Source(
     60_000_000,
 )
 
-CIFAR10 = _Source(
+CIFAR10 = Source(
     "cifar10",
     ("https://www.cs.toronto.edu/~kriz",),
     {
@@ -211,7 +211,7 @@ def look_at_dir(path: PathLike, most: int = 24) -> tuple[int, int, bool, int]:
 
 
 def locate(
-    source: _Source, holds: Callable[[Path], bool], folder: PathLike | None, mirror: str | None, download: bool
+    source: Source, holds: Callable[[Path], bool], folder: PathLike | None, mirror: str | None, download: bool
 ) -> Path:
     """The folder that holds the files of a dataset, downloaded if need be."""
     names = dict.fromkeys((source.name, source.name.replace("_", "-")))

@@ -67,7 +67,7 @@ def find_drawing(page: Floats, shape: tuple[int, ...] = (28, 28)) -> Drawing | N
         return None
     cut = np.clip((ink * mask)[top:bottom, left:right] / level, 0, 1)
     box = tuple(round(side / scale) for side in (top, left, bottom, right))
-    return Drawing(_laid_out(cut, shape)[..., None], box, sum(w > weight / 3 for w, *_ in groups))  # type: ignore[arg-type]
+    return Drawing(laid_out(cut, shape)[..., None], box, sum(w > weight / 3 for w, *_ in groups))  # type: ignore[arg-type]
 
 
 def _ink(page: Floats) -> tuple[Floats, float]:
@@ -172,7 +172,7 @@ def _shapes(ink: Floats, mask: NDArray[np.bool_]) -> list[Shape]:
     return sorted(inner or [shape for _, shape in found], key=lambda shape: -shape[0])
 
 
-def _laid_out(cut: Floats, shape: tuple[int, ...]) -> Floats:
+def laid_out(cut: Floats, shape: tuple[int, ...]) -> Floats:
     """A drawing (h, w) scaled to MNIST's box, its centre of mass in the middle of `shape`."""
     target = BOX * min(shape)
     scale = target / max(cut.shape)

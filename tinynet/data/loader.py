@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import count
-from .augment import Augment
+from .augment import Augment, WithLabels, augmented
 from .files import DataError
 from .sources import Arrays, Batches, sample_of, source
 
@@ -29,12 +29,13 @@ class Loader:
 
     Each `for` is one epoch: the first is `epoch` 0, or the one that `set_epoch` says. Where `shuffle` is on,
     the order is a function of (seed, epoch) alone, so a run can be repeated, or taken up again in the middle
-    of an epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full.
+    of an epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full. `steps` is
+    the largest number of batches in an epoch: of a large set, an epoch then sees a part, in each another one.
 
-    `augment(x_batch, rng)` returns a changed batch; its `rng` depends on (seed, epoch, number of the batch)
-    only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the number of batches that a
-    thread prepares ahead, and that take memory beside the one in use; with 0 there is no thread. Batches are
-    the caller's own arrays.
+    `augment(x_batch, rng)` returns a changed batch, and a `WithLabels` changed labels, too; its `rng` depends on
+    (seed, epoch, number of the batch) only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the
+    number of batches that a thread prepares ahead, and that take memory beside the one in use; with 0 there is no
+    thread. Batches are the caller's own arrays.
 
     Attributes: source: what the samples come from, see `sources`. x, y: the arrays, where it is arrays.
 
@@ -53,8 +54,9 @@ class Loader:
         batch_size: int = 64,
         shuffle: bool = True,
         drop_last: bool = False,
+        steps: int | None = None,
         seed: int = 0,
-        augment: Augment | None = None,
+        augment: Augment | WithLabels | None = None,
         prefetch: int = 2,
     ) -> None:
         self.source = source(x, y)
@@ -68,6 +70,9 @@ class Loader:
                 f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}"
             )
         self.shuffle, self.drop_last, self.augment, self.epoch = shuffle, drop_last, augment, 0
+        self.steps = None if steps is None else count("Loader", "steps", steps, 1)
+        if steps is not None and isinstance(self.source, Batches):
+            raise ValueError("Loader: an iterable of batches says itself how many make an epoch; leave steps= out")
         if self.samples == 0:
             raise DataError(
                 f"Loader: {self.source.count} samples make no batch of {self.batch_size}"
@@ -79,20 +84,22 @@ class Loader:
         if isinstance(self.source, Batches):
             return len(self.source)
         whole = self.source.count / self.batch_size
-        return math.floor(whole) if self.drop_last else math.ceil(whole)
+        batches = math.floor(whole) if self.drop_last else math.ceil(whole)
+        return batches if self.steps is None else min(batches, self.steps)
 
     @property
     def samples(self) -> int | None:
         """Samples in an epoch, None where batches come from an iterable."""
         if self.source.count is None:
             return None
-        return len(self) * self.batch_size if self.drop_last else self.source.count
+        return min(len(self) * self.batch_size, self.source.count)
 
     def __repr__(self) -> str:
         if isinstance(self.source, Batches):
             return f"Loader({self.source!r})"
         settings: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": self.shuffle, "seed": self.seed}
         settings |= {"drop_last": True} if self.drop_last else {}
+        settings |= {} if self.steps is None else {"steps": self.steps}
         if self.augment is not None:
             settings["augment"] = getattr(self.augment, "__qualname__", repr(self.augment))
         return f"Loader({self.source!r}, {', '.join(f'{k}={v}' for k, v in settings.items())})"
@@ -130,7 +137,7 @@ class Loader:
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         for number, (x, y) in enumerate(self._plain(epoch, start), start):
-            yield (x if self.augment is None else self.augment(x, self._rng(epoch, number + 1))), y
+            yield augmented(self.augment, x, self._rng(epoch, number + 1), y)
 
     def _plain(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches before augmentation."""

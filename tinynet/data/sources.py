@@ -33,12 +33,14 @@ class Arrays:
 
 class Samples:
     """An indexable dataset: `dataset[i]` is the pair (x, y) of one sample, each an array, a number, a tuple or a dict
-    of them; or x alone."""
+    of them; or x alone. Where it has `batch_at(indices)`, that returns the batch (x, y) at once."""
 
     def __init__(self, dataset: Any):
         self.dataset, self.count = dataset, len(dataset)
 
     def take(self, indices: NDArray[np.intp]) -> tuple[Any, Any]:
+        if hasattr(self.dataset, "batch_at"):
+            return self.dataset.batch_at(indices)
         found = [self.dataset[int(i)] for i in indices]
         pairs = [one if isinstance(one, tuple | list) and len(one) == 2 else (one, None) for one in found]
         return _stacked([x for x, _ in pairs], indices), _stacked([y for _, y in pairs], indices)

@@ -14,6 +14,7 @@ import numpy as np
 from ..console import plain
 from ..saving.checkpoint import replacing
 from .report import WIDEST, Report
+from .scores import Calibration, Curve
 
 
 def can_plot() -> bool:
@@ -75,6 +76,43 @@ def plot_confusion(measured: Report, path: str | Path, *, title: str = "") -> No
     _finish(figure, path, title)
 
 
+def plot_curves(curves: Mapping[str, Curve], path: str | Path, *, title: str = "", axes: Sequence[str] = ()) -> None:
+    """Curves of `roc_curve` or `precision_recall_curve` by name (the classes), with their areas, as a PNG.
+
+    axes: the two labels; by default those of a ROC where a curve starts at (0, 0), else of precision and recall.
+    """
+    roc = all(curve.x[0] == curve.y[0] == 0 for curve in curves.values())
+    figure = _figure(5.4, 4.4)
+    plot = figure.add_subplot()
+    for name, curve in curves.items():
+        plot.step(curve.x, curve.y, where="post" if roc else "pre", label=f"{_label(name)}  {curve.area:.4f}")
+    if roc:
+        plot.plot([0, 1], [0, 1], color=FRAME, linewidth=1, linestyle="--")
+    across, up = axes or (("false positive rate", "true positive rate") if roc else ("recall", "precision"))
+    plot.set(xlabel=across, ylabel=up, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    plot.grid(alpha=0.3)
+    plot.spines[["top", "right"]].set_visible(False)
+    plot.legend(frameon=False, fontsize=8, title="area", title_fontsize=8)
+    _finish(figure, path, title)
+
+
+def plot_reliability(measured: Calibration, path: str | Path, *, title: str = "") -> None:
+    """How often predictions are right beside how sure they are, as a PNG; on the diagonal a classifier is calibrated.
+    The dots' areas are the bins' shares of the samples."""
+    figure = _figure(4.6, 4.6)
+    plot = figure.add_subplot()
+    plot.plot([0, 1], [0, 1], color=FRAME, linewidth=1, linestyle="--")
+    plot.plot(measured.confidence, measured.accuracy, color=BLUE, linewidth=1)
+    plot.scatter(
+        measured.confidence, measured.accuracy, 20 + 400 * measured.samples / measured.samples.sum(), color=BLUE
+    )
+    plot.set(xlabel="mean probability", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    plot.set_title(f"expected calibration error {measured.error:.2%}", fontsize=10, loc="left")
+    plot.grid(alpha=0.3)
+    plot.spines[["top", "right"]].set_visible(False)
+    _finish(figure, path, title)
+
+
 def plot_mistakes(
     measured: Report, images: np.ndarray, path: str | Path, *, title: str = "", rows: int = 5, columns: int = 8
 ) -> None:
@@ -108,7 +146,9 @@ def plot_mistakes(
 
 
 def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure of its own, without pyplot: no window, no global state."""
+    """A figure of its own, without pyplot: no window, no global state. ImportError where matplotlib is missing."""
+    if not can_plot():
+        raise ImportError("pictures are drawn by matplotlib, which is not installed: pip install 'tinynet[plot]'")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -12,6 +12,7 @@ from ..console import plain
 from ..integers import class_numbers
 from ..nn.module import Module
 from ..training import outputs
+from .scores import class_scores, confusion
 
 WIDEST = 20  # classes that a confusion matrix in text may have
 WIDEST_COLUMN = 6  # letters of a class's name over its column
@@ -43,17 +44,17 @@ class Report:
     @property
     def precision(self) -> np.ndarray:
         """(K,): of those predicted to be in a class, the share that is; 0 where none is predicted."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(0))
+        return class_scores(self.confusion).precision
 
     @property
     def recall(self) -> np.ndarray:
         """(K,): of those in a class, the share that is found; 0 where there are none."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(1))
+        return class_scores(self.confusion).recall
 
     @property
     def f1(self) -> np.ndarray:
         """(K,): the harmonic mean of precision and recall."""
-        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(0) + self.confusion.sum(1))
+        return class_scores(self.confusion).f1
 
     @property
     def worst(self) -> np.ndarray:
@@ -121,10 +122,5 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     truth, guess = np.concatenate(labels), np.concatenate(predictions)
     names = tuple(map(str, range(count) if classes is None else classes))
     names = names[:count] + tuple(map(str, range(len(names), 1 + max(truth.max(), guess.max()))))
-    used = len(names)
-    confusion = np.bincount(truth * used + guess, minlength=used * used).reshape(used, used)
-    return Report(confusion, truth, guess, np.concatenate(probability), np.concatenate(losses), names)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    matrix = confusion(truth, guess, len(names))
+    return Report(matrix, truth, guess, np.concatenate(probability), np.concatenate(losses), names)

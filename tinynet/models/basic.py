@@ -103,19 +103,3 @@ def deep_cnn(classes: int = 10) -> Sequential:
         Dense(classes),
         input_shape=(32, 32, 3),
     )
-
-
-MODELS = {
-    f.__name__: f
-    for f in (
-        linear_regression,
-        logistic_regression,
-        mlp,
-        mnist_small,
-        mnist_cnn,
-        cifar_small,
-        cifar_cnn,
-        image128_cnn,
-        deep_cnn,
-    )
-}

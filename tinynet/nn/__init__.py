@@ -7,10 +7,11 @@ from .blocks import Concatenate, Residual
 from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
 from .dense import Dense, Flatten
 from .embedding import Embedding
+from .ensemble import Ensemble
 from .functions import Lambda
 from .fusion import set_fusion
 from .module import Module, Parameter
-from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from .norm import BatchNorm, GroupNorm, LayerNorm, Normalize, RMSNorm
 from .pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, GlobalAvgPool2d, MaxPool1d, MaxPool2d
 from .random import Dropout, Dropout2d, GaussianNoise
 from .recurrent import GRU, LSTM, RNN
@@ -35,6 +36,7 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "GaussianNoise",
     "GlobalAvgPool2d",
@@ -46,6 +48,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "MultiHeadAttention",
+    "Normalize",
     "Parameter",
     "PositionalEncoding",
     "RMSNorm",

@@ -61,6 +61,10 @@ class MultiHeadAttention(SameSize):
         y = ops.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask, causal=causal, dropout=rate)
         return ops.dense(y.transpose(0, 2, 1, 3).reshape(*q.shape), self.out_weight, self.out_bias)
 
+    def multiply_adds(self, shape: tuple) -> int:
+        steps, c = shape  # of self-attention: the projections, then each step with each
+        return steps * (self.in_weight.size + self.out_weight.size) + 2 * steps * steps * c
+
     def _projected(self, x: Tensor, i: int) -> Tensor:
         """x as queries (0), keys (1) or values (2)."""
         part = slice(i * x.shape[-1], (i + 1) * x.shape[-1])
@@ -107,6 +111,9 @@ class TransformerBlock(SameSize):
         for part in (self.norm1, self.attention, self.norm2, self.drop):
             shape = part.output_size(shape)
         return shape
+
+    def multiply_adds(self, shape: tuple) -> int:
+        return shape[0] * (self.weight1.size + self.weight2.size)
 
     def forward(self, x: Tensor, mask: Any = None) -> Tensor:
         attend = lambda x: self.drop(self.attention(x, mask=mask, causal=self.causal))  # noqa: E731

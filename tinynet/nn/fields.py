@@ -12,10 +12,20 @@ from typing import NamedTuple
 
 
 class Seen(NamedTuple):
-    """(vertical, horizontal) pixels of the input: of the window that one value sees, and between two neighbours'."""
+    """(vertical, horizontal) pixels of the input: of the window that one value sees, between two neighbours' windows,
+    and of the first one's corner, negative in the padding (where that was counted)."""
 
     size: tuple[float, float]
     jump: tuple[float, float]
+    start: tuple[float, float] = (0, 0)
+
+    def box(self, row: int, column: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """((top, bottom), (left, right)): the pixels, bottom and right not among them, that the value at (row, column)
+        sees; it may hang over the border."""
+        if math.inf in self.size:
+            return (0, math.inf), (0, math.inf)
+        corners = [a + n * j for a, n, j in zip(self.start, (row, column), self.jump, strict=True)]
+        return (corners[0], corners[0] + self.size[0]), (corners[1], corners[1] + self.size[1])
 
     def __str__(self) -> str:
         return "all" if math.inf in self.size else f"{self.size[0]:.0f}×{self.size[1]:.0f}"
@@ -26,10 +36,10 @@ START = Seen((1, 1), (1, 1))
 ALL = Seen((math.inf, math.inf), (math.inf, math.inf))
 
 
-def windowed(field: Field, kernel: tuple, stride: tuple, dilation: tuple = (1, 1)) -> Field:
-    """The field behind a layer of sliding windows."""
-    if field is None:
-        return None
+def windowed(field: Field, kernel: tuple, stride: tuple, dilation: tuple = (1, 1), before: tuple = (0, 0)) -> Field:
+    """The field behind a layer of sliding windows, with padding `before` the image."""
+    if field is None or math.inf in field.size:
+        return field
     size, jump = (
         [
             a + (k - 1) * d * j if k > 1 else a
@@ -37,7 +47,8 @@ def windowed(field: Field, kernel: tuple, stride: tuple, dilation: tuple = (1, 1
         ],
         [j * s for j, s in zip(field.jump, stride, strict=True)],
     )
-    return Seen((size[0], size[1]), (jump[0], jump[1]))
+    start = [a - p * j for a, p, j in zip(field.start, before, field.jump, strict=True)]
+    return Seen((size[0], size[1]), (jump[0], jump[1]), (start[0], start[1]))
 
 
 def joined(*fields: Field) -> Field:

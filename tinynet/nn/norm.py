@@ -198,3 +198,53 @@ class RMSNorm(_Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.rms_norm(x, self.weight, eps=self.eps)
+
+
+class Normalize(SameSize):
+    """x (N, …, C): (x - mean) / std, by numbers of the training set that are kept with the model.
+
+    So `evaluate`, `predict` and whoever loads the model normalise as the training did. It stands first:
+
+    >>> model = nn.Sequential(nn.Normalize.fit(x_train), tn.models.cifar_cnn())
+
+    Args: mean, std: a number for all channels, or one for each, (C,); std above 0.
+    Buffers: mean, std, as they were given.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | tuple[float, ...], std: float | tuple[float, ...]):
+        if not (np.all(np.isfinite(mean)) and np.all(np.asarray(std) > 0) and np.all(np.isfinite(std))):
+            raise ValueError(f"Normalize: mean={mean!r:.80} must be finite, std={std!r:.80} finite and above 0")
+        self.buffer("mean", np.asarray(mean, np.float64))
+        self.buffer("std", np.asarray(std, np.float64))
+
+    @classmethod
+    def fit(cls, x: Any) -> Normalize:
+        """The layer that gives each channel of x (N, …, C), the training set alone, mean 0 and standard deviation 1; a
+        channel that never changes becomes 0."""
+        x = np.asarray(x)
+        if x.ndim < 2 or not len(x) or x.dtype.kind not in "fiub":
+            raise ValueError(f"Normalize.fit: x must be numbers (N, …, C), got {x.dtype} {x.shape}")
+        parts = [x[i : i + 1024].reshape(-1, x.shape[-1]) for i in range(0, len(x), 1024)]  # float64 takes memory
+        n = x.size // x.shape[-1]
+        mean = sum(part.sum(0, dtype=np.float64) for part in parts) / n
+        std = np.sqrt(sum(np.square(part - mean).sum(0) for part in parts) / n)
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
+
+    def create(self, shape: tuple) -> None:
+        self.check(shape)
+
+    def output_size(self, shape: tuple) -> tuple:
+        self.check(shape)
+        return shape
+
+    def check(self, shape: tuple) -> None:
+        """Raise ValueError where the layer takes no inputs of `shape` (no batch axis)."""
+        for given in (self.mean, self.std):
+            if given.ndim and given.shape != shape[-1:]:
+                raise ValueError(f"Normalize: it is for {given.shape[0]} channels, got {('N', *shape)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std

@@ -69,6 +69,9 @@ class _Recurrent(Module):
             raise ValueError(f"{type(self).__name__}: inputs must be (N, T, C), got {('N', *shape)}")
         return (shape[0], self.hidden * self.directions)
 
+    def multiply_adds(self, shape: tuple) -> int:
+        return shape[0] * sum(w[name].size for w in self.weights for name in ("wx", "wh"))
+
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         given = self._given(x, state)
         last = []

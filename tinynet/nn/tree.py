@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import numpy as np
@@ -159,18 +160,57 @@ class Tree:
         """Evaluation mode: dropout passes everything. Returns the module."""
         return self.train(False)
 
-    def freeze(self: Self) -> Self:
-        """Stop gradients to all parameters (of this module and those inside); optimisers then skip them."""
-        for p in self.parameters():
+    def freeze(self: Self, *patterns: str) -> Self:
+        """Stop gradients to all parameters (of this module and those inside), or to those of some names; optimisers
+        then skip them. A frozen BatchNorm keeps its statistics, in training too.
+
+        Args: patterns: of names, as a shell's: "features.*", "*.bias"; "features" means all in it.
+        Returns: the module. Raises: ValueError for a pattern without a parameter.
+        """
+        for p in self._matching("freeze", patterns):
             p.requires_grad_(False)
             p.grad = None
         return self
 
-    def unfreeze(self: Self) -> Self:
-        """Undo `freeze`."""
-        for p in self.parameters():
+    def unfreeze(self: Self, *patterns: str) -> Self:
+        """Undo `freeze`, for all parameters or those of some names."""
+        for p in self._matching("unfreeze", patterns):
             p.requires_grad_()
         return self
+
+    def _matching(self, what: str, patterns: tuple[str, ...]) -> list[Parameter]:
+        """The parameters under the patterns' names, all without any."""
+        own, found = dict(self.named_parameters()), dict[str, Parameter]()
+        for pattern in patterns or ("*",):
+            fits = {n: p for n, p in own.items() if fnmatchcase(n, pattern) or n.startswith(f"{pattern}.")}
+            if not fits and patterns:
+                raise ValueError(f"{what}: {pattern!r} is the name of no parameter; there are {', '.join(own):.300}")
+            found |= fits
+        return list(found.values())
+
+    def stages(self) -> list[list[str]]:
+        """The names of all parameters, in a list a stage, from the input to the output, as fine-tuning takes them.
+
+        A stage is a module directly inside (where one holds everything, inside that one); one of vectors alone, such as
+        a norm, belongs to the stage before. Modules count in the order in which they are attributes.
+        """
+        own = dict(self.named_parameters())
+        prefix, module = "", self
+        while True:
+            inside_of = {f"{prefix}{name}.": m for name, m in module.children()}
+            stages = [[n for n in own if n.startswith(start)] for start in inside_of]
+            whole = [start for start, names in zip(inside_of, stages, strict=True) if len(names) == len(own)]
+            if not whole:
+                break
+            prefix, module = whole[0], inside_of[whole[0]]
+        rest = [n for n in own if not any(n in names for names in stages)]
+        joined: list[list[str]] = []
+        for names in filter(None, [rest, *stages]):
+            if joined and all(own[n].ndim < 2 for n in names):
+                joined[-1] += names
+            else:
+                joined.append(names)
+        return joined
 
     def to(self: Self, backend: str | Backend) -> Self:
         """Move parameters and buffers to a backend, in place. Do it before an optimiser takes them."""

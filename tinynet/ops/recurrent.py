@@ -32,7 +32,8 @@ def _rnn(be, x, h0, wx, wh, b, lengths, reverse):
     x, h0, wx, wh, b = alike(be, x, h0, wx, wh, b)
 
     def cell(zx, h):
-        h = be.tanh(be.add(zx, be.matmul(h, wh)))
+        z = be.add(zx, be.matmul(h, wh), out=zx)
+        h = be.tanh(z, out=z)
         return (h,), h
 
     def cell_grad(dh, h, before):
@@ -47,7 +48,7 @@ def _lstm(be, x, h0, c0, wx, wh, b, lengths, reverse):
     x, h0, c0, wx, wh, b = alike(be, x, h0, c0, wx, wh, b)
 
     def cell(zx, h, c):
-        h, c, gates, tanh_c = be.lstm_cell(be.add(zx, be.matmul(h, wh)), c)
+        h, c, gates, tanh_c = be.lstm_cell(be.add(zx, be.matmul(h, wh), out=zx), c)
         return (h, c), (gates, tanh_c)
 
     def cell_grad(dh, dc, saved, before):

@@ -5,7 +5,7 @@ from .averaging import EMA, SWA, update_statistics
 from .clip import clip_grad_norm, clip_grad_value
 from .optimizer import Group, Optimizer
 from .rules import LAMB, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, NAdam, RMSprop
-from .tuning import find_lr, no_decay
+from .tuning import find_lr, layerwise, no_decay
 
 OPTIMIZERS = {
     rule.__name__.lower(): rule
@@ -32,6 +32,7 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "find_lr",
+    "layerwise",
     "no_decay",
     "schedules",
     "update_statistics",

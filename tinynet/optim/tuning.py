@@ -1,4 +1,4 @@
-"""Settings that fit a model: which parameters decay, and with which learning rate to begin."""
+"""Settings that fit a model: which parameters decay, which learn slower, and with which learning rate to begin."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def no_decay(model: Module) -> list[dict[str, Any]]:
         groups[p.ndim < 2 or id(p) in plain].append(p)
     settings: tuple[dict, dict] = {}, {"weight_decay": 0.0}
     return [{"params": params, **options} for params, options in zip(groups, settings, strict=True) if params]
+
+
+def layerwise(model: Module, lr: float, *, factor: float = 2.6) -> list[dict[str, Any]]:
+    """Groups for an optimiser, a stage of the model each (`model.stages()`): the last learns with the rate `lr`, each
+    one below with that of the one above divided by `factor` (Howard & Ruder 2018, §3.2, "discriminative fine-tuning").
+
+    >>> optim.Adam(optim.layerwise(model, 1e-3))
+
+    Raises: ValueError where factor is below 1.
+    """
+    if not factor >= 1:
+        raise ValueError(f"layerwise: factor={factor!r} must be 1 or more: layers below learn slower")
+    own, stages = dict(model.named_parameters()), model.stages()
+    return [
+        {"params": [own[name] for name in names], "lr": lr / factor ** (len(stages) - 1 - i)}
+        for i, names in enumerate(stages)
+    ]
 
 
 class Found(NamedTuple):

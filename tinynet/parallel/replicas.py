@@ -283,7 +283,7 @@ class Replicas(Trainer):
                     homes = self._offer()
                     seen, loss = self._gradients(x, y, weight)
                 value, have = weight * loss.item(), self._gather(homes)
-                guard = self._guard(loss.data, len(members))
+                guard = weight * self._guard(loss.data, len(members))
                 if rank:  # others may still be busy; replica 0 measures when asked
                     own = added(self.metrics, seen)
             self._check_unchanged()

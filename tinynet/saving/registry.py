@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
 
-from .. import nn
+from .. import models, nn
 from ..nn.activation import ACTIVATIONS
 from ..nn.init import INITIALISERS
 from ..nn.module import Module
@@ -41,7 +41,7 @@ def register(thing: T) -> T:
     if name == "<lambda>":
         raise TypeError("register: a lambda has no name; define it as a function, def name(x): …")
     before = OWN.get(name, thing)
-    if isinstance(thing, type) and hasattr(nn, name) and getattr(nn, name) is not thing:
+    if isinstance(thing, type) and _engines(name) not in (None, thing):
         raise ValueError(f"register: tinynet has a layer {name} of its own; choose another name")
     if (before.__module__, before.__qualname__) != (thing.__module__, thing.__qualname__):  # a cell may run again
         raise ValueError(f"register: {before.__module__}.{before.__qualname__} has the name {name} already")
@@ -51,7 +51,13 @@ def register(thing: T) -> T:
 
 def class_named(name: str) -> Any:
     """The layer class of this name, tinynet's or a registered one; None where there is none."""
-    kind = OWN.get(name) or getattr(nn, name, None)
+    kind = OWN.get(name)
+    return kind if isinstance(kind, type) else _engines(name)
+
+
+def _engines(name: str) -> Any:
+    """tinynet's own class of this name: a layer, or a part of the networks in `models`; None where there is none."""
+    kind = getattr(nn, name, None) or getattr(models, name, None)
     return kind if isinstance(kind, type) and issubclass(kind, Module) and kind is not Module else None
 
 
@@ -75,6 +81,6 @@ def name_of(function: Any) -> str | None:
 def known(model: Module) -> bool:
     """Whether all its modules are of tinynet's own classes, and no function in them is the user's."""
     return all(
-        getattr(nn, type(m).__name__, None) is type(m) and not (isinstance(m, nn.Lambda) and not name_of(m.function))
+        _engines(type(m).__name__) is type(m) and not (isinstance(m, nn.Lambda) and not name_of(m.function))
         for m in model.modules()
     )

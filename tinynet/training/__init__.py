@@ -5,3 +5,4 @@ from .evaluate import evaluate, outputs, predict
 from .fit import fit
 from .nonfinite import NonFiniteError, NonFiniteWarning
 from .stopping import STOP, EarlyStopping
+from .transfer import GradualUnfreezing, new_head

@@ -33,17 +33,21 @@ def check_model(name: str, model: Any, extra: tuple) -> None:
         raise TypeError(f"{name}: the data are one argument, as in tn.{name}(model, (x, y)); all else is named")
 
 
-def check_functions(loss: Any, schedule: Any) -> None:
+def check_functions(loss: Any, schedule: Any, attack: Any = None) -> None:
     if not callable(loss):
         raise TypeError(f"fit: loss={loss!r:.60} must be a function (outputs, y) -> 0-d Tensor, such as ops.mse")
     if schedule is not None and not callable(schedule):
         raise TypeError(f"fit: schedule={schedule!r:.60} must be a function of the step's number; see optim.schedules")
+    if attack is not None and not callable(attack):
+        raise TypeError(f"fit: attack={attack!r:.60} must be a function (model, x, y) -> x; see tn.insight.fgsm")
 
 
 # ---- data -------------------------------------------------------------------------------------------------------
 
 
-def loaders(train: Any, validation: Any, batch_size: int, seed: int | None) -> tuple[Loader, Loader | None]:
+def loaders(
+    train: Any, validation: Any, batch_size: int, seed: int | None, augment: Any = None
+) -> tuple[Loader, Loader | None]:
     """The training data and the validation data. Of a share such as validation=0.1, the latter is cut from the former:
     with the same shares of the classes, where y are class numbers."""
     seed = random.state.seed % 2**64 if seed is None else seed
@@ -56,7 +60,9 @@ def loaders(train: Any, validation: Any, batch_size: int, seed: int | None) -> t
         y = np.asarray(train[1]) if not isinstance(train[1], tuple | dict | type(None)) else None
         classes = y is not None and y.dtype.kind in "iu" and y.ndim == 1
         train, validation = split(train[0], train[1], float(validation), stratify=classes, seed=seed)
-    loader = as_loader("fit: train", train, batch_size, seed)
+    if augment is not None and isinstance(train, Loader):
+        raise TypeError("fit: train is a Loader, which brings its own augment=; pass it there: Loader(x, y, augment=…)")
+    loader = as_loader("fit: train", train, batch_size, seed, augment)
     return loader, None if validation is None else as_loader("fit: validation", validation, 256, None)
 
 
@@ -68,11 +74,12 @@ def is_pair(data: Any) -> bool:
     return isinstance(data, tuple | list) and len(data) == 2 and not hasattr(data, "train")
 
 
-def as_loader(what: str, data: Any, batch_size: int, seed: int | None) -> Loader:
+def as_loader(what: str, data: Any, batch_size: int, seed: int | None, augment: Any = None) -> Loader:
     """The data as a Loader: what is none is shuffled where there is a seed."""
     if isinstance(data, Loader):
         return data
     options: dict[str, Any] = {"batch_size": batch_size, "shuffle": seed is not None, "seed": seed or 0}
+    options["augment"] = augment
     if is_pair(data):
         return Loader(*data, **options)
     arrays = isinstance(data, tuple | list | dict | Tensor) or hasattr(data, "__array__")

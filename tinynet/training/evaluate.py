@@ -83,13 +83,16 @@ def outputs(model: Module, data: Any, *, batch_size: int = 256) -> Iterator[tupl
 def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """The probabilities that a classifier gives to each class, dropout off.
 
-    Args: x: an array (N, …), a tuple or a dict of arrays for a model of several inputs; or a Loader, whose y is not
-        looked at, and which should not shuffle.
+    It is what LIME, SHAP and scikit-learn's tools call a model: `explainer(lambda x: tn.predict(model, x), rows)`.
+
+    Args: x: an array (N, …) of any dtype, or a list; a tuple or a dict of arrays for a model of several inputs; or a
+        Loader, whose y is not looked at, and which should not shuffle.
     Returns: an array (N, K) of the model's dtype: the softmax of its logits (N, K), over the last axis where there are
         more; the sigmoid of a single one, (N, 1). The outputs themselves where the model ends in softmax or sigmoid.
     Raises: TypeError where the model's output is no Tensor of logits.
     """
     arguments.check_model("predict", model, ())
+    x = np.asarray(x) if isinstance(x, list) else x
     parts = []
     ended = advice.last_activation(model) is not None
     with one_blas_thread(), no_grad():

@@ -46,7 +46,9 @@ def fit(
     resume: bool = False,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    augment: Any = None,
     schedule: Callable[[int], float] | None = None,
+    attack: Callable[[Module, Any, Any], Any] | None = None,
     csv: str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> list[dict[str, Any]]:
@@ -76,7 +78,11 @@ def fit(
         clip_norm: the largest joint norm of the gradients; larger ones are scaled down.
         accumulate: batches of `batch_size` samples that make one step: their gradients are added up, in the memory of
             one. A Loader's batches are the steps', each computed in so many parts.
+        augment: what changes each training batch, such as data.random_flip(), in the thread that prepares it; a Loader
+            brings its own.
         schedule: the factor of the learning rate at each step, from the step's number: see `optim.schedules`.
+        attack: a function (model, x, y) -> x that changes each batch before its step, for adversarial training, such as
+            `functools.partial(tn.insight.fgsm, eps=0.1)`; this process makes the examples for all workers.
         csv: a file for the history.
         verbose: show a progress bar (plain lines where standard output is no terminal and no notebook).
     Returns: the history, a dict an epoch: epoch (from 1), loss, a column for each metric, val_loss, val_ of each
@@ -88,11 +94,11 @@ def fit(
         checkpoint (a second Ctrl-C does not wait).
     """
     arguments.check_model("fit", model, extra)
-    arguments.check_functions(loss, schedule)
+    arguments.check_functions(loss, schedule, attack)
     measures = chosen(metrics, loss)
     accumulate = count("fit", "accumulate", accumulate, 1)
     loader, held_out = arguments.loaders(
-        train, validation, batch_size if accumulate == 1 else batch_size * accumulate, seed
+        train, validation, batch_size if accumulate == 1 else batch_size * accumulate, seed, augment
     )
     epochs = count("fit", "epochs", epochs, 0)
     path, every, history = arguments.files(checkpoint, checkpoint_every, resume, csv)
@@ -114,6 +120,7 @@ def fit(
         at_steps=at_steps,
         stopping=stopping,
         schedule=schedule,
+        attack=attack,
         display=Display(epochs, loader.samples, verbose=verbose),
         path=path,
         every=every,

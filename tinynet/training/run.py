@@ -114,6 +114,7 @@ class Run:
     at_steps: list[Callable]
     stopping: EarlyStopping | None
     schedule: Callable[[int], float] | None
+    attack: Callable[[Module, Any, Any], Any] | None
     display: Display
     path: Path | None  # of the checkpoint, and after how many steps it is written
     every: int | None
@@ -245,10 +246,12 @@ class Run:
         return ((Tensor(x, be), y) for x, y in be.ahead((self._like_model(x), y) for x, y in batches))
 
     def _step(self, x: Any, y: Any) -> None:
-        p, draws = self.progress, dict(random.state.steps)
+        p, y = self.progress, self._like_model(y)
+        if self.attack is not None:
+            x = self.attack(self.model, x, y)
+        draws = dict(random.state.steps)
         if self.schedule is not None:
             self._scale_rates(self.schedule(p.step))
-        y = self._like_model(y)
         loss = self.trainer(x, y)
         p.seen, p.batch, p.step = p.seen + samples(x), p.batch + 1, p.step + 1
         self.waiting.append(Step(loss, self.optimizer.guard, self.trainer.counter(), x, y, draws, p.batch))

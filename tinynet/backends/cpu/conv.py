@@ -8,6 +8,7 @@ all there is to know, and `reference_conv2d` says it in ten lines. The algorithm
   it is multiplied. Any stride, padding, dilation and groups.
 - **taps** (`taps.py`): stride 1 and few channels, the first layer of most networks; and depthwise filters.
 - **winograd** (`winograd.py`): 3×3 and 5×5 with stride 1 in 2.25 to 6.25 times fewer multiplications.
+- **lines** (`lines.py`): the same down the columns of the image alone, for few channels.
 
 `set_conv_algorithm` chooses; "auto" estimates each one's time from the shapes. Largest errors of float32
 results against float64, relative to the largest element (2 × 22 × 22 × 32 → 64 filters, normal values, the most of
@@ -21,11 +22,13 @@ four draws):
     F(6×6)    7.9e-6   6.3e-6   5.1e-6   1.8e-7     6×6
     5×5       3.1e-6   3.0e-6   1.5e-5   4.7e-7     2×2 outputs of a 5×5 filter
     5×5       6.4e-6   4.7e-6   8.4e-6   2.6e-7     4×4
+    F(4)      1.9e-6   1.7e-6   8.6e-7   2.2e-7     down the columns alone, 4 outputs a tile of a 3×3 filter
+    F(6)      2.3e-6   2.5e-6   9.2e-7   1.7e-7     6 outputs
 
 Winograd's rounding errors do not vanish where the true value is an exact zero, and an optimiser that divides
 by a gradient's size (Adam) moves a weight for a gradient of 1e-9 as for one of 1; and a NaN or an infinity
-spreads over its tile. "exact" (no Winograd) is for those who need zeros to be zeros. In float64 "auto" is exact:
-that is what gradient checks use.
+spreads over its tile. "exact" (neither of the last two) is for those who need zeros to be zeros. In float64 "auto" is
+exact: that is what gradient checks use.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ import numpy as np
 
 from ..geometry import NO_PADS, Geometry, Pads, Pair, output_size
 from ..switches import Switch
-from . import columns, taps, winograd
+from . import columns, lines, taps, winograd
 from .columns import col2im, im2col, weights_by_group
 from .pool import max_pool2d, max_pool2d_grad
 from .summation import add_up
@@ -73,14 +76,14 @@ def reference_conv2d_grad(g: np.ndarray, x: np.ndarray, w: np.ndarray, at: Geome
 
 # ---- the choice ---------------------------------------------------------------------------------------------
 
-ALGORITHMS = ("auto", "im2col", "winograd", "taps", "exact")
+ALGORITHMS = ("auto", "im2col", "winograd", "lines", "taps", "exact")
 
 
 class set_conv_algorithm(Switch, title="conv_algorithm"):
     """Chooses how convolutions are computed, from now on or within a `with` block.
 
-    "auto" estimates times from shapes; "winograd" and "taps" are used wherever they apply, im2col elsewhere;
-    "exact" is anything but Winograd, so that true zeros stay zeros; "im2col" is im2col always.
+    "auto" estimates times from shapes; "winograd", "lines" and "taps" are used wherever they apply, im2col elsewhere;
+    "exact" is anything but the first two, so that true zeros stay zeros; "im2col" is im2col always.
     """
 
     now = "auto"
@@ -110,33 +113,47 @@ def _winograd_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: 
     return products / PRODUCT_RATE + transforms / TRANSFORM_RATE + passes / ELEMENT_RATE
 
 
-def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair) -> Any:
-    """ "im2col", "taps" or the Winograd tile to use, from shapes alone."""
+def _lines_seconds(tile: winograd.Tile, n: int, oh: int, ow: int, c: int, f: int, kw: int) -> float:
+    """Likewise, of pixels in the lines of tiles."""
+    pixels, m, t = n * -(-oh // tile.m) * (ow + kw - 1), tile.m, tile.t
+    products, transforms = 3 * t * pixels * kw * c * f, 2 * pixels * t * (t * c + m * f)
+    passes = pixels * (t * (3 * c + 2 * f) + 6 * m * f)
+    return products / PRODUCT_RATE + transforms / TRANSFORM_RATE + passes / ELEMENT_RATE
+
+
+def _choose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, at: Geometry, size: Pair, pool: bool = False) -> Any:
+    """ "im2col", "taps", the Winograd tile to use or that for lines, from shapes alone."""
     uniform = x.dtype == w.dtype and (b is None or b.dtype == x.dtype) and x.dtype.kind == "f"
     algorithm = set_conv_algorithm.now
     if algorithm == "auto" and x.dtype != np.float32:
         algorithm = "exact"
-    return _fastest(algorithm if uniform else "im2col", x.shape[0], w.shape, at, size)
+    return _fastest(algorithm if uniform else "im2col", x.shape[0], w.shape, at, size, pool)
 
 
 @functools.lru_cache(maxsize=1024)
-def _fastest(algorithm: str, n: int, kernel: tuple, at: Geometry, size: Pair) -> Any:
+def _fastest(algorithm: str, n: int, kernel: tuple, at: Geometry, size: Pair, pool: bool) -> Any:
     """`_choose` for n images and a kernel of shape (KH, KW, C / groups, F); worked out once for each layer."""
     kh, kw, c, f = kernel
     if algorithm != "im2col" and at.groups == f > 1 and c == 1:
         return "depthwise"
     if not at.stride == at.dilation == (1, 1) or algorithm == "im2col":
         return "im2col"
-    if at.groups == 1 and (algorithm == "taps" or (algorithm != "winograd" and kw * c < 16)):
+    small = kw * c < 16 and algorithm not in ("winograd", "lines")
+    if at.groups == 1 and (algorithm == "taps" or small):
         return "taps"
-    if (kh, kw) not in winograd.TILES or algorithm in ("exact", "taps"):
+    work = n, *size, c * at.groups, f
+    seconds: dict[Any, float] = {}
+    if algorithm in ("auto", "winograd"):
+        seconds = {tile: _winograd_seconds(tile, *work, at.groups) for tile in winograd.TILES.get((kh, kw), ())}
+    if at.groups == 1 and (algorithm == "lines" or (algorithm == "auto" and not pool)):  # lines pool afterwards
+        tiles = map(lines.Lines, winograd.TILES.get((kh, kh), ()))
+        seconds |= {way: _lines_seconds(way.tile, *work, kw) for way in tiles}
+    if not seconds:
         return "im2col"
-    work = n, *size, c * at.groups, f, at.groups
-    seconds = {tile: _winograd_seconds(tile, *work) for tile in winograd.TILES[kh, kw]}
-    tile = min(seconds, key=lambda tile: seconds[tile])
-    if algorithm == "auto" and _im2col_seconds(kh * kw, *work) <= seconds[tile]:
+    fastest = min(seconds, key=lambda way: seconds[way])
+    if algorithm == "auto" and _im2col_seconds(kh * kw, *work, at.groups) <= seconds[fastest]:
         return "im2col"
-    return tile
+    return fastest
 
 
 # ---- what the contract names --------------------------------------------------------------------------------
@@ -149,13 +166,16 @@ def _forward(
     if pool:
         output_size(size, (2, 2), (2, 2), NO_PADS)  # raises where no window fits
         size = size[0] // 2 * 2, size[1] // 2 * 2
-    how = _choose(x, w, b, at, size)
+    how = _choose(x, w, b, at, size, pool)
     if how == "im2col":
         y, saved = columns.forward(x, w, b, at, relu, pool)
         return y, (columns.backward, saved)
     if how == "depthwise":
         y, saved = taps.depthwise_forward(x, w, b, at, relu, output_size(x.shape[1:3], w.shape[:2], *at[:3]))
         return _then_pool(y, (taps.depthwise_backward, saved)) if pool else (y, (taps.depthwise_backward, saved))
+    if isinstance(how, lines.Lines):
+        y, saved = lines.forward(x, w, b, at, relu, how.tile)
+        return _then_pool(y, (lines.backward, saved)) if pool else (y, (lines.backward, saved))
     if how == "taps":
         y, saved = taps.forward(x, w, b, taps.layout(x, w, at.padding, pool), relu, pool)
         return y, (taps.backward, saved)

@@ -13,6 +13,8 @@ import numpy as np
 
 from .memory import empty, like
 
+BLOCK = 1 << 13  # elements that a long chain of steps works on at one time
+
 
 def _unary(ufunc: np.ufunc) -> Callable:
     def kernel(x, *, out=None):
@@ -140,12 +142,80 @@ def _leak(x, slope):
 
 
 def gelu(x, *, out=None):
-    return np.multiply(x, _normal_cdf(x), out=out)
+    if x.dtype != np.float32:
+        return np.multiply(x, _normal_cdf(x), out=out)
+    return _in_blocks(_gelu, out, x)
 
 
 def gelu_grad(g, x, *, out=None):
-    density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-    return np.multiply(g, _normal_cdf(x) + x * density, out=out)
+    if x.dtype != np.float32 or g.dtype != np.float32:
+        density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+        return np.multiply(g, _normal_cdf(x) + x * density, out=out)
+    return _in_blocks(_gelu_grad, out, x, g)
+
+
+def _in_blocks(work, out, *xs):
+    """work(*blocks, y) for blocks of arrays of one shape, small enough that all that `work` makes stays in the cache."""
+    y = empty(xs[0].shape, xs[0].dtype)
+    flat, *rest = y.reshape(-1), *(np.ascontiguousarray(x).reshape(-1) for x in xs)
+    for start in range(0, y.size, BLOCK):
+        work(*(x[start : start + BLOCK] for x in rest), flat[start : start + BLOCK])
+    if out is None:
+        return y
+    np.copyto(out, y)
+    return out
+
+
+def _gelu(x, y):
+    p, _ = _normal(x, y)
+    np.multiply(x, p, out=y)
+
+
+def _gelu_grad(x, g, y):
+    p, density = _normal(x, y)
+    density *= x
+    density *= np.float32(1 / math.sqrt(2 * math.pi))
+    p += density
+    np.multiply(p, g, out=y)
+
+
+# exp(a²/2) Φ(-a) = t (c₁ + c₂ t + … + c₇ t⁶) with t = 1 / (1 + 0.3625 a), to 8e-7 of its value for 0 <= a <= 14. (The
+# form is that of C. Hastings, "Approximations for Digital Computers", 1955; these numbers are fitted to float32.)
+_TAIL = tuple(
+    np.array(c, np.float32)
+    for c in (
+        0.04806419,
+        -0.17974791,
+        0.17511314,
+        0.0296748,
+        0.13926006,
+        0.14293566,
+        0.14470044,
+    )
+)
+_FARTHEST = np.full(BLOCK, 30, np.float32)  # there exp(-x²/2) is 0
+_HALF = np.array(0.5, np.float32)
+
+
+def _normal(x, t):
+    """(Φ(x), exp(-x²/2)) of a float32 vector; t: another to work in."""
+    a = np.abs(x)
+    np.minimum(a, _FARTHEST[: len(a)], out=a)
+    np.multiply(a, np.float32(0.3625), out=t)
+    t += 1
+    np.divide(1, t, out=t)
+    a *= a
+    a *= -_HALF
+    density = np.exp(a, out=a)
+    p = t * _TAIL[0]
+    for c in _TAIL[1:]:
+        p += c
+        p *= t
+    p *= density
+    np.subtract(_HALF, p, out=p)
+    np.copysign(p, x, out=p)
+    p += _HALF
+    return p, density
 
 
 def softplus(x, *, out=None):

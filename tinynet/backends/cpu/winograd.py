@@ -235,7 +235,7 @@ def _parts(x: np.ndarray, f: int, p: Plan) -> list[tuple[slice, slice]]:
     return list(bands(x.shape[0], p.tiles[0], line_bytes, PART_BYTES))
 
 
-def _shares(parts: list[tuple[slice, slice]]) -> list[slice]:
+def shares(parts: list[tuple[slice, slice]]) -> list[slice]:
     """Runs of parts for threads, with all parts of an image in one, as neighbours overlap in dx."""
     starts = [i for i, (_, lines) in enumerate(parts) if lines.start == 0]
     cuts = [run[0] for run in threads.shares(starts)]
@@ -328,7 +328,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
         return du, db
 
     dus, dbs = Sums(), Sums()
-    for of_du, of_db in threads.each(work, _shares(parts)):
+    for of_du, of_db in threads.each(work, shares(parts)):
         dus.join(of_du)
         dbs.join(of_db)
     db = dbs.total(np.zeros(f, x.dtype)) if has_bias and need[2] else None

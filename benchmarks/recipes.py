@@ -1,0 +1,168 @@
+"""The recipes of trained.py: a network, its data, how it is trained, and the figure that is measured at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import recipes_generative
+
+import tinynet as tn
+from tinynet import nn, optim
+from tinynet.data import text
+from tinynet.optim import schedules
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What it trains, what is asked of it, the function (seed, workers, folder) -> figures, how a figure is shown."""
+
+    what: str
+    asked: str
+    run: Callable[[int, Any, Path], dict]
+    show: Callable[[float], str] = "{:.2%}".format
+
+
+def kept(history: list[dict]) -> dict:
+    """The curve, and the seconds of training."""
+    names = ("loss", "accuracy", "val_loss", "val_accuracy", "lr")
+    rows = [{k: round(row[k], 5) for k in names if row.get(k) is not None} for row in history]
+    return {"seconds": round(sum(row["seconds"] for row in history), 1), "curve": rows}
+
+
+# ---- classifiers ------------------------------------------------------------------------------------------------
+
+
+def classify(
+    model: nn.Module, train: Any, test: Any, *, epochs: int, workers: Any, batch_size: int = 64, **settings: Any
+) -> dict:
+    """Train on all of the training set, under one cycle of the rate unless there is another schedule; the test set is
+    looked at once, at the end."""
+    steps = epochs * -(-len(train[0]) // batch_size)
+    settings.setdefault("schedule", schedules.one_cycle(total=steps))
+    history = tn.fit(model, train, epochs=epochs, batch_size=batch_size, workers=workers, **settings)
+    return {"figure": tn.evaluate(model, test)["accuracy"], "epochs": epochs, **kept(history)}
+
+
+def cifar_cnn(seed: int, workers: Any, folder: Path) -> dict:
+    train, test = tn.data.cifar10()
+    return classify(tn.models.cifar_cnn(), train, test, epochs=10, batch_size=32, workers=workers, schedule=None)
+
+
+def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, epochs: int = 12) -> dict:
+    """Shift and flip, SGD with momentum, one cycle up to the rate 0.2."""
+    (x, y), test = tn.data.cifar10()
+    x, y = x[:samples], y[:samples]
+    model = nn.Sequential(nn.Normalize.fit(x), tn.models.resnet20())
+    return classify(
+        model,
+        (x, y),
+        test,
+        epochs=epochs,
+        workers=workers,
+        augment=tn.data.compose(tn.data.random_shift(4), tn.data.random_flip()),
+        optimizer=optim.SGD(model.parameters(), 0.2, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    )
+
+
+def small_resnet(width: int) -> nn.Sequential:
+    """For 28×28×1: a convolution, then two stages of a pool, a wider convolution and a residual block."""
+
+    def conv(channels: int) -> list:
+        return [nn.Conv2d(channels, 3, padding="same", bias=False, kernel_init="he_normal"), nn.BatchNorm()]
+
+    layers: list = [*conv(width), nn.ReLU()]
+    for channels in (2 * width, 4 * width):
+        body = [*conv(channels), nn.ReLU(), *conv(channels)]
+        layers += [nn.MaxPool2d(2), *conv(channels), nn.ReLU(), nn.Residual(*body), nn.ReLU()]
+    return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Dense(10))
+
+
+def mnist(seed: int, workers: Any, folder: Path) -> dict:
+    train, test = tn.data.mnist()
+    moved = tn.data.random_affine(rotate=10, scale=(0.9, 1.1), shear=10, shift=2)
+    return classify(
+        small_resnet(16), train, test, epochs=10, workers=workers, augment=moved, optimizer="adamw", lr=4e-3
+    )
+
+
+def fashion(seed: int, workers: Any, folder: Path) -> dict:
+    train, test = tn.data.fashion_mnist()
+    moved = tn.data.compose(tn.data.random_shift(2), tn.data.random_flip(), tn.data.cutout(8, probability=0.5))
+    return classify(
+        small_resnet(32), train, test, epochs=12, workers=workers, augment=moved, optimizer="adamw", lr=4e-3
+    )
+
+
+# ---- language ---------------------------------------------------------------------------------------------------
+
+
+def language(
+    model: nn.Module, corpus: text.Corpus, context: int, *, batch: int, steps: int, folder: Path, **settings: Any
+) -> dict:
+    """Train on windows drawn anywhere; the loss over the whole validation text, in windows one after another."""
+    rounds = 10
+    train = tn.data.Loader(text.Windows(corpus.train, context), batch_size=batch, steps=steps // rounds)
+    held_out = tn.data.Loader(text.Windows(corpus.validation, context, stride=context), batch_size=64, shuffle=False)
+    history = tn.fit(model, train, epochs=rounds, clip_norm=1.0, metrics=[], **settings)
+    figure = tn.evaluate(model, held_out)["loss"]
+    return {"figure": figure, "steps": steps, **kept(history)}
+
+
+def gpt(seed: int, workers: Any, folder: Path, *, steps: int = 2000) -> dict:
+    """nanoGPT's setting for a CPU: AdamW, 100 steps of warm-up, half a cosine from 1e-3 to 1e-4, no dropout."""
+    corpus = text.tiny_shakespeare()
+    model = tn.models.gpt(len(corpus.vocabulary))
+    model.build((64,))
+    optimizer = optim.AdamW(optim.no_decay(model), 1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = schedules.cosine(total=steps, warmup=100, final=0.1)
+    return language(
+        model, corpus, 64, batch=12, steps=steps, folder=folder, workers=workers, optimizer=optimizer, schedule=schedule
+    )
+
+
+def char_lstm(seed: int, workers: Any, folder: Path, *, steps: int = 3000) -> dict:
+    corpus = text.tiny_shakespeare()
+    model = tn.models.char_lstm(len(corpus.vocabulary), 256)
+    schedule = schedules.one_cycle(total=steps)
+    return language(
+        model, corpus, 100, batch=32, steps=steps, folder=folder, workers=workers, lr=5e-3, schedule=schedule
+    )
+
+
+def in_torch(name: str, **settings: Any) -> Callable[..., dict]:
+    """The recipe of this name in PyTorch."""
+
+    def run(seed: int, workers: Any, folder: Path) -> dict:
+        import recipes_torch
+
+        return getattr(recipes_torch, name)(seed, workers, folder, **settings)
+
+    return run
+
+
+RECIPES = {
+    "cifar_cnn": Recipe("`cifar_cnn`, CIFAR-10, 10 epochs", "≥ 69% (mean of three)", cifar_cnn),
+    "resnet20": Recipe("`resnet20`, CIFAR-10, 12 epochs", "≥ 87%", resnet20),
+    "resnet20_10k": Recipe(
+        "`resnet20`, 10,000 images of CIFAR-10, 4 epochs",
+        "within 1 point of PyTorch",
+        partial(resnet20, samples=10_000, epochs=4),
+    ),
+    "resnet20_10k_torch": Recipe("the same in PyTorch", "", in_torch("resnet20", samples=10_000, epochs=4)),
+    "mnist": Recipe("a small residual network, MNIST", "≥ 99.6% (mean of three), ≤ 15 min", mnist),
+    "fashion": Recipe("the same, wider, Fashion-MNIST", "≥ 93.5%, ≤ 15 min", fashion),
+    "gpt": Recipe("`gpt`, tiny Shakespeare, 2,000 steps", "validation loss ≤ 1.90", gpt, "{:.3f}".format),
+    "gpt_torch": Recipe("the same in PyTorch", "", in_torch("gpt"), "{:.3f}".format),
+    "char_lstm": Recipe("`char_lstm`, hidden 256, the same text", "≤ 1.80", char_lstm, "{:.3f}".format),
+    "dcgan": Recipe(
+        "`dcgan`, MNIST: samples that a classifier is sure of", "≥ 90%, all ten classes", recipes_generative.dcgan
+    ),
+    "autoencoder": Recipe(
+        "`autoencoder`, MNIST: squared error of a pixel", "", recipes_generative.autoencoder, "{:.4f}".format
+    ),
+    "unet": Recipe("`unet`, drawn shapes: intersection over union", "≥ 0.9", recipes_generative.unet, "{:.3f}".format),
+}

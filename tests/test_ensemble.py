@@ -1,0 +1,82 @@
+"""Ensembles: the mean of probabilities, a Module as any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import nn, ops
+
+from .training_runs import data, network, quiet
+
+
+def members(n=3, classes=4):
+    return [
+        nn.Sequential(nn.Dense(8, activation="relu"), nn.Dropout(0.5), nn.Dense(classes), input_shape=5)
+        for _ in range(n)
+    ]
+
+
+X = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_probabilities_are_averaged(classes):
+    parts = members(classes=classes)
+    mean = np.mean([tn.predict(m, X) for m in parts], 0)
+    model = tn.Ensemble(parts)
+    assert isinstance(model, nn.Module) and len(model) == 3 and model[1] is parts[1]
+    np.testing.assert_allclose(tn.predict(model, X), mean, rtol=1e-5)
+    for m in parts:  # sure ones do not overflow
+        m.load_state_dict(m.state_dict() | {"2.weight": 300 * m[2].weight.numpy()})
+    mean = np.mean([tn.predict(m, X) for m in parts], 0)
+    np.testing.assert_allclose(tn.predict(model, X), mean, rtol=1e-4, atol=1e-6)
+    assert np.isfinite(model(X).numpy()).all()
+
+
+def test_evaluate_and_report_take_it():
+    y, model = np.arange(20) % 4, tn.Ensemble(members())
+    p = tn.predict(model, X)
+    measured = tn.evaluate(model, (X, y))
+    assert measured["accuracy"] == np.mean(p.argmax(1) == y)
+    assert measured["loss"] == pytest.approx(-np.log(p[np.arange(20), y]).mean(), rel=1e-5)
+    assert tn.report(model, (X, y)).accuracy == measured["accuracy"]
+    assert tn.insight.fgsm(model, X, y, 0.1, clip=(-9, 9)).shape == X.shape
+
+
+@pytest.mark.parametrize("make", [members, lambda: [tn.models.mlp(5, 4), *members(1)]])
+def test_it_is_saved_loaded_and_shown(make, tmp_path, capsys):
+    model = tn.Ensemble(make())
+    tn.save(model, tmp_path / "e")
+    again = tn.load(tmp_path / "e")
+    np.testing.assert_array_equal(tn.predict(again, X), tn.predict(model, X))
+    assert again.output_size((5,)) == again.output_shape == (4,)
+    model.summary()
+    assert "members.0" in capsys.readouterr().out
+
+
+def test_it_is_built_by_its_first_input_and_trained():
+    model = tn.Ensemble([nn.Sequential(nn.Dense(4)) for _ in range(2)])
+    assert model.built is None and model(X).shape == (20, 4) and model.built == (5,)
+    model = tn.Ensemble(network() for _ in range(3))
+    history = quiet(model, data(), epochs=8, lr=0.02)
+    assert history[-1]["accuracy"] > 0.9
+
+
+def test_its_derivative_is_right():
+    model = tn.Ensemble([nn.Sequential(nn.Dense(3), input_shape=5) for _ in range(2)]).astype(np.float64)
+    one = tn.Ensemble([nn.Sequential(nn.Dense(1), input_shape=5) for _ in range(2)]).astype(np.float64)
+    for m in (model, one):
+        assert tn.gradcheck(lambda x, m=m: m(x), X[:3].astype(np.float64), rtol=1e-6, atol=1e-8)
+    assert ops.softmax(model(X)).numpy().sum(1) == pytest.approx(np.ones(20))
+
+
+def test_mistakes_are_explained():
+    for parts, error, text in (
+        ([], ValueError, "pass a list of modules"),
+        ([nn.Dense(3), "x"], TypeError, r"got \[Dense, str\]"),
+        ([*members(1), *members(1, 3)], ValueError, r"same classes, got \(5,\) → \(4,\), \(5,\) → \(3,\)"),
+    ):
+        with pytest.raises(error, match=f"Ensemble: .*{text}"):
+            tn.Ensemble(parts)

@@ -1,0 +1,66 @@
+"""Ensemble: several classifiers that answer as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from .. import ops
+from ..tensor import Tensor
+from .fields import Field, joined
+from .module import Module
+
+
+class Ensemble(Module):
+    """Classifiers for the same inputs and classes, whose probabilities are averaged (Hansen & Salamon 1990).
+
+    x → log of the members' mean probabilities (N, …, K): logits whose softmax is that mean, so that `tn.predict`,
+    `tn.evaluate`, `tn.report` and a loss take it as any classifier. Of members with one logit (N, 1) the mean is that
+    of their sigmoids. Train the members first, each from a seed of its own; an ensemble can be trained on, too.
+
+    >>> tn.Ensemble([tn.load(path) for path in paths])
+
+    Args: members: modules whose outputs are logits; built ones make the ensemble built.
+    Raises: TypeError where a member is no Module; ValueError where there is none, or their shapes differ.
+    """
+
+    def __init__(self, members: Iterable[Module]):
+        self.members = list(members)
+        if not self.members or not all(isinstance(m, Module) for m in self.members):
+            kinds = ", ".join(type(m).__name__ for m in self.members)
+            raise (TypeError if self.members else ValueError)(f"Ensemble: pass a list of modules, got [{kinds}]")
+        built = {(m.built, m.output_shape) for m in self.members if m.built is not None}
+        if len(built) > 1:
+            shapes = ", ".join(f"{m.built} → {m.output_shape}" for m in self.members)
+            raise ValueError(f"Ensemble: the members must take the same inputs and tell the same classes, got {shapes}")
+        if built and not any(m.unbuilt() for m in self.members):
+            ((self.built, self.output_shape),) = built
+            self.built_for = self.members[0].built_for
+
+    @property
+    def input_dtype(self) -> Any:  # type: ignore[override]
+        return self.members[0].input_dtype
+
+    def forward(self, x: Any) -> Tensor:
+        logits = ops.stack([member(x) for member in self.members])
+        if logits.shape[-1] > 1:
+            return _mean(ops.log_softmax(logits))
+        return _mean(ops.log_sigmoid(logits)) - _mean(ops.log_sigmoid(-logits))
+
+    def output_size(self, shape: tuple) -> tuple:
+        return [member.output_size(shape) for member in self.members][-1]
+
+    def receptive(self, field: Field) -> Field:
+        return joined(*(member.receptive(field) for member in self.members))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, i: int) -> Module:
+        return self.members[i]
+
+
+def _mean(log_p: Tensor) -> Tensor:
+    """The logarithm of the members' mean probability."""
+    return ops.logsumexp(log_p, 0) - math.log(log_p.shape[0])
