@@ -341,6 +341,7 @@ SIZES = [
     (nn.Dense(3), (4,)),
     (nn.Dense(3, activation="softmax"), (4, 5)),
     (nn.Normalize((0.5, 0.4), 2.0), (3, 4, 2)),
+    (nn.Ensemble([nn.Dense(3), nn.Dense(3)]), (4,)),
     (nn.Flatten(), (3, 4, 5)),
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),
