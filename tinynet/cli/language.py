@@ -39,7 +39,10 @@ class Recipe:
     epochs: int
 
 
-RECIPES = {"gpt": Recipe(batch=12, length=64, lr=1e-3, epochs=8), "char_lstm": Recipe(32, 64, 5e-3, 16)}
+RECIPES = {
+    "gpt": Recipe(batch=12, length=64, lr=1e-3, epochs=8),
+    "char_lstm": Recipe(batch=32, length=64, lr=5e-3, epochs=8),
+}
 
 
 def corpus(name: str, samples: int | None = None, vocabulary: data.text.Vocabulary | None = None) -> data.text.Corpus:
