@@ -414,6 +414,8 @@ def test_normalisation_of_tables_and_by_one_number():
             wrong()
     with pytest.raises(ValueError, match="3 channels"):
         nn.Normalize((0, 0, 0), (1, 1, 1)).build((4, 4, 1))
+    assert repr(nn.Normalize((0.25, 1 / 3, 0), 1)) == "Normalize([0.25 , 0.333, 0.   ], 1.)"
+    assert len(repr(nn.Normalize.fit(RNG(0).random((9, 200))))) < 80
     with pytest.raises(ValueError, match=r"Normalize\.fit"):
         nn.Normalize.fit(np.zeros(3))
 

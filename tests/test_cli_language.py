@@ -105,7 +105,7 @@ def test_sample_writes_on(capsys):
     assert sample("run", "--prompt", "S", "--length", "9", "--top-k", "1") == sample(
         "run", "--prompt", "S", "--length", "9", "--temperature", "0"
     )
-    assert len(sample("run", "--length", "30")) == 31
+    assert len(sample("run", "--length", "30")) == 31 == len(sample("run", "--length", "30", "--prompt", ""))
     assert len(sample("run/checkpoint.safetensors")) == 501
 
 
