@@ -2,6 +2,7 @@
 
 import re
 import sys
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -207,3 +208,61 @@ def test_a_small_copy_takes_a_step_on_a_device(name, backend):  # noqa: F811
             losses[place] = loss.item()
             assert not optimizer.voided
     assert losses[backend] == pytest.approx(losses["numpy"], rel=1e-3)
+
+
+def test_lengths_end_a_text_where_padding_begins():
+    model = models.text_classifier(7, 3, hidden=6, embedding=3)
+    lengths = np.array([5, 2, 1, 4])
+    y = model(IDS, lengths).numpy()
+    for row, ids, n in zip(y, IDS, lengths, strict=True):
+        np.testing.assert_allclose(row, model(ids[None, :n]).numpy()[0], rtol=1e-5, atol=1e-6)
+    tn.fit(model, ((IDS, lengths), CLASSES), epochs=1, verbose=False)
+
+
+def test_dcgan_draws_images_and_is_trained_against_itself():
+    tn.seed(0)
+    generator, discriminator = models.dcgan(8, width=4, channels=3)
+    noise, data = RNG.standard_normal((6, 1, 1, 8)).astype(np.float32), RNG.random((6, 28, 28, 3)).astype(np.float32)
+    drawn = generator(noise)
+    assert drawn.shape == data.shape and np.abs(drawn.numpy()).max() <= 1
+    assert discriminator(drawn).shape == (6, 1)
+    judged = ops.binary_cross_entropy_with_logits(discriminator(drawn), np.ones((6, 1), np.float32))
+    judged.backward()
+    optim.Adam(generator.parameters(), 1e-2).step()
+    better = ops.binary_cross_entropy_with_logits(discriminator(generator(noise)), np.ones((6, 1), np.float32))
+    assert better.item() < judged.item()
+
+
+# What is drawn, as the papers say: a pattern of names, the mean and the standard deviation.
+DRAWN = [
+    (lambda: models.gpt(65, layers=8), "tokens.weight", 0, 0.02),
+    (lambda: models.gpt(65, layers=8), "positions", 0, 0.02),
+    (lambda: models.gpt(65, layers=8), "*.in_weight", 0, 0.02),
+    (lambda: models.gpt(65, layers=8), "*.weight1", 0, 0.02),
+    (lambda: models.gpt(65, layers=8), "*.out_weight", 0, 0.02 / 4),
+    (lambda: models.gpt(65, layers=8), "*.weight2", 0, 0.02 / 4),
+    (lambda: models.gpt(65, layers=8), "*.norm?.weight", 1, 0),
+    (lambda: models.gpt(65, layers=8), "*.bias?", 0, 0),
+    (lambda: models.resnet18(width=16), "[4-9].body.[03].weight", 0, None),
+    (lambda: models.alexnet(width=16, hidden=64), "*.weight", 0, 0.01),
+    (lambda: models.alexnet(width=16, hidden=64), "[26].bias", 1, 0),
+    (lambda: models.alexnet(width=16, hidden=64), "[04].bias", 0, 0),
+    (lambda: models.dcgan(width=32)[0], "[036].weight", 0, 0.02),
+    (lambda: models.dcgan(width=32)[0], "[14].weight", 1, 0.02),
+    (lambda: models.dcgan(width=32)[1], "[026].weight", 0, 0.02),
+    (lambda: models.vit(layers=1, width=192), "positions", 0, 0.02),
+    (lambda: models.vit(layers=1, width=192), "head.weight", 0, 0),
+    (lambda: models.mobilenet_v2(width=0.2), "25.weight", 0, 0.01),
+    (lambda: models.squeezenet(), "21.weight", 0, 0.01),
+]
+
+
+@pytest.mark.parametrize(("make", "pattern", "mean", "deviation"), DRAWN)
+def test_initial_weights_are_those_of_the_papers(make, pattern, mean, deviation):
+    tn.seed(0)
+    found = {name: p.numpy() for name, p in make().named_parameters() if fnmatch(name, pattern)}
+    assert found
+    for name, w in found.items():
+        want = np.sqrt(2 / np.prod(w.shape[:-1])) if deviation is None else deviation  # He et al.'s
+        assert abs(w.mean() - mean) <= 5 * want / np.sqrt(w.size), name
+        assert abs(w.std() - want) <= 5 * want / np.sqrt(2 * w.size), name

@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import finetune, play, sample, tasks, usage
+from . import finetune, play, sample, tasks, trace, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -277,6 +277,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         "say what is to be seen in pictures",
         ["three.png", "photo.jpg --show", "scan1.png scan2.npy --run runs/mnist_cnn-digits-1"],
         [_predict, _backend],
+    ),
+    "trace": (
+        trace.trace,
+        "say what a network computes on a picture, operation by operation, forward and back",
+        ["three.png", "three.png --class 3 --fused", "three.png --graph network.svg"],
+        [trace.add, _backend],
     ),
     "play": (
         play.play,

@@ -26,7 +26,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..insight.report import report
 
     name = None if arguments.data is None else tasks.data_name(arguments.data)
-    path, settings, model = _trained(arguments)
+    path, settings, model = loaded(arguments)
     if name is None and not (name := settings.get("data")):
         raise UsageError(f"{path} does not tell its data; name it by --data")
     name = tasks.data_name(name)
@@ -48,7 +48,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Say what each picture shows, and which run says so. Returns 1 where one could not be read."""
-    path, settings, model = _trained(arguments)
+    path, settings, model = loaded(arguments)
     model.eval()
     shape, failed = model.built or (), False
     if len(shape) != 3 or shape[2] not in (1, 3):
@@ -99,6 +99,17 @@ def seen(name: str, shape: tuple[int, ...], learnt: str | None) -> tuple[np.ndar
     return found.image, f"  (the largest of {found.shapes} drawings)" if found.shapes > 1 else ""
 
 
+def seen_by(name: str, model: Module, settings: dict[str, Any]) -> np.ndarray:
+    """The picture (H, W, C) that the network is to see. UsageError where it takes none, or nothing is drawn."""
+    shape = model.built or ()
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise UsageError(f"this network takes inputs of shape {shape}, not images")
+    image, note = seen(name, shape, settings.get("data"))
+    if image is None:
+        raise UsageError(f"{name}: {note}")
+    return image
+
+
 def _named(model: Module, image: np.ndarray, settings: dict[str, Any]) -> str:
     """The three likeliest classes: 7 (98.1%)  then 1 (1.2%), 2 (0.3%)."""
     from ..autograd import no_grad
@@ -129,7 +140,7 @@ def _write(image: np.ndarray, path: Path) -> None:
     say(f"  wrote {plain(path)}")
 
 
-def _trained(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
+def loaded(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
     """The checkpoint that was asked for, its run's settings, and the model."""
     if name := chosen_backend(arguments):
         backends.use(name)

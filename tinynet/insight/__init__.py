@@ -8,6 +8,7 @@ from .attribution import guided_backprop, integrated_gradients, occlusion, salie
 from .cam import grad_cam
 from .features import activation_maximization, attention_maps, feature_maps, filters, pca
 from .fields import receptive_field
+from .graph import draw_graph
 from .landscape import loss_plane
 from .pictures import (
     show_attention,
@@ -19,8 +20,9 @@ from .pictures import (
     show_pca,
     show_statistics,
 )
-from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
+from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability, plot_search
 from .relevance import lrp
 from .report import Report, report
 from .scores import calibration, class_scores, confusion, precision_recall_curve, roc_curve, top_k_accuracy
 from .statistics import activation_statistics, gradient_statistics
+from .tracing import Trace, trace

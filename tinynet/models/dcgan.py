@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..nn import BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, LeakyReLU, Module, ReLU, Sequential
+from ..nn import BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, LeakyReLU, ReLU, Sequential
 from .parts import normal
 
 
@@ -34,11 +34,7 @@ def dcgan(latent: int = 100, *, width: int = 64, channels: int = 1) -> tuple[Seq
         Dense(1),
         input_shape=(28, 28, channels),
     )
-    for layer in (*generator, *discriminator):
-        _draw(layer)
+    for name, p in (*generator.named_parameters(), *discriminator.named_parameters()):
+        if name.endswith("weight"):
+            normal(p, 0.02, mean=1.0 if p.ndim == 1 else 0.0)
     return generator, discriminator
-
-
-def _draw(layer: Module) -> None:
-    if isinstance(layer, Conv2d | ConvTranspose2d | Dense | BatchNorm):
-        normal(layer.weight, 0.02, mean=1.0 if isinstance(layer, BatchNorm) else 0.0)
