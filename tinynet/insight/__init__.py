@@ -13,6 +13,7 @@ from .landscape import loss_plane
 from .pictures import (
     show_attention,
     show_attribution,
+    show_augmented,
     show_feature_maps,
     show_filters,
     show_loss_plane,
