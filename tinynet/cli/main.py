@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import finetune, play, sample, tasks, trace, usage
+from . import explain, finetune, play, sample, tasks, trace, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -277,6 +277,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         "say what is to be seen in pictures",
         ["three.png", "photo.jpg --show", "scan1.png scan2.npy --run runs/mnist_cnn-digits-1"],
         [_predict, _backend],
+    ),
+    "explain": (
+        explain.explain,
+        "say why a network answers so for a picture, on one page: where it looked, what decides",
+        ["three.png", "photo.jpg --run runs/cifar_cnn-cifar10-1 --out why.png", "three.png --text"],
+        [explain.add, _backend],
     ),
     "trace": (
         trace.trace,

@@ -6,9 +6,11 @@ What takes a model takes any Module, as it stands, and leaves it so.
 from .adversarial import fgsm, pgd
 from .attribution import guided_backprop, integrated_gradients, occlusion, saliency, smooth_grad
 from .cam import grad_cam
+from .explanation import Explanation, explain, show_explanation
 from .features import activation_maximization, attention_maps, feature_maps, filters, pca
 from .fields import receptive_field
 from .graph import draw_graph
+from .halfblocks import explanation_text
 from .landscape import loss_plane
 from .pictures import (
     show_attention,
