@@ -49,6 +49,7 @@ def test_train_writes_samples_and_ends_with_the_validation_loss(model, capsys):
     assert settings["status"] == "finished" and settings["model"] == model
     history = Path("run/history.csv").read_text().splitlines()
     assert history[0].split(",")[:3] == ["epoch", "loss", "val_loss"] and len(history) == 3
+    assert "samples/s" in out and "images" not in out
     assert "an epoch is 3 steps of" in out and f"{len(set(VERSE))} different ones" in out
     samples = Path("run/samples.txt").read_text()
     assert samples.count("---- epoch") == 2 and samples.splitlines()[-1] in out
@@ -104,7 +105,7 @@ def test_sample_writes_on(capsys):
     assert sample("run", "--prompt", "S", "--length", "9", "--top-k", "1") == sample(
         "run", "--prompt", "S", "--length", "9", "--temperature", "0"
     )
-    assert len(sample("run", "--length", "30")) == 31
+    assert len(sample("run", "--length", "30")) == 31 == len(sample("run", "--length", "30", "--prompt", ""))
     assert len(sample("run/checkpoint.safetensors")) == 501
 
 

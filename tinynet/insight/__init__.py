@@ -6,13 +6,16 @@ What takes a model takes any Module, as it stands, and leaves it so.
 from .adversarial import fgsm, pgd
 from .attribution import guided_backprop, integrated_gradients, occlusion, saliency, smooth_grad
 from .cam import grad_cam
+from .explanation import Explanation, explain, show_explanation
 from .features import activation_maximization, attention_maps, feature_maps, filters, pca
 from .fields import receptive_field
 from .graph import draw_graph
+from .halfblocks import explanation_text
 from .landscape import loss_plane
 from .pictures import (
     show_attention,
     show_attribution,
+    show_augmented,
     show_feature_maps,
     show_filters,
     show_loss_plane,
