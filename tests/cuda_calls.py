@@ -540,7 +540,9 @@ def _(d: Dice) -> Call:
 def _(d: Dice) -> Call:
     x, mean, var, gamma, beta = _norm(d)
     x -= x.mean() if x.size else 0
-    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+    return d.call(
+        x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1), d.pick(False, True)
+    )
 
 
 @calls("normalize_grad")

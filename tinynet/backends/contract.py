@@ -249,10 +249,11 @@ class Backend(Protocol):
         gamma: Array | None,
         beta: Array | None,
         eps: float,
+        relu: bool = False,
         *,
         out: Array | None = None,
     ) -> Array:
-        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out."""
+        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out. Then relu, where it is wanted."""
 
     def normalize_grad(
         self,
@@ -268,7 +269,7 @@ class Backend(Protocol):
         out: Array | None = None,
     ) -> Array:
         """(g gamma - g_mean - x̂ gx_mean) / sqrt(var + eps), with the means (N, G) of g gamma and of g gamma x̂ over each
-        statistic's values, computed here where they are None; no g_mean where mean is None."""
+        statistic's values, computed here where they are None; no g_mean where mean is None. `out` may be g."""
 
     def normalize_scale_grad(self, g: Array, x: Array, mean: Array | None, var: Array, eps: float) -> tuple:
         """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""

@@ -121,6 +121,11 @@ def relu(x, *, out=None):
     return np.maximum(x, 0) if out is None else rectify(x, out)
 
 
+def add_relu(x, y, *, out=None):
+    z = add(x, y, out=out)
+    return rectify(z, z) if isinstance(z, np.ndarray) else np.maximum(z, 0)
+
+
 def relu_grad(g, y, *, out=None):
     # In two steps, because NumPy converts bools slowly in the midst of a product; np.where is slower still.
     if out is None:
