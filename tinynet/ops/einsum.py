@@ -186,9 +186,9 @@ def _contracted(be: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
     y = be.transpose(y, y_axes) if y_axes else y
     both, left, right, over = counts
     batch = x.shape[:both]
-    mine = x.shape[both + over :] if x_turned else x.shape[both : both + left]
-    his = y.shape[both + over :] if y_turned else y.shape[both : both + right]
-    rows, columns = math.prod(mine), math.prod(his)
+    own = x.shape[both + over :] if x_turned else x.shape[both : both + left]
+    others = y.shape[both + over :] if y_turned else y.shape[both : both + right]
+    rows, columns = math.prod(own), math.prod(others)
     if over and (left or right):
         depth = math.prod(x.shape[both : both + over] if x_turned else x.shape[both + left :])
         x = be.reshape(x, (*batch, depth, rows) if x_turned else (*batch, rows, depth))
@@ -198,7 +198,7 @@ def _contracted(be: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
         z = be.sum(be.multiply(x, y), tuple(range(both, both + over)))
     else:
         z = be.multiply(be.reshape(x, (*batch, rows, 1)), be.reshape(y, (*batch, 1, columns)))
-    z = be.reshape(z, (*batch, *mine, *his))
+    z = be.reshape(z, (*batch, *own, *others))
     return be.transpose(z, axes) if axes else z
 
 
