@@ -61,10 +61,10 @@ def max_pool2d(
     """
     if x.dtype.kind == "b":
         raise TypeError("max_pool2d: the input has dtype bool; it must be numbers, as in x.astype(np.float32)")
-    window = pool_windows("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)[:3]
+    kernel, steps, pads, _ = pool_windows("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     spread = pair("max_pool2d", "dilation", dilation)
-    y = _max_pool2d(x, *window, spread)
-    return (y, _places(x, *window, spread)) if return_indices else y
+    y = _max_pool2d(x, kernel, steps, pads, spread)
+    return (y, _places(x, kernel, steps, pads, spread)) if return_indices else y
 
 
 def _places(x: Tensor, kernel: Pair, stride: Pair, pads: Pads, dilation: Pair) -> Tensor:
