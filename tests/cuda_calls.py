@@ -507,11 +507,16 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(n, 4 * width), d.normal(n, width))
 
 
+@calls("lstm_slopes")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width), d.normal(n, width))
+
+
 @calls("lstm_cell_grad")
 def _(d: Dice) -> Call:
     n, width = d.pick(*_CELLS)
-    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
-    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+    return d.call(d.normal(n, width), d.normal(n, width), d.normal(n, 4 * width), d.normal(n, 5 * width))
 
 
 @calls("gru_cell")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -242,6 +243,33 @@ def test_a_model_in_float64():
     del optimizer
 
 
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=pytest.mark.skipif(sys.platform != "linux", reason="forks"))]
+)
+def test_a_model_in_float64_from_end_to_end(workers, tmp_path):
+    """Trained, evaluated, saved and read back: parameters, buffers and outputs are float64, and exact."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 8, 8, 1)), np.arange(20) % 3
+
+    def made():
+        return nn.Sequential(
+            *(nn.Conv2d(4, 3, padding="same"), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2)),
+            *(nn.Flatten(), nn.Dense(5, activation="gelu"), nn.LayerNorm(), nn.Dense(3)),
+        )
+
+    model = made().build((8, 8, 1)).astype(np.float64)
+    tn.fit(model, (x, y), validation=(x, y), epochs=2, batch_size=8, workers=workers, verbose=False)
+    tn.save(model, tmp_path / "m.st")
+    loaded = tn.load(tmp_path / "m.st")
+    expected = tn.predict(model, x)
+    for other in (model, loaded, tn.load(tmp_path / "m.st", made())):
+        assert {value.dtype for value in other.state_dict().values()} == {np.dtype(np.float64)}
+        assert other.eval()(x).dtype == np.float64
+        np.testing.assert_array_equal(tn.predict(other, x), expected, strict=True)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[name], value, strict=True)
+
+
 def test_parameters_share_one_dtype():
     given = [0.0, np.zeros(3), [1.0, 2.0], np.zeros(3, np.float32), np.float64(2)]
     assert {nn.Parameter(value).dtype for value in given} == {np.dtype(np.float32)}
@@ -281,3 +309,70 @@ def test_a_users_own_operation_keeps_its_name():
 
     with pytest.raises(ValueError, match=r"^dense: input"):
         Own()(np.ones((2, 4)))
+
+
+# ---- sizes are inferred -------------------------------------------------------------------------------------------
+
+
+class Overridden(nn.Sequential):
+    """Its output is not that of the layers in a row, as its base says it is."""
+
+    def forward(self, x):
+        return ops.concatenate([super().forward(x), x], -1)
+
+
+class Half(nn.Module):
+    """It says its size without asking the layer inside."""
+
+    def __init__(self):
+        self.inside = nn.Dense(2)
+
+    def forward(self, x):
+        return self.inside(x)
+
+    def output_size(self, shape):
+        return (*shape[:-1], 2)
+
+
+BUILT_BY_A_CALL = {
+    "a function": lambda: nn.Sequential(nn.Dense(4), lambda x: ops.concatenate([x, x], -1), nn.Dense(2)),
+    "several outputs": lambda: nn.Sequential(nn.LSTM(4), lambda y: y[0], nn.Dense(2)),
+    "forward alone": lambda: nn.Sequential(Overridden(nn.Dense(4)), nn.Dense(2)),
+    "a layer left out": lambda: nn.Sequential(Half(), nn.Dense(2)),
+}
+
+
+@pytest.mark.parametrize("name", BUILT_BY_A_CALL)
+def test_build_calls_a_model_whose_sizes_arithmetic_cannot_tell(name):
+    built, called = BUILT_BY_A_CALL[name](), BUILT_BY_A_CALL[name]()
+    tn.seed(0)
+    built.build((5, 3))
+    tn.seed(0)
+    called(np.zeros((1, 5, 3), np.float32))
+    assert str(built) == str(called)
+    for ours, other in zip(built.parameters(), called.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), other.numpy())
+
+
+def test_build_runs_no_layer_where_all_say_their_sizes_and_makes_the_same_model(monkeypatch):
+    def model():
+        return nn.Sequential(
+            nn.Conv2d(4, 3, padding=1),
+            nn.BatchNorm(),
+            ops.relu,
+            nn.Residual(nn.Conv2d(6, 3, padding=1), nn.ReLU(), shortcut=nn.Conv2d(6, 1)),
+            nn.Concatenate(nn.Sequential(), nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.SeparableConv2d(2, 1))),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dense(3),
+        )
+
+    tn.seed(0)
+    called = model()
+    called(np.zeros((1, 6, 5, 2), np.float32))
+    monkeypatch.setattr(nn.Conv2d, "forward", None)
+    tn.seed(0)
+    inferred = model().build((6, 5, 2))
+    assert str(inferred) == str(called) and inferred.unbuilt() == []
+    for ours, other in zip(inferred.parameters(), called.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), other.numpy())

@@ -297,6 +297,15 @@ def test_every_operation_is_here():
         "rnn",
         "lstm",
         "gru",
-    }  # these have drawn settings in test_parity_layers.py and test_recurrent.py
+        "l1",
+        "huber",
+        "hinge",
+        "kl_divergence",
+        "cosine_similarity",
+        "cosine_embedding",
+        "triplet_margin",
+        "dice",
+        "focal",
+    }  # these have drawn settings in test_parity_layers.py, test_parity_loss.py and test_recurrent.py
     found = {name.split()[0] for name in TABLE} | {c.name for c in BY_NAME}
     assert set(ops.__all__) - found == left | {c.name for c in CASES if not c.smooth}

@@ -224,8 +224,12 @@ class Backend(Protocol):
     def lstm_cell(self, z: Array, c: Array) -> tuple:
         """z (N, 4H) before the gates' functions, c (N, H) -> (h, c, gates (N, 4H), tanh(c))."""
 
-    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array) -> tuple:
-        """(dz, dc before the step) from the gradients of h and c after it; c is the one before."""
+    def lstm_slopes(self, gates: Array, c: Array, tanh_c: Array) -> Array:
+        """(N, 5H), of any number of steps at one time; c is the one before. What dz is of: of i, f and g by the
+        derivative of c after the step, of o by that of h; and the derivative of c after the step by that of h."""
+
+    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, slopes: Array) -> tuple:
+        """(dz, dc before the step) from the gradients of h and c after it."""
 
     def gru_cell(self, zx: Array, zh: Array, h: Array) -> tuple:
         """zx, zh (N, 3H): what input and state add to the gates, h (N, H) -> (h, gates (N, 3H))."""

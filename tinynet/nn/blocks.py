@@ -42,8 +42,8 @@ class Residual(Module):
         return ops.add_relu(around, y) if relu else around + y
 
     def output_size(self, shape: tuple) -> tuple:
-        around = shape if self.shortcut is None else self.shortcut.output_size(shape)
-        return self._check(around, self.body.output_size(shape))
+        size = self.body.output_size(shape)  # in the order of forward, in which parameters are made
+        return self._check(shape if self.shortcut is None else self.shortcut.output_size(shape), size)
 
     def receptive(self, field: Field) -> Field:
         around = field if self.shortcut is None else self.shortcut.receptive(field)

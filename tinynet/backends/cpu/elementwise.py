@@ -160,7 +160,7 @@ def gelu_grad(g, x, *, out=None):
 
 
 def _in_blocks(work, out, *xs):
-    """work(*blocks, y) for blocks of arrays of one shape, small enough that all that `work` makes stays in the cache."""
+    """work(*blocks, y) for blocks of arrays of one shape: all that `work` makes stays in the cache."""
     y = empty(xs[0].shape, xs[0].dtype)
     flat, *rest = y.reshape(-1), *(np.ascontiguousarray(x).reshape(-1) for x in xs)
     for start in range(0, y.size, BLOCK):
