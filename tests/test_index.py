@@ -181,3 +181,23 @@ MISTAKES = [
 def test_mistakes_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "spec", ["ij,jk->ik", "ji,jkl->ikl", "bij,bj->ib", "ij,j->j", "i,j->ji", "i,i->", "abc,cad->bd"]
+)
+def test_a_product_of_two_is_one_operation(spec, backend):
+    """However its axes lie: one record on the tape, and derivatives that are products of two as well."""
+    rng = np.random.default_rng(0)
+    sizes = dict(zip("abcdijkl", (2, 3, 4, 2, 3, 4, 2, 5), strict=True))
+    terms = spec.partition("->")[0].split(",")
+    xs = [tn.tensor(rng.standard_normal([sizes[c] for c in t]), requires_grad=True) for t in terms]
+    y = ops.einsum(spec, *xs)
+    assert [parent.is_leaf for parent in y.node.parents if parent] == [True, True]
+    g = rng.standard_normal(y.shape)
+    np.testing.assert_allclose(y.numpy(), np.einsum(spec, *[x.numpy() for x in xs]), rtol=1e-12)
+    y.backward(g)
+    for i, x in enumerate(xs):
+        nudge = rng.standard_normal(x.shape)
+        moved = np.einsum(spec, *[nudge if k == i else x.numpy() for k, x in enumerate(xs)])
+        np.testing.assert_allclose((x.grad.numpy() * nudge).sum(), (moved * g).sum(), rtol=1e-10)

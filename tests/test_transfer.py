@@ -224,6 +224,7 @@ def test_mistakes_of_the_command(here, tmp_path, capsys):
         (["runs/mlp-digits-1"], 2, "--data"),
         (["nowhere", "--data", "digits"], 2, "no such run"),
         (["runs/mlp-digits-1", "--data", "digit"], 2, "did you mean 'digits'?"),
+        (["runs/mlp-digits-1", "--data", "shakespeare"], 2, "is a text; finetune takes images"),
         (["runs/mlp-digits-1", "--data", "digits", "--freeze", "features", *QUICK], 1, "is the name of no parameter"),
         ([str(tmp_path / "points"), "--data", "digits"], 2, "takes inputs of shape (3,), not images"),
     ):

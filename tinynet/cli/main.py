@@ -1,4 +1,4 @@
-"""The `tinynet` command: train, finetune, evaluate, predict, play, gradcheck, doctor."""
+"""The `tinynet` command: train, finetune, evaluate, sample, predict, play, gradcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import finetune, play, tasks, usage
+from . import explain, finetune, play, sample, tasks, trace, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -21,6 +21,7 @@ from .usage import Parser, UsageError, choose, chosen_backend, debugging
 EXAMPLES = """examples:
   tinynet train                              a network learns handwritten digits, in a minute, without a download
   tinynet train --data mnist --epochs 10     the same network on MNIST
+  tinynet train --model gpt                  a transformer learns to write like Shakespeare
   tinynet train --resume                     go on with the run that was interrupted
   tinynet evaluate --data mnist              the newest run, on MNIST's test images
   tinynet predict three.png                  which digit is it?
@@ -103,13 +104,13 @@ def _train_what(train: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME",
         help=f"{', '.join(tasks.CLASSIFIERS)} (default: mnist_cnn; for cifar10 cifar_cnn; for a folder, by the size "
-        "and the colours of its pictures)",
+        f"and the colours of its pictures); for texts {', '.join(tasks.LANGUAGE)} (default: gpt)",
     )
     train.add_argument(
         "--data",
         metavar="NAME|DIR",
         help=f"{', '.join(tasks.DATA)}, or a folder with a folder of "
-        "pictures a class (default: digits, which are drawn)",
+        f"pictures a class (default: digits, which are drawn); texts: {', '.join(tasks.TEXTS)}, or a text file",
     )
     train.add_argument(
         "--samples",
@@ -117,7 +118,7 @@ def _train_what(train: argparse.ArgumentParser) -> None:
         type=usage.count,
         metavar="N",
         dest="samples",
-        help="training images to use (default: all; digits 40,000)",
+        help="training images, or characters of a text, to use (default: all; digits 40,000)",
     )
     train.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/<model>-<data>-<n>)")
     train.add_argument(
@@ -135,15 +136,24 @@ def _train_how(train: argparse.ArgumentParser) -> None:
         "--epochs",
         type=usage.count,
         metavar="N",
-        help="times through the data (default: digits 3, mnist 5, fashion_mnist 8, others 10)",
+        help="times through the data, of texts 250 steps (default: digits 3, mnist 5, fashion_mnist and texts 8, "
+        "others 10)",
     )
     train.add_argument(
-        "--batch-size", type=usage.count, metavar="N", help="images a step (default: 64; 16 for a folder of few)"
+        "--batch-size",
+        type=usage.count,
+        metavar="N",
+        help="images a step (default: 64; 16 for a folder of few; gpt 12, char_lstm 32)",
     )
     train.add_argument(
-        "--lr", type=usage.rate, metavar="X", help="learning rate (default: the optimiser's; adam 0.001)"
+        "--lr",
+        type=usage.rate,
+        metavar="X",
+        help="learning rate (default: the optimiser's, adam 0.001; char_lstm 0.005)",
     )
-    train.add_argument("--optimizer", metavar="NAME", help=f"{', '.join(optim.OPTIMIZERS)} (default: adam)")
+    train.add_argument(
+        "--optimizer", metavar="NAME", help=f"{', '.join(optim.OPTIMIZERS)} (default: adam; for texts adamw)"
+    )
     _backend(train)
     train.add_argument(
         "--workers",
@@ -239,6 +249,7 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
             "",
             "--model mlp --data fashion_mnist",
             "--data photos/     a folder of pictures a class",
+            "--data shakespeare --model gpt",
             "--resume",
         ],
         [_train_what, _train_how],
@@ -255,11 +266,29 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         ["", "--data mnist", "runs/mnist_cnn-digits-1"],
         [_evaluate, _backend],
     ),
+    "sample": (
+        sample.sample,
+        "let a language model write on",
+        ["", "runs/gpt-shakespeare-1 --prompt 'ROMEO:' --temperature 0.7 --top-k 40"],
+        [sample.add, _backend],
+    ),
     "predict": (
         predict,
         "say what is to be seen in pictures",
         ["three.png", "photo.jpg --show", "scan1.png scan2.npy --run runs/mnist_cnn-digits-1"],
         [_predict, _backend],
+    ),
+    "explain": (
+        explain.explain,
+        "say why a network answers so for a picture, on one page: where it looked, what decides",
+        ["three.png", "photo.jpg --run runs/cifar_cnn-cifar10-1 --out why.png", "three.png --text"],
+        [explain.add, _backend],
+    ),
+    "trace": (
+        trace.trace,
+        "say what a network computes on a picture, operation by operation, forward and back",
+        ["three.png", "three.png --class 3 --fused", "three.png --graph network.svg"],
+        [trace.add, _backend],
     ),
     "play": (
         play.play,

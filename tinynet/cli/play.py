@@ -102,9 +102,7 @@ def _samples(model: Any, settings: dict[str, Any]) -> Callable[[], tuple[np.ndar
         return None
 
     def load() -> tuple[np.ndarray, np.ndarray]:
-        task = tasks.load_task(
-            tasks.data_name(name), shape=model.built, samples=settings.get("samples"), train=False
-        )
+        task = tasks.load_task(tasks.data_name(name), shape=model.built, samples=settings.get("samples"), train=False)
         return tasks.matched(task, settings.get("classes"), "the run").test
 
     return load

@@ -13,7 +13,7 @@ from .. import backends, data
 from ..console import is_terminal, message, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import CheckpointError, load, replacing
-from . import runs, tasks
+from . import language, runs, tasks
 from .usage import UsageError, chosen_backend, debugging
 
 SURE = 0.6  # probability below which a prediction is called not sure
@@ -26,10 +26,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..insight.report import report
 
     name = None if arguments.data is None else tasks.data_name(arguments.data)
-    path, settings, model = _trained(arguments)
+    path, settings, model = loaded(arguments)
     if name is None and not (name := settings.get("data")):
         raise UsageError(f"{path} does not tell its data; name it by --data")
-    task = tasks.load_task(tasks.data_name(name), shape=model.built, samples=settings.get("samples"), train=False)
+    name = tasks.data_name(name)
+    if settings.get("model") in tasks.LANGUAGE:
+        if not tasks.is_text(name):
+            raise UsageError(
+                f"{path} is a language model; it is measured on a text: {', '.join(tasks.TEXTS)}, or a file"
+            )
+        return language.evaluate(path, settings, model, name)
+    task = tasks.load_task(name, shape=model.built, samples=settings.get("samples"), train=False)
     task = tasks.matched(task, settings.get("classes"), plain(path))
     tasks.check_fit(settings.get("model", "the model"), model, task, spare="classes" in settings)
     measured = report(model, task.test, classes=task.classes)
@@ -41,11 +48,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Say what each picture shows, and which run says so. Returns 1 where one could not be read."""
-    path, settings, model = _trained(arguments)
+    path, settings, model = loaded(arguments)
     model.eval()
     shape, failed = model.built or (), False
     if len(shape) != 3 or shape[2] not in (1, 3):
-        raise UsageError(f"this network takes inputs of shape {shape}, not images")
+        hint = "; tinynet sample lets it write" if settings.get("model") in tasks.LANGUAGE else ""
+        raise UsageError(f"{plain(path)}: this network takes inputs of shape {shape}, not images{hint}")
     say(f"{plain(path.parent if settings else path)}{describe(settings)} sees")
     for name in arguments.images:
         try:
@@ -91,6 +99,17 @@ def seen(name: str, shape: tuple[int, ...], learnt: str | None) -> tuple[np.ndar
     return found.image, f"  (the largest of {found.shapes} drawings)" if found.shapes > 1 else ""
 
 
+def seen_by(name: str, model: Module, settings: dict[str, Any]) -> np.ndarray:
+    """The picture (H, W, C) that the network is to see. UsageError where it takes none, or nothing is drawn."""
+    shape = model.built or ()
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise UsageError(f"this network takes inputs of shape {shape}, not images")
+    image, note = seen(name, shape, settings.get("data"))
+    if image is None:
+        raise UsageError(f"{name}: {note}")
+    return image
+
+
 def _named(model: Module, image: np.ndarray, settings: dict[str, Any]) -> str:
     """The three likeliest classes: 7 (98.1%)  then 1 (1.2%), 2 (0.3%)."""
     from ..autograd import no_grad
@@ -121,7 +140,7 @@ def _write(image: np.ndarray, path: Path) -> None:
     say(f"  wrote {plain(path)}")
 
 
-def _trained(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
+def loaded(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
     """The checkpoint that was asked for, its run's settings, and the model."""
     if name := chosen_backend(arguments):
         backends.use(name)

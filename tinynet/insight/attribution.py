@@ -114,22 +114,27 @@ def occlusion(
 
 
 def covered(model: Module, x: np.ndarray, size: Any, stride: Any, value: Any) -> Iterator[tuple[tuple, Tensor]]:
-    """(the window as an index of x, the model's output with that covered) for windows all over x; the last one along
-    an axis ends at the border."""
-    space = x.shape[1:-1] or x.shape[1:]
+    """(the window as an index of x, the model's output with that covered) for windows all over x."""
+    places = iter(windows(x.shape, size, stride))
+    while some := list(itertools.islice(places, max(1, CHUNK // max(len(x), 1)))):
+        parts = np.repeat(x[None], len(some), 0)
+        for part, window in zip(parts, some, strict=True):
+            part[window] = value
+        out = model(parts.reshape(-1, *x.shape[1:]))
+        yield from ((window, out[i * len(x) : (i + 1) * len(x)]) for i, window in enumerate(some))
+
+
+def windows(shape: tuple, size: Any = None, stride: Any = None) -> list[tuple]:
+    """Windows all over a batch of that shape, as indices; the last one along an axis ends at the border. For the
+    defaults see `occlusion`."""
+    space = shape[1:-1] or shape[1:]
     sizes = [min(n, s) for n, s in zip(space, _each("size", size, [max(1, n // 7) for n in space]), strict=True)]
     steps = _each("stride", stride, [max(1, s // 2) for s in sizes])
     axes = [
         [slice(a, a + s) for a in (*range(0, n - s, step), n - s)]
         for n, s, step in zip(space, sizes, steps, strict=True)
     ]
-    windows = itertools.product([slice(None)], *axes)
-    while some := list(itertools.islice(windows, max(1, CHUNK // max(len(x), 1)))):
-        parts = np.repeat(x[None], len(some), 0)
-        for part, window in zip(parts, some, strict=True):
-            part[window] = value
-        out = model(parts.reshape(-1, *x.shape[1:]))
-        yield from ((window, out[i * len(x) : (i + 1) * len(x)]) for i, window in enumerate(some))
+    return list(itertools.product([slice(None)], *axes))
 
 
 def _each(what: str, given: Any, default: list[int]) -> list[int]:

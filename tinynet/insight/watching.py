@@ -32,11 +32,13 @@ def inspecting(model: Module, *, parameters: bool = False) -> Iterator[None]:
     modes, gradients, random state. Other threads wait for their turn; none should train the model meanwhile."""
     with _one_at_a_time, restoring_modes(model), random.restoring(), set_fusion(False):
         model.eval()
-        nodes = [] if parameters else [(p, p.node) for _, p in model.named_tensors(Parameter)]
+        nodes = [(p, p.node) for _, p in model.named_tensors(Parameter)]
         recording, mode.recording = mode.recording, True
         try:
-            for p, _ in nodes:
+            for p, node in nodes:
                 p.node = None
+                if parameters and node is not None:
+                    p.requires_grad_()  # another leaf, whose gradient has no home at the optimiser's
             yield
         finally:
             mode.recording = recording

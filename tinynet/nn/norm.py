@@ -123,12 +123,14 @@ class BatchNorm(_Norm):
         shift = (-self.running_mean if bias is None else bias - self.running_mean) * scale
         return weight * scale, shift if self.bias is None else shift + self.bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """The layer, and with `relu` what a ReLU behind it returns."""
         if self.fixed:
             be = x.backend  # of copies: a graph keeps the values of now, whatever later batches do to the running ones
             mean, var = (Tensor(be.copy(v.data), be) for v in (self.running_mean, self.running_var))
-            return ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)
-        y, mean, var = ops.batch_norm(x, self.weight, self.bias, eps=self.eps, sync=self.sync)
+            y = ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)
+            return ops.relu(y) if relu else y
+        y, mean, var = ops.batch_norm(x, self.weight, self.bias, eps=self.eps, sync=self.sync, relu=relu)
         n = math.prod(x.shape[:-1])
         self._keep(mean, var, shares.whole(n) if self.sync else n)
         return y
@@ -239,6 +241,13 @@ class Normalize(SameSize):
             raise ValueError(f"Normalize: mean={mean!r:.80} must be finite, std={std!r:.80} finite and above 0")
         self.buffer("mean", np.asarray(mean, np.float64))
         self.buffer("std", np.asarray(std, np.float64))
+
+    def __repr__(self) -> str:
+        mean, std = (
+            np.array2string(v.numpy(), precision=3, threshold=4, edgeitems=1, separator=", ")
+            for v in (self.mean, self.std)
+        )
+        return f"Normalize({mean}, {std})"
 
     @classmethod
     def fit(cls, x: Any) -> Normalize:

@@ -74,6 +74,7 @@ BINARY: dict[str, tuple] = {
     **dict.fromkeys(("mod", "fmod", "floor_divide"), (wide, away)),
     **dict.fromkeys(("divide", "logaddexp"), (normal, away)),
     **dict.fromkeys(("copysign", "arctan2"), (away, away)),
+    "add_relu": (away, away, lambda x, y: np.maximum(x + y, 0)),
     "prelu": (away, normal, lambda x, slope: np.where(x > 0, x, slope * x)),
     "power": (positive, normal),
 }
@@ -200,6 +201,8 @@ for _rows in (4,), (), (2, 3), (0,):
     case("dense", ops.dense, normal(*_rows, 3), normal(3, 2), normal(2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), relu=True)
+case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), activation="sigmoid")
+case("dense", ops.dense, normal(2, 2, 3), normal(3, 2), activation="tanh")
 
 for _name in ("conv2d", "conv_relu_pool"):
     _conv = getattr(ops, _name)
@@ -265,6 +268,7 @@ for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):
     case("batch_norm", ops.batch_norm, normal(*_batch), normal(_batch[-1]), normal(_batch[-1]))
     case("rms_norm", ops.rms_norm, normal(*_batch), normal(_batch[-1]))
     case("normalize", ops.normalize, normal(*_batch), normal(_batch[-1]), positive(_batch[-1]))
+case("batch_norm", ops.batch_norm, normal(4, 3), normal(3), away(3), relu=True)
 case("batch_norm", lambda x: ops.batch_norm(x, None, None, eps=0.1)[0], normal(5, 2), label="no scale")
 case("batch_norm", lambda x: ops.batch_norm(x, x[0], x[1])[2], normal(5, 2), label="the variance alone")
 case("normalize", ops.normalize, normal(0, 2), normal(2), positive(2), normal(2), normal(2), eps=0.1)

@@ -18,7 +18,6 @@ import numpy as np
 
 from .. import backends, nn
 from ..nn.module import Module, Parameter, made_with
-from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
 from .registry import class_named, function_named, known, name_of
@@ -220,19 +219,13 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
         new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
         return new[-1]
 
-    def create(layer: Module, size: tuple) -> None:
-        if layer.built is None:
-            layer.create(size)
-            layer.built = size
-
     if not shape and model.built is None and not model.unbuilt():
         return new  # nothing depends on a size
     layers: list[Any] = list(dict.fromkeys(model.modules()))
     for layer in layers:
         layer.parameter = parameter
     try:
-        for layer, _, size in walk(model, "output_size", shape, create):
-            layer.output_shape = size
+        model.infer(shape)
     finally:
         for layer in layers:
             del layer.parameter
