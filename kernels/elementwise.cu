@@ -123,6 +123,7 @@ __device__ __forceinline__ i64 shifted_left(i64 x, i64 y) { return u64(y) < 64 ?
 __device__ __forceinline__ i64 shifted_right(i64 x, i64 y) { return x >> (u64(y) < 64 ? y : 63); }
 
 BINARY(Add, x + y)
+BINARY(AddRelu, x + y < T(0) ? T(0) : x + y)                               // NaN < 0 is false: NaN stays
 BINARY(Mod, mod_of(x, y))
 BINARY(Fmod, fmod_of(x, y))
 BINARY(FloorDivide, floor_divide_of(x, y))

@@ -113,16 +113,18 @@ template <typename T> __device__ __forceinline__ Acc<T> root_of(In<T> var, i64 s
     return Acc<T>(1) / sqrt(Acc<T>(var[s]) + Acc<T>(eps));
 }
 
-// y = (x - mean) / √(var + eps) · gamma + beta; mean, gamma and beta may be left out. Launch: a thread an element.
+// y = (x - mean) / √(var + eps) · gamma + beta; mean, gamma and beta may be left out. Then relu, which lets NaN through.
+// Launch: a thread an element.
 template <typename T>
 __global__ void normalize(In<T> x, In<T> mean, In<T> var, In<T> gamma, In<T> beta, Out<T> y, Ints<3> sizes, T eps,
-                          i64 n) {
+                          bool relu, i64 n) {
     Shape d = shape_of(sizes);
     for (i64 i = thread_index(); i < n; i += thread_count()) {
         i64 s = statistic(d, i), c = i % (d.G * d.K);
         Acc<T> value = (Acc<T>(x[i]) - (mean ? Acc<T>(mean[s]) : Acc<T>(0))) * root_of<T>(var, s, eps);
         if (gamma) value *= Acc<T>(gamma[c]);
         if (beta) value += Acc<T>(beta[c]);
+        if (relu && value < Acc<T>(0)) value = 0;
         y[i] = T(value);
     }
 }

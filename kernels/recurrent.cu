@@ -20,19 +20,31 @@ __global__ void lstm_cell(In<T> z, In<T> c, Out<T> h, Out<T> next, Out<T> gates,
     }
 }
 
-// Launch: a thread an element of c.
+// What dz is of dc and dh after the step, and dc of dh. Launch: a thread an element of c.
 template <typename T>
-__global__ void lstm_cell_grad(In<T> dh, In<T> dc, In<T> gates, In<T> c, In<T> tanh_c, Out<T> dz, Out<T> before,
-                               i64 width, i64 n) {
+__global__ void lstm_slopes(In<T> gates, In<T> c, In<T> tanh_c, Out<T> slopes, i64 width, i64 n) {
     for (i64 e = thread_index(); e < n; e += thread_count()) {
-        i64 at = e / width * 4 * width + e % width;
+        i64 at = e / width * 4 * width + e % width, to = e / width * 5 * width + e % width;
         Acc<T> i = gates[at], f = gates[at + width], g = gates[at + 2 * width], o = gates[at + 3 * width];
-        Acc<T> t = tanh_c[e], d = Acc<T>(dc[e]) + Acc<T>(dh[e]) * o * (1 - t * t);
-        dz[at] = T(d * g * i * (1 - i));
-        dz[at + width] = T(d * Acc<T>(c[e]) * f * (1 - f));
-        dz[at + 2 * width] = T(d * i * (1 - g * g));
-        dz[at + 3 * width] = T(Acc<T>(dh[e]) * t * o * (1 - o));
-        before[e] = T(d * f);
+        Acc<T> t = tanh_c[e];
+        slopes[to] = T(g * i * (1 - i));
+        slopes[to + width] = T(Acc<T>(c[e]) * f * (1 - f));
+        slopes[to + 2 * width] = T(i * (1 - g * g));
+        slopes[to + 3 * width] = T(t * o * (1 - o));
+        slopes[to + 4 * width] = T(o * (1 - t * t));
+    }
+}
+
+// Launch: a thread an element of dc.
+template <typename T>
+__global__ void lstm_cell_grad(In<T> dh, In<T> dc, In<T> gates, In<T> slopes, Out<T> dz, Out<T> before, i64 width,
+                               i64 n) {
+    for (i64 e = thread_index(); e < n; e += thread_count()) {
+        i64 at = e / width * 4 * width + e % width, from = e / width * 5 * width + e % width;
+        Acc<T> h = dh[e], d = Acc<T>(dc[e]) + h * Acc<T>(slopes[from + 4 * width]);
+        for (i64 gate = 0; gate < 4; ++gate)
+            dz[at + gate * width] = T((gate < 3 ? d : h) * Acc<T>(slopes[from + gate * width]));
+        before[e] = T(d * Acc<T>(gates[at + width]));
     }
 }
 

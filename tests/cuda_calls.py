@@ -507,11 +507,16 @@ def _(d: Dice) -> Call:
     return d.call(d.normal(n, 4 * width), d.normal(n, width))
 
 
+@calls("lstm_slopes")
+def _(d: Dice) -> Call:
+    n, width = d.pick(*_CELLS)
+    return d.call(d.normal(n, 4 * width), d.normal(n, width), d.normal(n, width))
+
+
 @calls("lstm_cell_grad")
 def _(d: Dice) -> Call:
     n, width = d.pick(*_CELLS)
-    dh, dc, c, tanh_c = (d.normal(n, width) for _ in range(4))
-    return d.call(dh, dc, d.normal(n, 4 * width), c, tanh_c)
+    return d.call(d.normal(n, width), d.normal(n, width), d.normal(n, 4 * width), d.normal(n, 5 * width))
 
 
 @calls("gru_cell")
@@ -535,7 +540,9 @@ def _(d: Dice) -> Call:
 def _(d: Dice) -> Call:
     x, mean, var, gamma, beta = _norm(d)
     x -= x.mean() if x.size else 0
-    return d.call(x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1))
+    return d.call(
+        x, d.pick(mean, None), var, d.pick(gamma, None), d.pick(beta, None), d.pick(1e-5, 0.1), d.pick(False, True)
+    )
 
 
 @calls("normalize_grad")

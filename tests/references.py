@@ -30,12 +30,32 @@ def pad(x: np.ndarray, widths: Any, mode: str = "constant", value: float = 0.0) 
 
 
 def reduced(losses: np.ndarray, reduction: str) -> np.ndarray:
+    if reduction == "batchmean":
+        return losses.sum() / len(losses)
     return {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](losses)
 
 
-def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray, reduction: str = "mean") -> np.ndarray:
-    losses = [math.log(sum(math.exp(v - row[label]) for v in row)) for row, label in zip(logits, labels, strict=True)]
-    return reduced(np.array(losses), reduction)
+def softmax_cross_entropy(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    weight: Any = None,
+    ignore_index: int | None = None,
+) -> np.ndarray:
+    """A row at a time; the mean of class numbers is the weighted one."""
+    k, hard = logits.shape[-1], labels.shape != logits.shape
+    w, losses, total = np.ones(k) if weight is None else np.asarray(weight), np.zeros(logits.shape[:-1]), 0.0
+    for at in np.ndindex(losses.shape):
+        row, label = logits[at], labels[at]
+        if hard and label == ignore_index:
+            continue
+        total += w[label] if hard else 1
+        for c in range(k):
+            target = float(label == c) if hard else label[c]
+            target = (1 - label_smoothing) * target + label_smoothing / k
+            losses[at] += w[c] * target * math.log(sum(math.exp(v - row[c]) for v in row))
+    return losses.sum() / total if reduction == "mean" else reduced(losses, reduction)
 
 
 def nll_loss(log_probabilities: np.ndarray, labels: np.ndarray, reduction: str = "mean") -> np.ndarray:
@@ -49,6 +69,59 @@ def mse(x: np.ndarray, y: np.ndarray, reduction: str = "mean") -> np.ndarray:
 def binary_cross_entropy(x: np.ndarray, t: np.ndarray, reduction: str = "mean") -> np.ndarray:
     p = 1 / (1 + np.exp(-x))
     return reduced(-t * np.log(p) - (1 - t) * np.log(1 - p), reduction)
+
+
+def focal(x: np.ndarray, t: np.ndarray, alpha: Any = 0.25, gamma: float = 2.0, reduction: str = "mean") -> np.ndarray:
+    p = 1 / (1 + np.exp(-x))
+    right = p * t + (1 - p) * (1 - t)
+    balance = 1 if alpha is None else alpha * t + (1 - alpha) * (1 - t)
+    return reduced(balance * (1 - right) ** gamma * binary_cross_entropy(x, t, "none"), reduction)
+
+
+def huber(y: np.ndarray, t: np.ndarray, delta: float = 1.0, reduction: str = "mean") -> np.ndarray:
+    d = np.abs(y - t)
+    return reduced(np.where(d <= delta, d * d / 2, delta * (d - delta / 2)), reduction)
+
+
+def dice(p: np.ndarray, t: np.ndarray, axis: Any = None, reduction: str = "mean") -> np.ndarray:
+    axis = (tuple(range(1, p.ndim)) or 0) if axis is None else axis
+    return reduced(1 - 2 * (p * t).sum(axis) / ((p * p).sum(axis) + (t * t).sum(axis)), reduction)
+
+
+def hinge(scores: np.ndarray, labels: np.ndarray, margin: float = 1.0, reduction: str = "mean") -> np.ndarray:
+    losses = np.zeros(labels.shape)
+    for at in np.ndindex(labels.shape):
+        others = [s for c, s in enumerate(scores[at]) if c != labels[at]]
+        losses[at] = sum(max(0, margin - scores[at][labels[at]] + s) for s in others) / scores.shape[-1]
+    return reduced(losses, reduction)
+
+
+def cosine_similarity(x: np.ndarray, y: np.ndarray, axis: int = -1, eps: float = 1e-8) -> np.ndarray:
+    lengths = [np.maximum(np.sqrt((v * v).sum(axis)), eps) for v in (x, y)]
+    return (x * y).sum(axis) / (lengths[0] * lengths[1])
+
+
+def cosine_embedding(
+    x: np.ndarray, y: np.ndarray, labels: Any, margin: float = 0.0, reduction: str = "mean"
+) -> np.ndarray:
+    pairs = zip(cosine_similarity(x, y), labels, strict=True)
+    return reduced(np.array([1 - c if label == 1 else max(0, c - margin) for c, label in pairs]), reduction)
+
+
+def triplet_margin(
+    a: np.ndarray,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> np.ndarray:
+    distance = lambda x, y: (np.abs(x - y + eps) ** p).sum(-1) ** (1 / p)  # noqa: E731
+    far = distance(a, negative)
+    far = np.minimum(far, distance(positive, negative)) if swap else far
+    return reduced(np.maximum(distance(a, positive) - far + margin, 0), reduction)
 
 
 # ---- windows ---------------------------------------------------------------------------------------------
@@ -334,6 +407,15 @@ REFERENCES: dict[str, Any] = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "nll_loss": nll_loss,
     "mse": mse,
+    "l1": lambda y, t, reduction="mean": reduced(np.abs(y - t), reduction),
+    "huber": huber,
+    "focal": focal,
+    "kl_divergence": lambda log_p, t, reduction="mean": reduced(t * (np.log(t) - log_p), reduction),
+    "dice": dice,
+    "hinge": hinge,
+    "cosine_similarity": cosine_similarity,
+    "cosine_embedding": cosine_embedding,
+    "triplet_margin": triplet_margin,
     "binary_cross_entropy_with_logits": binary_cross_entropy,
 }
 
@@ -361,5 +443,7 @@ KINKS: list[tuple[str, list, list]] = [
     ("sort", [[2, 1, 1]], [[1, 1, 1]]),
     ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),  # log(-2): not real
     ("max_pool2d", [np.zeros((1, 2, 2, 1)), 2], [[[[[1], [0]], [[0], [0]]]]]),
+    ("l1", [[1, 2, 3], [2, 2, 2]], [[-1 / 3, 0, 1 / 3], [1 / 3, 0, -1 / 3]]),
+    ("huber", [[3, 2, 1, 1.5], [2, 2, 2, 2]], [[0.25, 0, -0.25, -0.125], [-0.25, 0, 0.25, 0.125]]),
     ("clip", [[-2, -1, 0, 1, 2], -1.0, 1.0], [[0, 1, 1, 1, 0]]),
 ]

@@ -15,7 +15,7 @@ import pytest
 
 import tinynet as tn
 from tinynet import cli
-from tinynet.cli import doctor, runs
+from tinynet.cli import doctor, runs, tasks
 from tinynet.saving.checkpoint import read
 
 from .commands import QUICK, ROOT, command
@@ -88,6 +88,8 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
             2,
             "cifar_cnn takes images of 32×32×3, digits has 28×28×1",
         ),
+        (["train", "--model", "alexnet", "--samples", "64"], 2, "mnist_small, mnist_cnn, lenet5 (MaxPool2d: "),
+        (["train", "--model", "gpt"], 2, "--model 'gpt' is unknown"),
         (["train", "--resume"], 2, "no interrupted run"),
         (["train", "--resume", "nowhere"], 2, "no such run"),
         (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
@@ -104,6 +106,16 @@ def test_mistakes_are_explained(here, capsys, arguments, status, text):
     shown = capsys.readouterr().err
     assert text in shown and "Traceback" not in shown
     assert sorted(p.name for p in Path("runs").iterdir()) == ["mlp-digits-1"]  # no folder for what did not begin
+
+
+def test_networks_of_any_size_are_built_for_the_data():
+    x, y = np.zeros((4, 28, 28, 1), np.float32), np.arange(4) % 3
+    task = tasks.Task("digits", (x, y), None, (x, y), ("a", "b", "c"))
+    for name in "resnet20", "mobilenet_v2":
+        model = tasks.make_model(name, task)
+        assert (model.built, model.output_shape) == ((28, 28, 1), (3,))
+    assert tasks.model_shape("vgg16") == (224, 224, 3) and tasks.model_shape("mlp") is None
+    assert "vgg16" in tasks.fitting((256, 224, 3)) and "vgg16" not in tasks.fitting((128, 128, 3))
 
 
 def test_mistakes_in_a_process_of_their_own(place):

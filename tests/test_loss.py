@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import tinynet as tn
-from tests import references
+from tests import checks, references
 from tests import strategies as draw
 from tinynet import nn, ops, optim, parallel
+from tinynet.ops.cases import CASES
 from tinynet.ops.norm import shares
 
 NEEDS_SIMULATOR = pytest.mark.skipif(bool(tn.backends.why_not("simulator")), reason="no simulator")
@@ -116,6 +117,96 @@ def test_smoothed_labels_and_probabilities_are_one():
     assert_allclose(ops.softmax_cross_entropy(x, np.eye(3)[y]).numpy(), ops.softmax_cross_entropy(x, y).numpy())
     one = ops.softmax_cross_entropy(x[0], 2)  # a row, a number
     assert one.shape == () and one.item() == pytest.approx(ops.softmax_cross_entropy(x[:1], [2]).item())
+
+
+# ---- the others ------------------------------------------------------------------------------------------------------
+
+OWN = [c for c in CASES if c.name in vars(ops.loss) and c.smooth]
+
+
+@NEEDS_SIMULATOR
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", OWN, ids=str)
+def test_the_same_on_the_simulator(case, dtype):
+    """Values and gradients of every loss, labels on the host and on the device."""
+    tolerance = 1e-12 if dtype is np.float64 else 2e-5
+    arrays = case.arrays(dtype)
+    values, gradients = checks.run(case, arrays)
+    for moved in (False, True):
+        inputs = [
+            tn.tensor(x, backend="simulator", requires_grad=x.dtype.kind == "f") if moved or x.dtype.kind == "f" else x
+            for x in arrays
+        ]
+        y = case(*inputs)
+        assert y.backend.name == "simulator" and y.dtype == dtype
+        assert_allclose(y.numpy(), values[0], rtol=tolerance, atol=tolerance)
+        y.backward(checks.cotangent(y))
+        for x, g in zip(inputs, gradients, strict=True):
+            if g is not None:
+                assert_allclose(x.grad.numpy(), g, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("case", [c for c in OWN if c.options.get("reduction") == "none"], ids=str)
+def test_reductions(case, reduction):
+    """Mean and sum are those of the losses that "none" returns; the weighted mean has a formula above."""
+    leaves = checks.as_leaves(case.arrays())
+    losses = case(*leaves).numpy()
+    if reduction == "sum" or not ({"weight", "ignore_index"} & {k for k, v in case.options.items() if v is not None}):
+        found = case.fn(*leaves, **case.options | {"reduction": reduction})
+        assert found.shape == () and found.item() == pytest.approx(getattr(np, reduction)(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_focal_saturates(dtype):
+    """At ±1e4: what is right costs nothing, what is wrong costs its logit; no inf, NaN or warning."""
+    x = tn.tensor(np.array([1e4, 1e4, -1e4, -1e4], dtype), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses = ops.focal(x, np.array([1, 0, 1, 0]), alpha=None, reduction="none")
+        losses.backward(np.ones(4))
+    assert losses.numpy().tolist() == [0, 1e4, 1e4, 0] and losses.dtype == dtype
+    assert x.grad.numpy().tolist() == [0, 1, -1, 0]
+
+
+def test_focal_without_focus_is_the_cross_entropy():
+    x, t = np.random.default_rng(0).standard_normal((2, 5)), np.array([0, 1, 1, 0, 1])
+    plain = ops.binary_cross_entropy_with_logits(tn.tensor(x), np.stack([t, t]), reduction="none").numpy()
+    assert_allclose(ops.focal(x, [t, t], alpha=None, gamma=0.0, reduction="none").numpy(), plain, rtol=1e-12)
+    balanced = ops.focal(x, [t, t], alpha=0.9, gamma=0.0, reduction="none").numpy()
+    assert_allclose(balanced, plain * np.where(t == 1, 0.9, 0.1), rtol=1e-12)
+
+
+def test_dice_of_masks():
+    """Right, wrong, half right, and empty ones: 0."""
+    mask = np.zeros((4, 2, 2))
+    mask[:3, 0] = 1
+    p = tn.tensor(np.array([mask[0], 1 - mask[1], mask[2], mask[3]]), requires_grad=True)
+    p.data[2, 0, 0] = 0
+    losses = ops.dice(p, mask, reduction="none")
+    losses.backward(np.ones(4))
+    assert_allclose(losses.numpy(), [0, 1, 1 / 3, 0])
+    assert np.isfinite(p.grad.numpy()).all() and not p.grad.numpy()[[0, 3]].any()
+    assert ops.dice(p, mask, axis=(1, 2), reduction="none").shape == (4,)
+    assert ops.dice(p, mask, axis=(0, 1), reduction="none").shape == (2,)
+
+
+def test_vectors_of_length_0():
+    """Of no direction: the cosine is 0, gradients are finite; a triplet of one point costs the margin."""
+    x = tn.tensor(np.zeros((2, 3)), requires_grad=True)
+    y = ops.cosine_similarity(x, np.ones((2, 3)))
+    y.backward(np.ones(2))
+    assert y.numpy().tolist() == [0, 0] and np.isfinite(x.grad.numpy()).all()
+    assert ops.triplet_margin(x, x, x, margin=0.5, eps=0.0).item() == 0.5
+    assert ops.cosine_similarity(np.ones((4, 1, 3)), np.ones((5, 3)), axis=2).shape == (4, 5)
+
+
+def test_a_distribution_has_no_divergence_from_itself():
+    p = np.random.default_rng(0).dirichlet(np.ones(5), 3)
+    p[0, :2] = 0, p[0, 0] + p[0, 1]
+    with np.errstate(divide="ignore"):
+        log_p = np.maximum(np.log(p), -700)
+    assert_allclose(ops.kl_divergence(tn.tensor(log_p), p, reduction="none").numpy(), 0, atol=1e-15)
 
 
 # ---- in training ------------------------------------------------------------------------------------------------
@@ -267,6 +358,18 @@ MISTAKES = [
         "reduction='median' must be",
     ),
     (lambda: ops.nll_loss(X, np.array([0, 9])), ValueError, "nll_loss: labels run"),
+    (lambda: ops.l1(X, np.zeros(3)), ValueError, r"l1: prediction \(2, 3\) and target \(3,\)"),
+    (lambda: ops.huber(X, X, 0.0), ValueError, "huber: delta=0.0 must be a number > 0"),
+    (lambda: ops.hinge(X, [0, 3]), ValueError, "hinge: labels run from 0 to 3"),
+    (lambda: ops.hinge([0, 1], X), ValueError, r"other way round.*write hinge\(scores, labels\)"),
+    (lambda: ops.hinge(X, [0, 1], reduction="all"), ValueError, "hinge: reduction='all' must be"),
+    (lambda: ops.kl_divergence(X, X[0]), ValueError, "kl_divergence: prediction"),
+    (lambda: ops.cosine_similarity(X, X, axis=2), ValueError, "cosine_similarity: axis 2 is out of range"),
+    (lambda: ops.cosine_embedding(X, X, [0, 1]), ValueError, r"neither 1 nor -1; from 0 and 1 .* 2 \* labels - 1"),
+    (lambda: ops.cosine_embedding(X, X, [1]), ValueError, r"labels \(1,\) must be \(2,\), one a pair"),
+    (lambda: ops.triplet_margin(X, X, X[0]), ValueError, "triplet_margin: prediction"),
+    (lambda: ops.dice(X, X, axis=5), ValueError, "axis 5 is out of range"),
+    (lambda: ops.focal(X, [0, 1]), ValueError, "focal: prediction"),
     (lambda: ops.mse(X, np.zeros(6)), ValueError, r"prediction \(2, 3\) and target \(6,\).*reshape"),
     (lambda: ops.binary_cross_entropy_with_logits(X, np.zeros(3)), ValueError, "must have one shape"),
 ]

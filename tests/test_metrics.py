@@ -78,7 +78,8 @@ def test_the_choice_is_by_names_functions_lists_and_dicts():
     assert metrics.chosen({"mine": lambda out, y: 0.0}, loss).keys() == {"mine"}
     assert metrics.chosen([], loss) == {}
     binary = functools.partial(ops.binary_cross_entropy_with_logits, reduction="mean")
-    assert metrics.chosen(None, binary)["accuracy"] is metrics.binary_accuracy
+    for logistic in (binary, ops.focal):
+        assert metrics.chosen(None, logistic)["accuracy"] is metrics.binary_accuracy
     for bad, error, text in (
         ("acuracy", ValueError, "'acuracy' is unknown; there are accuracy"),
         ([wrong, wrong], ValueError, "'wrong' cannot be"),

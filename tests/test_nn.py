@@ -341,6 +341,7 @@ SIZES = [
     (nn.Dense(3), (4,)),
     (nn.Dense(3, activation="softmax"), (4, 5)),
     (nn.Normalize((0.5, 0.4), 2.0), (3, 4, 2)),
+    (nn.Ensemble([nn.Dense(3), nn.Dense(3)]), (4,)),
     (nn.Flatten(), (3, 4, 5)),
     (nn.Flatten(), ()),
     (nn.Flatten(), (6,)),
@@ -383,6 +384,7 @@ SIZES = [
     (nn.Lambda(lambda x: x[:, 1:]), (3, 4)),
     (nn.Residual(nn.Conv2d(2, 3, stride=2, padding=1), ops.relu, shortcut=nn.Conv2d(2, 1, stride=2)), (7, 8, 3)),
     (nn.Concatenate(nn.Dense(3), ops.relu), (4,)),
+    (nn.Ensemble([nn.Dense(3), nn.Dense(3)]), (4,)),
 ]
 
 

@@ -128,7 +128,14 @@ FUSED = {
     "conv norm relu": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm().eval(), ops.relu), 3),
     "conv norm": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm().eval()), 2),
     "conv norm, training": (lambda: (nn.Conv2d(2, 3), nn.BatchNorm()), None),
+    "norm relu": (lambda: (nn.BatchNorm(), nn.ReLU()), 2),
+    "norm relu, fixed": (lambda: (nn.BatchNorm().eval(), nn.ReLU()), 2),
+    "sum relu": (lambda: (nn.Residual(nn.Conv2d(4, 3, padding=1)), ops.relu), 2),
+    "sum tanh": (lambda: (nn.Residual(nn.Conv2d(4, 3, padding=1)), ops.tanh), None),
     "dense relu": (lambda: (nn.Dense(2), ops.relu), 2),
+    "dense tanh": (lambda: (nn.Dense(2), nn.Tanh()), 2),
+    "dense+sigmoid": (lambda: (nn.Dense(2, activation="sigmoid"), nn.ReLU()), 1),
+    "dense gelu": (lambda: (nn.Dense(2), nn.GELU()), None),
     "dense+relu": (lambda: (nn.Dense(2, activation="relu"), nn.ReLU()), 1),
     "conv pool": (lambda: (nn.Conv2d(2, 3), nn.MaxPool2d(2)), None),
     "conv tanh": (lambda: (nn.Conv2d(2, 3), ops.tanh), None),
@@ -161,7 +168,7 @@ def test_every_row_of_the_table_is_tested():
     used = set()
     for make, count in FUSED.values():
         model = nn.Sequential(*make())
-        model(images() if isinstance(model[0], nn.Conv2d) else images()[:, 0, 0])
+        model(images()[:, 0, 0] if isinstance(model[0], nn.Dense) else images())
         for kind, rows in patterns.PATTERNS.items():
             used |= {
                 (kind, i)

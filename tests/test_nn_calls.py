@@ -281,3 +281,70 @@ def test_a_users_own_operation_keeps_its_name():
 
     with pytest.raises(ValueError, match=r"^dense: input"):
         Own()(np.ones((2, 4)))
+
+
+# ---- sizes are inferred -------------------------------------------------------------------------------------------
+
+
+class Overridden(nn.Sequential):
+    """Its output is not that of the layers in a row, as its base says it is."""
+
+    def forward(self, x):
+        return ops.concatenate([super().forward(x), x], -1)
+
+
+class Half(nn.Module):
+    """It says its size without asking the layer inside."""
+
+    def __init__(self):
+        self.inside = nn.Dense(2)
+
+    def forward(self, x):
+        return self.inside(x)
+
+    def output_size(self, shape):
+        return (*shape[:-1], 2)
+
+
+BUILT_BY_A_CALL = {
+    "a function": lambda: nn.Sequential(nn.Dense(4), lambda x: ops.concatenate([x, x], -1), nn.Dense(2)),
+    "several outputs": lambda: nn.Sequential(nn.LSTM(4), lambda y: y[0], nn.Dense(2)),
+    "forward alone": lambda: nn.Sequential(Overridden(nn.Dense(4)), nn.Dense(2)),
+    "a layer left out": lambda: nn.Sequential(Half(), nn.Dense(2)),
+}
+
+
+@pytest.mark.parametrize("name", BUILT_BY_A_CALL)
+def test_build_calls_a_model_whose_sizes_arithmetic_cannot_tell(name):
+    built, called = BUILT_BY_A_CALL[name](), BUILT_BY_A_CALL[name]()
+    tn.seed(0)
+    built.build((5, 3))
+    tn.seed(0)
+    called(np.zeros((1, 5, 3), np.float32))
+    assert str(built) == str(called)
+    for ours, other in zip(built.parameters(), called.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), other.numpy())
+
+
+def test_build_runs_no_layer_where_all_say_their_sizes_and_makes_the_same_model(monkeypatch):
+    def model():
+        return nn.Sequential(
+            nn.Conv2d(4, 3, padding=1),
+            nn.BatchNorm(),
+            ops.relu,
+            nn.Residual(nn.Conv2d(6, 3, padding=1), nn.ReLU(), shortcut=nn.Conv2d(6, 1)),
+            nn.Concatenate(nn.Sequential(), nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.SeparableConv2d(2, 1))),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dense(3),
+        )
+
+    tn.seed(0)
+    called = model()
+    called(np.zeros((1, 6, 5, 2), np.float32))
+    monkeypatch.setattr(nn.Conv2d, "forward", None)
+    tn.seed(0)
+    inferred = model().build((6, 5, 2))
+    assert str(inferred) == str(called) and inferred.unbuilt() == []
+    for ours, other in zip(inferred.parameters(), called.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), other.numpy())

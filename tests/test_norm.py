@@ -44,12 +44,16 @@ def test_blocks_and_lines_change_nothing(shape, line, part, seed):
         hat = (x - mean[:, None, :, None]) * root
         y = cpu.normalize(x, mean, var, gamma, beta, 0.1)
         assert_allclose(y, norm.reference_normalize(x, mean, var, gamma, beta, 0.1), rtol=1e-11, atol=1e-12)
+        assert_array_equal(cpu.normalize(x, mean, var, gamma, beta, 0.1, True), np.maximum(y, 0))
         gg = g * gamma
         means = [v.mean((1, 3)) for v in (gg, gg * hat)]
         expected = (gg - means[0][:, None, :, None] - hat * means[1][:, None, :, None]) * root
         for given_means in (None, None), means:
             dx = cpu.normalize_grad(g, x, mean, var, gamma, 0.1, *given_means)
             assert_allclose(dx, expected, rtol=1e-10, atol=1e-12)
+            own = g.copy()
+            assert cpu.normalize_grad(own, x, mean, var, gamma, 0.1, *given_means, out=own) is own
+            assert_array_equal(own, dx)
         dgamma, dbeta = cpu.normalize_scale_grad(g, x, mean, var, 0.1)
         assert_allclose(dgamma, (g * hat).sum((0, 1)), rtol=1e-10, atol=1e-12)
         assert_allclose(dbeta, g.sum((0, 1)), rtol=1e-10, atol=1e-12)

@@ -119,6 +119,11 @@ TABLE = {
         lambda x, w, b: F.linear(x, w.T, b).relu(),
         [(2, 5, 3), (3, 4), (4,)],
     ),
+    "dense tanh": (
+        lambda x, w, b: ops.dense(x, w, b, activation="tanh"),
+        lambda x, w, b: F.linear(x, w.T, b).tanh(),
+        [(5, 3), (3, 4), (4,)],
+    ),
     "conv2d": (
         lambda x, w, b: ops.conv2d(x, w, b, stride=(2, 1), padding=(1, 2)),
         lambda x, w, b: conv(x, w, b, stride=(2, 1), padding=(1, 2)),
@@ -182,6 +187,11 @@ TABLE = {
         lambda x, m, v, w, b: (x - m) / torch.sqrt(v * v + 0.1) * w + b,
         [(3, 4, 5), (5,), (5,), (5,), (5,)],
     ),
+    "batch_norm relu": (
+        lambda x, w, b: ops.batch_norm(x, w, b, eps=0.1, relu=True)[0],
+        lambda x, w, b: last(F.batch_norm(first(x), None, None, w, b, True, eps=0.1)).relu(),
+        [(3, 4, 2, 5), (5,), (5,)],
+    ),
     "layer_norm": (
         lambda x, w, b: ops.layer_norm(x, w, b, axes=(1, 2), eps=0.1),
         lambda x, w, b: F.layer_norm(x, (4, 5), w, b, 0.1),
@@ -240,6 +250,7 @@ def compare(y, t, xs, ts):
 # Where PyTorch has another name for an operation, or an option.
 NAMES = {"power": "pow", "mod": "remainder", "log_sigmoid": "logsigmoid"}
 OWN = {
+    "add_relu": lambda x, y: torch.relu(x + y),
     "cbrt": lambda x: x.sign() * x.abs() ** (1 / 3),
     "floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,  # whose own gradient is by 1/6 in float32
@@ -285,6 +296,15 @@ def test_every_operation_is_here():
         "rnn",
         "lstm",
         "gru",
-    }  # these have drawn settings in test_parity_layers.py and test_recurrent.py
+        "l1",
+        "huber",
+        "hinge",
+        "kl_divergence",
+        "cosine_similarity",
+        "cosine_embedding",
+        "triplet_margin",
+        "dice",
+        "focal",
+    }  # these have drawn settings in test_parity_layers.py, test_parity_loss.py and test_recurrent.py
     found = {name.split()[0] for name in TABLE} | {c.name for c in BY_NAME}
     assert set(ops.__all__) - found == left | {c.name for c in CASES if not c.smooth}

@@ -25,7 +25,7 @@ from .ops.random import seed
 from .parallel import capture
 from .saving import checkpoint, load, register, save
 from .tensor import Tensor, tensor
-from .training import EarlyStopping, evaluate, fit, predict
+from .training import EarlyStopping, evaluate, fit, generate, predict, search
 from .version import __version__
 
 _sys.modules[f"{__name__}.report"] = _sys.modules[f"{__name__}.insight.report"]  # to import it must not hide tn.report
@@ -44,6 +44,7 @@ __all__ = [
     "evaluate",
     "fit",
     "from_torch",
+    "generate",
     "grad",
     "gradcheck",
     "load",
@@ -57,6 +58,7 @@ __all__ = [
     "register",
     "report",
     "save",
+    "search",
     "seed",
     "set_conv_algorithm",
     "set_fusion",

@@ -35,6 +35,11 @@ def message(error: BaseException) -> str:
     return "\n".join(plain(line, 2000) for line in (str(error) or type(error).__name__).splitlines()[:20])
 
 
+def harmless(text: str) -> str:
+    """A text of many lines, each of them `plain`."""
+    return "\n".join(plain(line, len(line) + 1) for line in text.split("\n"))
+
+
 def say(text: str = "", stream: Any = None) -> None:
     """Print a line at once, to standard output or `stream`, whatever kind of object that is.
 

@@ -30,6 +30,12 @@ NAMES = {
     "MSELoss": "ops.mse(y, target)",
     "mse_loss": "ops.mse(y, target)",
     "BCEWithLogitsLoss": "ops.binary_cross_entropy_with_logits(logits, y)",
+    "L1Loss": "ops.l1(y, target)",
+    **dict.fromkeys(("HuberLoss", "SmoothL1Loss"), "ops.huber(y, target, delta)"),
+    **dict.fromkeys(("KLDivLoss", "kl_div"), "ops.kl_divergence(log_p, target)"),
+    "CosineEmbeddingLoss": "ops.cosine_embedding(x, y, labels)",
+    "TripletMarginLoss": "ops.triplet_margin(anchor, positive, negative)",
+    "MultiMarginLoss": "ops.hinge(scores, labels)",
     "NLLLoss": "ops.nll_loss(log_probabilities, labels)",
     # functions and methods of tensors
     **{name: f"tn.tensor(np.{name}(…))" for name in ("arange", "eye", "full", "linspace", "ones", "zeros")},

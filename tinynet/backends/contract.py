@@ -224,8 +224,12 @@ class Backend(Protocol):
     def lstm_cell(self, z: Array, c: Array) -> tuple:
         """z (N, 4H) before the gates' functions, c (N, H) -> (h, c, gates (N, 4H), tanh(c))."""
 
-    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array) -> tuple:
-        """(dz, dc before the step) from the gradients of h and c after it; c is the one before."""
+    def lstm_slopes(self, gates: Array, c: Array, tanh_c: Array) -> Array:
+        """(N, 5H), of any number of steps at one time; c is the one before. What dz is of: of i, f and g by the
+        derivative of c after the step, of o by that of h; and the derivative of c after the step by that of h."""
+
+    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, slopes: Array) -> tuple:
+        """(dz, dc before the step) from the gradients of h and c after it."""
 
     def gru_cell(self, zx: Array, zh: Array, h: Array) -> tuple:
         """zx, zh (N, 3H): what input and state add to the gates, h (N, H) -> (h, gates (N, 3H))."""
@@ -245,10 +249,11 @@ class Backend(Protocol):
         gamma: Array | None,
         beta: Array | None,
         eps: float,
+        relu: bool = False,
         *,
         out: Array | None = None,
     ) -> Array:
-        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out."""
+        """x̂ gamma + beta, where x̂ = (x - mean) / sqrt(var + eps); None is left out. Then relu, where it is wanted."""
 
     def normalize_grad(
         self,
@@ -264,7 +269,7 @@ class Backend(Protocol):
         out: Array | None = None,
     ) -> Array:
         """(g gamma - g_mean - x̂ gx_mean) / sqrt(var + eps), with the means (N, G) of g gamma and of g gamma x̂ over each
-        statistic's values, computed here where they are None; no g_mean where mean is None."""
+        statistic's values, computed here where they are None; no g_mean where mean is None. `out` may be g."""
 
     def normalize_scale_grad(self, g: Array, x: Array, mean: Array | None, var: Array, eps: float) -> tuple:
         """(dgamma, dbeta): the sums of g x̂ and of g over N and L."""

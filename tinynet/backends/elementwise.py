@@ -33,6 +33,7 @@ ELEMENTWISE: tuple[tuple[str, str, str], ...] = (
     ("mish_grad", "g x", "g times the derivative of mish"),
     # of two and three
     ("add subtract multiply divide maximum minimum", "x y", "as NumPy's"),
+    ("add_relu", "x y", "max(x + y, 0); NaN stays NaN"),
     ("mod fmod floor_divide copysign logaddexp arctan2", "x y", "as NumPy's; of integers by 0: 0"),
     ("bitwise_and bitwise_or bitwise_xor left_shift right_shift", "x y", "of int64, as NumPy's"),
     ("power", "x y", "x^y; of integers y >= 0: the operation refuses others"),

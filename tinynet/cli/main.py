@@ -1,4 +1,4 @@
-"""The `tinynet` command: train, finetune, evaluate, predict, play, gradcheck, doctor."""
+"""The `tinynet` command: train, finetune, evaluate, sample, predict, play, gradcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .. import backends, optim
 from ..console import message, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import explain, finetune, play, tasks, trace, usage
+from . import explain, finetune, play, sample, tasks, trace, usage
 from .train import train
 from .trained import SURE, evaluate, predict
 from .usage import Parser, UsageError, choose, chosen_backend, debugging
@@ -103,13 +103,13 @@ def _train_what(train: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME",
         help=f"{', '.join(tasks.CLASSIFIERS)} (default: mnist_cnn; for cifar10 cifar_cnn; for a folder, by the size "
-        "and the colours of its pictures)",
+        f"and the colours of its pictures); for texts {', '.join(tasks.LANGUAGE)} (default: gpt)",
     )
     train.add_argument(
         "--data",
         metavar="NAME|DIR",
         help=f"{', '.join(tasks.DATA)}, or a folder with a folder of "
-        "pictures a class (default: digits, which are drawn)",
+        f"pictures a class (default: digits, which are drawn); texts: {', '.join(tasks.TEXTS)}, or a text file",
     )
     train.add_argument(
         "--samples",
@@ -239,6 +239,7 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
             "",
             "--model mlp --data fashion_mnist",
             "--data photos/     a folder of pictures a class",
+            "--data shakespeare --model gpt",
             "--resume",
         ],
         [_train_what, _train_how],
@@ -254,6 +255,12 @@ COMMANDS: dict[str, tuple[Callable, str, list[str], list[Callable]]] = {  # what
         "measure a trained network on test images, class by class",
         ["", "--data mnist", "runs/mnist_cnn-digits-1"],
         [_evaluate, _backend],
+    ),
+    "sample": (
+        sample.sample,
+        "let a language model write on",
+        ["", "runs/gpt-shakespeare-1 --prompt 'ROMEO:' --temperature 0.7 --top-k 40"],
+        [sample.add, _backend],
     ),
     "predict": (
         predict,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..console import message, plain, say
-from ..saving.checkpoint import replacing
+from ..saving.checkpoint import read, replacing
 from .usage import MOST_WORKERS, UsageError
 
 ROOT = Path("runs")
@@ -99,12 +99,13 @@ def refuse_taken(folder: Path) -> None:
         raise UsageError(f"{folder} is no folder")
 
 
-def newest(*, unfinished: bool = False) -> Path:
-    """The folder of the newest run that has a checkpoint, or, with `unfinished`, that was interrupted."""
+def newest(*, unfinished: bool = False, beside: str = SETTINGS) -> Path:
+    """The folder of the newest run that has a checkpoint and the file `beside`, or, with `unfinished`, that was
+    interrupted."""
     found = []
     for path in root().glob(f"*/{SETTINGS}"):
         checkpoint = path.parent / CHECKPOINT
-        if unfinished or checkpoint.exists():
+        if unfinished or (checkpoint.exists() and (path.parent / beside).exists()):
             try:
                 done = read_settings(path.parent)["status"] == "finished"
             except UsageError:
@@ -113,7 +114,8 @@ def newest(*, unfinished: bool = False) -> Path:
                 found.append(((checkpoint if checkpoint.exists() else path).stat().st_mtime_ns, path.parent))
     if not found:
         raise UsageError(
-            f"there is no {'interrupted run' if unfinished else 'run'} in {root().resolve()}; "
+            f"there is no {'interrupted run' if unfinished else 'run'} in {root().resolve()}"
+            f"{'' if beside == SETTINGS else f' with a {beside}'}; "
             f"{'name its folder' if unfinished else 'train one with: tinynet train'}"
         )
     return max(found)[1]
@@ -166,3 +168,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
             found = plain(repr(settings[name]), 60) if name in settings else "missing"
             raise UsageError(f"{path}: is damaged: it does not hold a run's settings ({name} is {found})")
     return settings
+
+
+def recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
+    """The number of processes that a run to go on with had: its bits depend on it."""
+    if not checkpoint.exists():
+        return otherwise
+    settings = read(checkpoint)[1].get("settings")
+    recorded = settings.get("workers") if isinstance(settings, dict) else None
+    return recorded if isinstance(recorded, int) else otherwise

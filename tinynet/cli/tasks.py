@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from .. import data, models
 from ..console import plain
 from ..nn.module import Module
+from ..saving.checkpoint import first_line
 from .usage import UsageError, choose
 
 DIGITS, DIGITS_HELD_OUT = 40_000, 10_000  # images
@@ -21,8 +23,10 @@ PUBLISHED: dict[str, Callable[[], data.Dataset]] = {
     "cifar10": data.cifar10,
 }
 DATA = ("digits", *PUBLISHED)
+TEXTS: dict[str, Callable[..., data.text.Corpus]] = {"shakespeare": data.text.tiny_shakespeare}
 EPOCHS = {"digits": 3, "mnist": 5, "fashion_mnist": 8, "cifar10": 10}  # elsewhere 10
 CLASSIFIERS = models.CLASSIFIERS
+LANGUAGE: dict[str, Callable[..., Module]] = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
@@ -46,14 +50,24 @@ class Task:
 
 
 def data_name(name: str) -> str:
-    """The name of a known dataset, or the absolute path of a folder."""
-    if name in DATA:
+    """The name of a known dataset, or the absolute path of a folder or a text file."""
+    if name in DATA or name in TEXTS:
         return name
-    if name and Path(name).is_dir():
+    if name and (Path(name).is_dir() or Path(name).is_file()):
         return str(Path(name).resolve())
     if any(mark in name for mark in "/\\."):
-        raise UsageError(f"--data {name}: no such folder")
-    return choose("--data", name, [*DATA, "DIR (a folder)"])
+        raise UsageError(f"--data {name}: no such folder, and no such text file")
+    return choose("--data", name, [*DATA, *TEXTS, "DIR (a folder)", "FILE (a text)"])
+
+
+def is_text(name: str) -> bool:
+    """Whether the data called `name` are a text, which language models learn."""
+    return name in TEXTS or Path(name).is_file()
+
+
+def models_for(name: str) -> dict[str, Callable[..., Module]]:
+    """The networks that learn the data called `name`."""
+    return LANGUAGE if is_text(name) else CLASSIFIERS
 
 
 def load_task(
@@ -66,6 +80,8 @@ def load_task(
     without it, only the test images are needed.
     Raises: UsageError where there is one class alone, DataError where no image is left for the test.
     """
+    if is_text(name):
+        raise UsageError(f"{name} is a text; this needs images: {', '.join(DATA)}, or a folder of pictures")
     if name == "digits":
         count = DIGITS if samples is None else samples
         held_out = DIGITS_HELD_OUT if count >= DIGITS_HELD_OUT else max(200, count // 4)
@@ -127,6 +143,8 @@ def defaults(name: str) -> tuple[str, int, str]:
 
     For a folder they follow from the colours, the size and the number of its pictures.
     """
+    if is_text(name):
+        return "gpt", 12, ""
     if name in DATA:
         return ("cifar_cnn" if name == "cifar10" else "mnist_cnn"), 64, ""
     height, width, colour, count = data.look_at_dir(name)
@@ -143,6 +161,11 @@ def defaults(name: str) -> tuple[str, int, str]:
 def make_model(name: str, task: Task) -> Module:
     """The network, built for the task's images, with an output for each class. UsageError where it takes others."""
     make: Callable[..., Module] = CLASSIFIERS[name]
+    if _made_for(name):
+        try:
+            return make(classes=len(task.classes), input_shape=task.shape)
+        except ValueError as error:
+            raise UsageError(_refusal(name, _made_for(name), task) + f" ({first_line(error)})") from None
     model = make(classes=len(task.classes))
     if name in ANY_SHAPE:
         return model.build(task.shape)
@@ -154,23 +177,38 @@ def check_fit(name: str, model: Module, task: Task, *, spare: bool = False) -> N
     """UsageError where the model takes other images than the task's, or has another number of outputs; or fewer, where
     some may be `spare`."""
     if model.built != task.shape:
-        raise UsageError(
-            f"{name} takes images of {times(model.built or ())}, {task.name} has {times(task.shape)}: "
-            f"models that fit are {', '.join(fitting(task.shape))}"
-        )
+        raise UsageError(_refusal(name, model.built, task))
     count = (model.output_shape or (0,))[-1]
     if count < len(task.classes) or (count > len(task.classes) and not spare):
         raise UsageError(f"{name} tells {count} classes apart, {task.name} has {len(task.classes)}")
 
 
+def _refusal(name: str, shape: tuple[int, ...] | None, task: Task) -> str:
+    return (
+        f"{name} takes images of {times(shape or ())}, {task.name} has {times(task.shape)}: "
+        f"models that fit are {', '.join(fitting(task.shape))}"
+    )
+
+
 def fitting(shape: tuple[int, ...]) -> list[str]:
-    """The names of the models that take images of this shape."""
-    return [name for name, make in CLASSIFIERS.items() if name in ANY_SHAPE or make().built == shape]
+    """The names of the models that take images of this shape, or are built for any that are no smaller than theirs."""
+
+    def fits(name: str) -> bool:
+        own = _made_for(name)
+        return all(a <= b for a, b in zip(own[:2], shape, strict=False)) if own else model_shape(name) in (None, shape)
+
+    return [name for name in CLASSIFIERS if fits(name)]
 
 
 def model_shape(name: str) -> tuple[int, ...] | None:
-    """The images that a model takes, (H, W, C); None where it takes any."""
-    return None if name in ANY_SHAPE else CLASSIFIERS[name]().built
+    """The images that a model takes, or was made for, (H, W, C); None where it takes any."""
+    return None if name in ANY_SHAPE else _made_for(name) or CLASSIFIERS[name]().built
+
+
+def _made_for(name: str) -> tuple[int, ...] | None:
+    """The images that a model was made for which is built for others, too; None where there are none such."""
+    shape = inspect.signature(CLASSIFIERS[name]).parameters.get("input_shape")
+    return None if shape is None else shape.default
 
 
 def times(shape: tuple[int, ...]) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backends, optim
 from ..console import plain, say
-from ..saving.checkpoint import first_line, read
+from ..saving.checkpoint import first_line
 from ..version import __version__
-from . import runs, tasks
+from . import language, runs, tasks
 from .usage import UsageError, choose, chosen_backend
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def train(arguments: argparse.Namespace) -> int:
 
     folder, settings = _resumed(arguments) if arguments.resume is not None else _started(arguments)
     backends.use(settings["backend"])
+    if tasks.is_text(settings["data"]):
+        return language.train(folder, settings, arguments.out)
     task = tasks.load_task(
         settings["data"], shape=tasks.model_shape(settings["model"]), samples=settings["samples"], seed=settings["seed"]
     )
@@ -51,7 +53,7 @@ def train(arguments: argparse.Namespace) -> int:
             epochs=settings["epochs"],
             lr=settings["lr"],
             optimizer=settings["optimizer"],
-            workers=_recorded_workers(checkpoint, settings["workers"]),
+            workers=runs.recorded_workers(checkpoint, settings["workers"]),
             checkpoint=checkpoint,
             checkpoint_every=500,
             resume=True,
@@ -93,21 +95,23 @@ def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
     runs.check_writable(Path(arguments.out) if arguments.out is not None else runs.root())
     if arguments.out is not None:
         runs.refuse_taken(Path(arguments.out))
-    data = tasks.data_name("digits" if arguments.data is None else arguments.data)
+    usual = "shakespeare" if arguments.model in tasks.LANGUAGE else "digits"
+    data = tasks.data_name(usual if arguments.data is None else arguments.data)
     model, batch, note = tasks.defaults(data)
     if arguments.model is not None:
         model = arguments.model
     elif note:
         say(plain(note, 400))
-    optimizer = "adam" if arguments.optimizer is None else arguments.optimizer
+    choose("--model", model, tasks.models_for(data))
+    recipe = language.RECIPES.get(model)
     return None, {
         "tinynet": __version__,
-        "model": choose("--model", model, tasks.CLASSIFIERS),
+        "model": model,
         "data": data,
-        "epochs": arguments.epochs or tasks.EPOCHS.get(data, 10),
-        "batch_size": arguments.batch_size or batch,
-        "lr": arguments.lr,
-        "optimizer": choose("--optimizer", optimizer, optim.OPTIMIZERS),
+        "epochs": arguments.epochs or (recipe.epochs if recipe else tasks.EPOCHS.get(data, 10)),
+        "batch_size": arguments.batch_size or (recipe.batch if recipe else batch),
+        "lr": arguments.lr or (recipe.lr if recipe else None),
+        "optimizer": choose("--optimizer", arguments.optimizer or ("adamw" if recipe else "adam"), optim.OPTIMIZERS),
         "backend": chosen_backend(arguments) or "numpy",
         "workers": arguments.workers or "auto",
         "seed": arguments.seed or 0,
@@ -136,21 +140,22 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             )
     if arguments.data is not None and tasks.data_name(arguments.data) != settings["data"]:
         raise UsageError(f"{folder} was begun with --data {settings['data']}: --resume goes on with what is recorded")
-    for name, known in (("model", tasks.CLASSIFIERS), ("optimizer", optim.OPTIMIZERS), ("backend", backends.NAMES)):
-        choose(f"{folder}: {name}", settings[name], known)
+    known: dict[str, Any] = {
+        "model": tasks.models_for(settings["data"]),
+        "optimizer": optim.OPTIMIZERS,
+        "backend": backends.NAMES,
+    }
+    for name, names in known.items():
+        choose(f"{folder}: {name}", settings[name], names)
     tasks.data_name(settings["data"])
     if arguments.epochs:
+        if tasks.is_text(settings["data"]) and arguments.epochs != settings["epochs"]:
+            raise UsageError(
+                f"{folder} was begun with --epochs {settings['epochs']}, over which the learning rate falls: --resume "
+                f"goes on with them; for {arguments.epochs}, begin a new run"
+            )
         settings["epochs"] = arguments.epochs
     return folder, settings
-
-
-def _recorded_workers(checkpoint: Path, otherwise: int | str) -> int | str:
-    """The number of processes that a run to go on with had: its bits depend on it."""
-    if not checkpoint.exists():
-        return otherwise
-    settings = read(checkpoint)[1].get("settings")
-    recorded = settings.get("workers") if isinstance(settings, dict) else None
-    return recorded if isinstance(recorded, int) else otherwise
 
 
 def drawn_pictures(

@@ -13,7 +13,7 @@ from .. import backends, data
 from ..console import is_terminal, message, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import CheckpointError, load, replacing
-from . import runs, tasks
+from . import language, runs, tasks
 from .usage import UsageError, chosen_backend, debugging
 
 SURE = 0.6  # probability below which a prediction is called not sure
@@ -29,7 +29,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     path, settings, model = loaded(arguments)
     if name is None and not (name := settings.get("data")):
         raise UsageError(f"{path} does not tell its data; name it by --data")
-    task = tasks.load_task(tasks.data_name(name), shape=model.built, samples=settings.get("samples"), train=False)
+    name = tasks.data_name(name)
+    if settings.get("model") in tasks.LANGUAGE:
+        if not tasks.is_text(name):
+            raise UsageError(
+                f"{path} is a language model; it is measured on a text: {', '.join(tasks.TEXTS)}, or a file"
+            )
+        return language.evaluate(path, settings, model, name)
+    task = tasks.load_task(name, shape=model.built, samples=settings.get("samples"), train=False)
     task = tasks.matched(task, settings.get("classes"), plain(path))
     tasks.check_fit(settings.get("model", "the model"), model, task, spare="classes" in settings)
     measured = report(model, task.test, classes=task.classes)
@@ -45,7 +52,8 @@ def predict(arguments: argparse.Namespace) -> int:
     model.eval()
     shape, failed = model.built or (), False
     if len(shape) != 3 or shape[2] not in (1, 3):
-        raise UsageError(f"this network takes inputs of shape {shape}, not images")
+        hint = "; tinynet sample lets it write" if settings.get("model") in tasks.LANGUAGE else ""
+        raise UsageError(f"{plain(path)}: this network takes inputs of shape {shape}, not images{hint}")
     say(f"{plain(path.parent if settings else path)}{describe(settings)} sees")
     for name in arguments.images:
         try:

@@ -60,6 +60,10 @@ def rate(text: str) -> float:
     return number(text, float, lambda x: 0 < x < float("inf"), "a number above 0")
 
 
+def temperature(text: str) -> float:
+    return number(text, float, lambda x: 0 <= x < float("inf"), "a number, 0 or more")
+
+
 def workers(text: str) -> int | str:
     return (
         "auto"

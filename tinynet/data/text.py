@@ -47,14 +47,20 @@ class Corpus:
     vocabulary: Vocabulary
 
 
-def tiny_shakespeare(folder: PathLike | None = None, *, mirror: str | None = None, download: bool = True) -> Corpus:
+def tiny_shakespeare(
+    folder: PathLike | None = None,
+    *,
+    vocabulary: Vocabulary | None = None,
+    mirror: str | None = None,
+    download: bool = True,
+) -> Corpus:
     """1,115,394 characters of Shakespeare's plays, 65 of them different: the corpus of char-rnn and nanoGPT.
 
-    The first 90% are to train on, the last 10% to validate with. The file `input.txt` is looked for, and downloaded, as
-    `mnist` does; the places end with `tinyshakespeare`.
+    The first 90% are to train on, the last 10% to validate with; the vocabulary is that of the characters, by default.
+    The file `input.txt` is looked for, and downloaded, as `mnist` does; the places end with `tinyshakespeare`.
     """
     found = locate(TINY_SHAKESPEARE, lambda place: (place / "input.txt").is_file(), folder, mirror, download)
-    return corpus_of(read_text(found / "input.txt"))
+    return corpus_of(read_text(found / "input.txt"), vocabulary=vocabulary)
 
 
 def corpus_of(text: str, *, vocabulary: Vocabulary | None = None, validation: float = 0.1) -> Corpus:

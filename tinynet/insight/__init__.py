@@ -12,6 +12,7 @@ from .fields import receptive_field
 from .graph import draw_graph
 from .halfblocks import explanation_text
 from .landscape import loss_plane
+from .monitor import Log, TensorBoard
 from .pictures import (
     show_attention,
     show_attribution,
@@ -21,7 +22,7 @@ from .pictures import (
     show_pca,
     show_statistics,
 )
-from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability
+from .plots import can_plot, plot_confusion, plot_curves, plot_history, plot_mistakes, plot_reliability, plot_search
 from .relevance import lrp
 from .report import Report, report
 from .scores import calibration, class_scores, confusion, precision_recall_curve, roc_curve, top_k_accuracy

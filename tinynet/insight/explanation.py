@@ -181,5 +181,5 @@ def _outlined(axes: Any, found: Explanation) -> None:
 
 def _some(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """At most LAYERS of them, evenly from the first to the last."""
-    places = np.unique(np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int)) if maps else []
+    places = np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int)
     return {name: maps[name] for name in (list(maps)[i] for i in places)}

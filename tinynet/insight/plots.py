@@ -13,6 +13,7 @@ import numpy as np
 
 from ..console import plain
 from ..saving.checkpoint import replacing
+from ..training import Search
 from .report import WIDEST, Report
 from .scores import Calibration, Curve
 
@@ -110,6 +111,30 @@ def plot_reliability(measured: Calibration, path: str | Path, *, title: str = ""
     plot.set_title(f"expected calibration error {measured.error:.2%}", fontsize=10, loc="left")
     plot.grid(alpha=0.3)
     plot.spines[["top", "right"]].set_visible(False)
+    _finish(figure, path, title)
+
+
+def plot_search(found: Search, path: str | Path, *, title: str = "") -> None:
+    """The learning curves of a search's trials, and what each came to by each setting of numbers, as a PNG. The best is
+    orange; crosses were stopped early."""
+    names = [n for n, v in found.trials[0].settings.items() if isinstance(v, int | float) and not isinstance(v, bool)]
+    figure = _figure(4.2 + 2.8 * len(names), 3.6)
+    panels = figure.subplots(1, 1 + len(names), sharey=True, squeeze=False)[0]
+    longest = max(len(trial.history) for trial in found.trials)
+    for i, trial in reversed(list(enumerate(found.trials))):
+        ys = [row[found.monitor] for row in trial.history]
+        colour = BLUE if i else ORANGE
+        panels[0].plot(range(1, len(ys) + 1), ys, color=colour, linewidth=1 if i else 2.5, marker="." if i else "o")
+        for panel, name in zip(panels[1:], names, strict=True):
+            mark = "o" if len(ys) == longest else "x"
+            panel.plot([trial.settings[name]] * len(ys[-1:]), ys[-1:], mark, color=colour)
+    panels[0].set(xlabel="epoch", ylabel=_label(found.monitor))
+    for panel, name in zip(panels[1:], names, strict=True):
+        values = [trial.settings[name] for trial in found.trials]
+        panel.set(xlabel=_label(name), xscale="log" if 0 < 10 * min(values) <= max(values) else "linear")
+    for panel in panels:
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
     _finish(figure, path, title)
 
 

@@ -1,9 +1,14 @@
-"""Networks that people know, a few lines each; logits out. `MODELS` lists them by name."""
+"""Networks that people know, a few lines each; logits out. `MODELS` lists them by name.
+
+Those of images come built for `input_shape` (H, W, C), and take `classes=`. Multiply-adds are those of one sample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from .alexnet import alexnet
+from .autoencoder import autoencoder
 from .basic import (
     cifar_cnn,
     cifar_small,
@@ -15,9 +20,19 @@ from .basic import (
     mnist_cnn,
     mnist_small,
 )
+from .dcgan import dcgan
+from .densenet import densenet121
+from .googlenet import googlenet
 from .gpt import GPT, gpt
-from .recurrent import CharLSTM, char_lstm
-from .resnet import PaddedShortcut, resnet20
+from .lenet import lenet5
+from .mobilenet import mobilenet_v1, mobilenet_v2
+from .recurrent import CharLSTM, TextClassifier, char_lstm, text_classifier
+from .resnet import PaddedShortcut, resnet18, resnet20, resnet34, resnet50
+from .shufflenet import ChannelShuffle, shufflenet_v1
+from .squeezenet import squeezenet
+from .unet import unet
+from .vgg import vgg11, vgg16
+from .vit import ViT, vit
 
 CLASSIFIERS: dict[str, Callable] = {  # of images: a logit for each of `classes`
     f.__name__: f
@@ -30,27 +45,35 @@ CLASSIFIERS: dict[str, Callable] = {  # of images: a logit for each of `classes`
         cifar_cnn,
         image128_cnn,
         deep_cnn,
+        lenet5,
         resnet20,
+        alexnet,
+        vgg11,
+        vgg16,
+        googlenet,
+        squeezenet,
+        resnet18,
+        resnet34,
+        resnet50,
+        densenet121,
+        mobilenet_v1,
+        mobilenet_v2,
+        shufflenet_v1,
+        vit,
     )
 }
-MODELS: dict[str, Callable] = CLASSIFIERS | {f.__name__: f for f in (linear_regression, char_lstm, gpt)}
+MODELS: dict[str, Callable] = CLASSIFIERS | {
+    f.__name__: f for f in (linear_regression, autoencoder, unet, dcgan, char_lstm, text_classifier, gpt)
+}
 
 __all__ = [
     "CLASSIFIERS",
-    "GPT",
     "MODELS",
+    "GPT",
+    "ChannelShuffle",
     "CharLSTM",
     "PaddedShortcut",
-    "char_lstm",
-    "cifar_cnn",
-    "cifar_small",
-    "deep_cnn",
-    "gpt",
-    "image128_cnn",
-    "linear_regression",
-    "logistic_regression",
-    "mlp",
-    "mnist_cnn",
-    "mnist_small",
-    "resnet20",
+    "TextClassifier",
+    "ViT",
+    *MODELS,
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from .. import ops
 from ..nn import Dropout, Embedding, LayerNorm, Module, Parameter, Sequential, TransformerBlock, init
 from ..tensor import Tensor
-from .drawing import normal
+from .parts import normal
 
 
 class GPT(Module):

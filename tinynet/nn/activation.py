@@ -13,6 +13,7 @@ from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": ops.relu,
+    "relu6": ops.relu6,
     "leaky_relu": ops.leaky_relu,
     "gelu": ops.gelu,
     "sigmoid": ops.sigmoid,

@@ -21,6 +21,7 @@ ENDS = {ops.softmax: "softmax", ops.sigmoid: "sigmoid"}
 LOGITS = {
     ops.softmax_cross_entropy: "softmax",  # the losses that take logits, and what they apply to them
     ops.binary_cross_entropy_with_logits: "sigmoid",
+    ops.focal: "sigmoid",
 }
 
 

@@ -9,11 +9,15 @@ from ..tensor import Tensor
 from .fields import Field, joined
 from .functions import layer
 from .module import Module
+from .patterns import takes_relu
 from .sequential import Sequential
 
 
+@takes_relu
 class Residual(Module):
     """x + layers(x), or shortcut(x) + layers(x) (He et al. 2016). Put the activation after it, or into `layers`.
+
+    In Sequential the sum and a ReLU after it are one step; a Module of one's own calls ops.add_relu(x, y).
 
     Args:
         layers: applied in turn, as in Sequential, whose fusion they have.
@@ -31,14 +35,15 @@ class Residual(Module):
     def input_dtype(self) -> Any:  # type: ignore[override]
         return self.body.input_dtype
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """The layer, and with `relu` what a ReLU behind it returns."""
         y, around = self.body(x), x if self.shortcut is None else self.shortcut(x)
         self._check(around.shape[1:], y.shape[1:])
-        return around + y
+        return ops.add_relu(around, y) if relu else around + y
 
     def output_size(self, shape: tuple) -> tuple:
-        around = shape if self.shortcut is None else self.shortcut.output_size(shape)
-        return self._check(around, self.body.output_size(shape))
+        size = self.body.output_size(shape)  # in the order of forward, in which parameters are made
+        return self._check(shape if self.shortcut is None else self.shortcut.output_size(shape), size)
 
     def receptive(self, field: Field) -> Field:
         around = field if self.shortcut is None else self.shortcut.receptive(field)

@@ -69,10 +69,14 @@ class Dense(Module):
         return field
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation is ops.relu and fusing():
-            return ops.dense(x, self.weight, self.bias, relu=True)
-        y = ops.dense(x, self.weight, self.bias)
-        return y if self.activation is None else self.activation(y)
+        together = in_one_step(self.activation) if fusing() else None
+        y = ops.dense(x, self.weight, self.bias, activation=together)
+        return y if self.activation is None or together else self.activation(y)
+
+
+def in_one_step(activation: Callable | None) -> str | None:
+    """The name of an activation that a dense layer computes in the same step."""
+    return next((name for name in ("relu", "tanh", "sigmoid") if getattr(ops, name) is activation), None)
 
 
 class Flatten(Module):

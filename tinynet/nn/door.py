@@ -159,6 +159,13 @@ def zeros(module: Any, shapes: tuple, named: dict, dtypes: Any) -> tuple[list, d
     return [made(i, shape) for i, shape in enumerate(shapes)], {name: made(name, s) for name, s in named.items()}
 
 
+def as_by_default(module: Any, dtypes: Any) -> bool:
+    """Whether a first input of these dtypes, as `Module.build` takes them, is what the module makes of it anyway."""
+    given = dtypes.get(0) if isinstance(dtypes, dict) else dtypes
+    kind = np.dtype(module.input_dtype or np.float32).kind
+    return given is None or np.dtype(given).kind == kind or (module.input_dtype is not None and kind == "f")
+
+
 def checked_shape(shape: Any) -> tuple[int, ...] | None:
     """A shape as it was given to `build`, an int for one axis, as a tuple."""
     if shape is None:

@@ -28,9 +28,13 @@ class Lambda(Module):
     def forward(self, *inputs: Any, **options: Any) -> Any:
         return self.function(*inputs, **options)
 
+    @property
+    def by_arithmetic(self) -> bool:
+        return self.function in ACTIVATIONS.values()
+
     def output_size(self, shape: tuple) -> tuple:
         """Activations keep the shape; any other function is run once, on zeros."""
-        if self.function in ACTIVATIONS.values():
+        if self.by_arithmetic:
             return shape
         if math.prod(shape) > LARGEST:
             raise ValueError(f"Lambda: an input of shape {shape} is too large to be run for its output's size alone")
@@ -40,7 +44,7 @@ class Lambda(Module):
         return y.shape[1:]
 
     def receptive(self, field: Field) -> Field:
-        return field if self.function in ACTIVATIONS.values() else None
+        return field if self.by_arithmetic else None
 
     def __repr__(self) -> str:
         return f"Lambda({getattr(self.function, '__name__', self.function)})"

@@ -1,4 +1,4 @@
-"""The switch for fused operations: conv → relu → max-pool, and dense → relu, in one step each."""
+"""The switch for fused operations: convolution → relu → max-pool, batch normalisation → relu, … in one step each."""
 
 from __future__ import annotations
 

@@ -130,6 +130,7 @@ class Module(Tree):
                 that are given by name. None: the input is None.
             input_dtype: a dtype for all of them, or a dict by position or name; by default the layer's `input_dtype`,
                 else float32. Networks that take ids: `model.build(64, input_dtype=np.int64)`.
+        Nothing is run where all layers say their output's size; otherwise the model is called on zeros, one sample.
         Again with the same first shape: nothing, but for layers that were put in since. With another: a ValueError.
         """
         shapes = tuple(map(door.checked_shape, shapes))
@@ -147,10 +148,45 @@ class Module(Tree):
                 return self
             for module in self.modules():  # a layer was put in since
                 module.output_shape = None
+        if len(given) == 1 and not named and door.as_by_default(self, input_dtype) and self._inferred(given[0]):
+            return self
         inputs, options = door.zeros(self, shapes, named, input_dtype)
         with evaluating(self), set_fusion(False):  # every layer is called, and so knows its output's shape
             self(*inputs, **options)
         return self
+
+    @property
+    def by_arithmetic(self) -> bool:
+        """Whether `output_size` tells what `forward` returns: no class of one's own overrides forward alone."""
+        lines = type(self).__mro__
+        size, forward = (next(i for i, c in enumerate(lines) if name in vars(c)) for name in ("output_size", "forward"))
+        ours = lines[forward].__module__.startswith(f"{__package__.partition('.')[0]}.")
+        return lines[size] is not Module and (ours or size <= forward)
+
+    def infer(self, shape: tuple) -> None:
+        """Create the parameters for inputs of `shape`, without the batch axis, by `output_size`: nothing is run."""
+
+        def create(module: Module, size: tuple) -> None:
+            if module.built is None:
+                module.create(size)
+                module.built = size
+
+        for module, _, size in summary.walk(self, "output_size", shape, create):
+            if module.output_shape is None:
+                module.output_shape = size
+
+    def _inferred(self, shape: tuple) -> bool:
+        """Whether that could be done for all modules; if not, all is as it was."""
+        if not all(module.by_arithmetic for module in self.modules()):
+            return False
+        try:
+            with self.all_or_nothing():
+                self.infer(shape)
+                if self.unbuilt():
+                    raise ValueError("output_size does not go through all layers")
+        except (ValueError, TypeError, IndexError):  # a call says best what is wrong
+            return False
+        return True
 
     def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
         """A new parameter: `initialise(shape, rng)` returns its float32 values."""

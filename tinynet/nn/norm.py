@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,22 @@ from .module import Parameter
 
 
 class _Norm(SameSize):
-    """Base: gamma (`weight`) and beta (`bias`) of the features that are normalised."""
+    """Base: gamma (`weight`) and beta (`bias`) of the features that are normalised.
+
+    gamma_init="zeros" makes a residual branch that ends in the layer begin as nothing (Goyal et al. 2017, §5.1).
+    """
 
     input_dtype = np.float32
     weight: Parameter | None = None
     bias: Parameter | None = None
 
-    def __init__(self, *extra: Any, eps: float, affine: bool = True):
+    def __init__(self, *extra: Any, eps: float, affine: bool = True, gamma_init: str | Callable = "ones"):
         if extra:
             raise TypeError(
                 f"{type(self).__name__} infers its sizes: write nn.{type(self).__name__}() for PyTorch's "
                 f"nn.{type(self).__name__}({', '.join(map(repr, extra))}); all else is named"
             )
-        self.eps, self.affine = eps, affine
+        self.eps, self.affine, self.gamma_init = eps, affine, init.get(gamma_init)
 
     def features(self, shape: tuple) -> tuple:
         """The shape of gamma and beta for inputs of `shape` (no batch axis)."""
@@ -38,7 +42,7 @@ class _Norm(SameSize):
     def create(self, shape: tuple) -> None:
         self.check(shape)
         if self.affine:
-            self.weight = self.parameter(self.features(shape), init.ones)
+            self.weight = self.parameter(self.features(shape), self.gamma_init)
             self.bias = self.parameter(self.features(shape), init.zeros)
 
     def output_size(self, shape: tuple) -> tuple:
@@ -70,6 +74,7 @@ class BatchNorm(_Norm):
         momentum: running = (1 - momentum) · running + momentum · batch; None: the mean over all batches so far. The
             variance kept is the unbiased one. Statistics that are not finite are not kept.
         affine: whether gamma and beta are learnt.
+        gamma_init: gamma's initialiser; "zeros" for the last layer of a residual branch.
         sync: False: each replica normalises its own share; the running statistics are the first replica's.
     Parameters: weight (C,), bias (C,). Buffers: running_mean (C,), running_var (C,), and batches, their number, where
         momentum is None.
@@ -81,9 +86,15 @@ class BatchNorm(_Norm):
     follows_batch = ("running_mean", "running_var", "batches")
 
     def __init__(
-        self, *extra: Any, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, sync: bool = True
+        self,
+        *extra: Any,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        sync: bool = True,
+        gamma_init: str | Callable = "ones",
     ):
-        super().__init__(*extra, eps=eps, affine=affine)
+        super().__init__(*extra, eps=eps, affine=affine, gamma_init=gamma_init)
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm: momentum={momentum!r} must be in [0, 1], or None for the mean of all batches")
         self.momentum, self.sync = momentum, sync
@@ -112,12 +123,14 @@ class BatchNorm(_Norm):
         shift = (-self.running_mean if bias is None else bias - self.running_mean) * scale
         return weight * scale, shift if self.bias is None else shift + self.bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        """The layer, and with `relu` what a ReLU behind it returns."""
         if self.fixed:
             be = x.backend  # of copies: a graph keeps the values of now, whatever later batches do to the running ones
             mean, var = (Tensor(be.copy(v.data), be) for v in (self.running_mean, self.running_var))
-            return ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)
-        y, mean, var = ops.batch_norm(x, self.weight, self.bias, eps=self.eps, sync=self.sync)
+            y = ops.normalize(x, mean, var, self.weight, self.bias, eps=self.eps)
+            return ops.relu(y) if relu else y
+        y, mean, var = ops.batch_norm(x, self.weight, self.bias, eps=self.eps, sync=self.sync, relu=relu)
         n = math.prod(x.shape[:-1])
         self._keep(mean, var, shares.whole(n) if self.sync else n)
         return y
@@ -148,8 +161,15 @@ class LayerNorm(_Norm):
     Parameters: weight and bias, in the shape of those axes.
     """
 
-    def __init__(self, *extra: Any, axes: int | tuple = -1, eps: float = 1e-5, affine: bool = True):
-        super().__init__(*extra, eps=eps, affine=affine)
+    def __init__(
+        self,
+        *extra: Any,
+        axes: int | tuple = -1,
+        eps: float = 1e-5,
+        affine: bool = True,
+        gamma_init: str | Callable = "ones",
+    ):
+        super().__init__(*extra, eps=eps, affine=affine, gamma_init=gamma_init)
         self.axes = counts("LayerNorm", "axes", axes)
 
     def features(self, shape: tuple) -> tuple:
@@ -169,8 +189,10 @@ class GroupNorm(_Norm):
     Parameters: weight (C,), bias (C,).
     """
 
-    def __init__(self, groups: int, *extra: Any, eps: float = 1e-5, affine: bool = True):
-        super().__init__(*extra, eps=eps, affine=affine)
+    def __init__(
+        self, groups: int, *extra: Any, eps: float = 1e-5, affine: bool = True, gamma_init: str | Callable = "ones"
+    ):
+        super().__init__(*extra, eps=eps, affine=affine, gamma_init=gamma_init)
         self.groups = count("GroupNorm", "groups", groups, 1)
 
     def features(self, shape: tuple) -> tuple:
@@ -188,13 +210,13 @@ class RMSNorm(_Norm):
     Parameters: weight (C,).
     """
 
-    def __init__(self, *extra: Any, eps: float = 1e-6, affine: bool = True):
-        super().__init__(*extra, eps=eps, affine=affine)
+    def __init__(self, *extra: Any, eps: float = 1e-6, affine: bool = True, gamma_init: str | Callable = "ones"):
+        super().__init__(*extra, eps=eps, affine=affine, gamma_init=gamma_init)
 
     def create(self, shape: tuple) -> None:
         self.check(shape)
         if self.affine:
-            self.weight = self.parameter(self.features(shape), init.ones)
+            self.weight = self.parameter(self.features(shape), self.gamma_init)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.rms_norm(x, self.weight, eps=self.eps)

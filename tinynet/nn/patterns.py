@@ -10,15 +10,20 @@ from functools import partial
 from typing import Any
 
 from .. import ops
-from .activation import ReLU
+from .activation import ReLU, Sigmoid, Tanh
 from .conv import Conv2d
-from .dense import Dense
+from .dense import Dense, in_one_step
 from .functions import Lambda
 from .norm import BatchNorm
 from .pool import MaxPool2d
 
 Run = Callable[[Any], Any]
 Test = Callable[[Any], bool]
+FUNCTIONS = {ReLU: ops.relu, Tanh: ops.tanh, Sigmoid: ops.sigmoid}
+
+
+def _any(layer: Any) -> bool:
+    return True
 
 
 def _plain(layer: Any) -> bool:
@@ -30,8 +35,21 @@ def _with_relu(layer: Any) -> bool:
     return layer.activation is ops.relu
 
 
+def _function(layer: Any) -> Any:
+    """The operation that the layer consists of, where it is an activation here."""
+    return layer.function if type(layer) is Lambda else FUNCTIONS.get(type(layer))
+
+
 def _relu(layer: Any) -> bool:
-    return type(layer) is ReLU or (type(layer) is Lambda and layer.function is ops.relu)
+    return _function(layer) is ops.relu
+
+
+def _in_one_step(layer: Any) -> bool:
+    return in_one_step(_function(layer)) is not None
+
+
+def _with_one_step(layer: Any) -> bool:
+    return in_one_step(layer.activation) is not None
 
 
 def _halving(layer: Any) -> bool:
@@ -64,12 +82,19 @@ def _conv(pool: bool) -> Callable[..., Run]:
     return lambda conv, *_: partial(conv.conv, function=ops.conv_relu_pool, pool=pool)
 
 
-def _dense(dense: Dense, *_: Any) -> Run:
-    return lambda x: ops.dense(x, dense.weight, dense.bias, relu=True)
+def _dense(dense: Dense, after: Any = None) -> Run:
+    name = in_one_step(dense.activation if after is None else _function(after))
+    return lambda x: ops.dense(x, dense.weight, dense.bias, activation=name)
+
+
+def _then_relu(layer: Any, *_: Any) -> Run:
+    """Of a layer whose forward takes `relu`."""
+    return partial(layer.forward, relu=True)
 
 
 # By the class of the first layer itself (what a subclass does is its own): the tests of it and of those that follow,
-# and a function of the layers that returns what runs in their place. The longest come first.
+# and a function of the layers that returns what runs in their place. The longest come first. (Residual is made of
+# Sequential, which needs this table: its row is beside it in blocks.py.)
 PATTERNS: dict[type, list[tuple[tuple[Test, ...], Callable[..., Run]]]] = {
     Conv2d: [
         ((_plain, _fixed_norm, _relu, _halving), _folded(relu=True, pool=True)),
@@ -81,10 +106,17 @@ PATTERNS: dict[type, list[tuple[tuple[Test, ...], Callable[..., Run]]]] = {
         ((_with_relu,), _conv(pool=False)),
     ],
     Dense: [
-        ((_plain, _relu), _dense),
-        ((_with_relu,), _dense),
+        ((_plain, _in_one_step), _dense),
+        ((_with_one_step,), _dense),
     ],
+    BatchNorm: [((_any, _relu), _then_relu)],
 }
+
+
+def takes_relu(layer: type) -> type:
+    """Decorates a layer whose forward takes `relu`: it and a ReLU behind it are one step."""
+    PATTERNS[layer] = [((_any, _relu), _then_relu)]
+    return layer
 
 
 def fused(layers: list, i: int) -> tuple[Run | None, int]:

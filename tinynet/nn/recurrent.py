@@ -64,6 +64,8 @@ class _Recurrent(Module):
                 shapes = {"wx": (features, wide), "wh": (self.hidden, wide)} | dict.fromkeys(self.biases, (wide,))
                 self.weights.append({name: self.parameter(s, uniform) for name, s in shapes.items()})
 
+    by_arithmetic = False  # the size is that of y, without the state
+
     def output_size(self, shape: tuple) -> tuple:
         if len(shape) != 2:
             raise ValueError(f"{type(self).__name__}: inputs must be (N, T, C), got {('N', *shape)}")

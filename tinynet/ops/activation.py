@@ -10,6 +10,7 @@ from ..tensor import Tensor, tensor
 from .elementwise import abs, clip, minimum
 
 __all__ = [
+    "add_relu",
     "elu",
     "gelu",
     "hardsigmoid",
@@ -41,6 +42,18 @@ def relu(be, x):
     """max(x, 0); the derivative at 0 is 0."""
     y = be.relu(x)
     return y, lambda g, need: (be.relu_grad(g, y),)
+
+
+@op
+def add_relu(be, x, y):
+    """max(x + y, 0) in one step: what ends a residual block."""
+    z = be.add_relu(x, y)
+
+    def vjp(g, need):
+        g = be.relu_grad(g, z)
+        return g, g
+
+    return z, vjp
 
 
 @op(integers="float64")

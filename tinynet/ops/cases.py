@@ -14,7 +14,21 @@ import numpy as np
 from .. import autograd, ops
 from . import random
 from .cases_index import DISCRETE
-from .draws import CASES, Case, away, between, booleans, case, inside, integers, normal, positive, separated, wide
+from .draws import (
+    CASES,
+    Case,
+    away,
+    between,
+    booleans,
+    case,
+    fractions,
+    inside,
+    integers,
+    normal,
+    positive,
+    separated,
+    wide,
+)
 
 __all__ = ["BINARY", "CASES", "DISCRETE", "UNARY", "Case", "away", "formula", "missing", "normal"]
 
@@ -60,6 +74,7 @@ BINARY: dict[str, tuple] = {
     **dict.fromkeys(("mod", "fmod", "floor_divide"), (wide, away)),
     **dict.fromkeys(("divide", "logaddexp"), (normal, away)),
     **dict.fromkeys(("copysign", "arctan2"), (away, away)),
+    "add_relu": (away, away, lambda x, y: np.maximum(x + y, 0)),
     "prelu": (away, normal, lambda x, slope: np.where(x > 0, x, slope * x)),
     "power": (positive, normal),
 }
@@ -186,6 +201,8 @@ for _rows in (4,), (), (2, 3), (0,):
     case("dense", ops.dense, normal(*_rows, 3), normal(3, 2), normal(2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2))
 case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), relu=True)
+case("dense", ops.dense, normal(4, 3), normal(3, 2), normal(2), activation="sigmoid")
+case("dense", ops.dense, normal(2, 2, 3), normal(3, 2), activation="tanh")
 
 for _name in ("conv2d", "conv_relu_pool"):
     _conv = getattr(ops, _name)
@@ -251,6 +268,7 @@ for _batch in (4, 3), (2, 3, 2, 3), (3, 2, 1):
     case("batch_norm", ops.batch_norm, normal(*_batch), normal(_batch[-1]), normal(_batch[-1]))
     case("rms_norm", ops.rms_norm, normal(*_batch), normal(_batch[-1]))
     case("normalize", ops.normalize, normal(*_batch), normal(_batch[-1]), positive(_batch[-1]))
+case("batch_norm", ops.batch_norm, normal(4, 3), normal(3), away(3), relu=True)
 case("batch_norm", lambda x: ops.batch_norm(x, None, None, eps=0.1)[0], normal(5, 2), label="no scale")
 case("batch_norm", lambda x: ops.batch_norm(x, x[0], x[1])[2], normal(5, 2), label="the variance alone")
 case("normalize", ops.normalize, normal(0, 2), normal(2), positive(2), normal(2), normal(2), eps=0.1)
@@ -292,17 +310,43 @@ for _mask in _MASKS:
 case("scaled_dot_product_attention", _attention, normal(1, 3, 2), normal(1, 3, 2), normal(1, 3, 2))
 case("scaled_dot_product_attention", _attention, normal(0, 3, 2), normal(0, 3, 2), normal(0, 3, 2))
 
+_WEIGHTS: Any = (0.5, 2.0, 0.3, 1.0)
 for _reduction in "mean", "sum", "none":
     for _name in ("softmax_cross_entropy", "nll_loss"):
         case(_name, getattr(ops, _name), normal(5, 4), integers(4, 5), reduction=_reduction)
-    case("mse", ops.mse, normal(3, 2), normal(3, 2), reduction=_reduction)
-    case(
-        "binary_cross_entropy_with_logits",
-        ops.binary_cross_entropy_with_logits,
-        normal(3, 2),
-        positive(3, 2),
-        reduction=_reduction,
-    )
+    for _name in "mse", "l1", "huber":
+        case(_name, getattr(ops, _name), normal(3, 2), separated(3, 2), reduction=_reduction)
+    for _name in "binary_cross_entropy_with_logits", "focal":
+        case(_name, getattr(ops, _name), normal(3, 2), fractions(3, 2), reduction=_reduction)
+    case("kl_divergence", ops.kl_divergence, normal(3, 2), positive(3, 2), reduction=_reduction)
+    case("dice", ops.dice, positive(3, 2, 2), positive(3, 2, 2), reduction=_reduction)
+    case("hinge", ops.hinge, separated(5, 4), integers(4, 5), reduction=_reduction)
+    case("cosine_embedding", ops.cosine_embedding, normal(2, 3), normal(2, 3), labels=(1, -1), reduction=_reduction)
+    case("triplet_margin", ops.triplet_margin, *[normal(4, 3)] * 2, separated(4, 3), reduction=_reduction)
+    case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(3, 4), fractions(3, 4), reduction=_reduction)
+_cross_entropy = ops.softmax_cross_entropy
+for _reduction in "mean", "sum", "none":
+    for _smoothing, _weight, _ignored in (
+        (0.2, None, None),
+        (0.0, _WEIGHTS, None),
+        (0.0, _WEIGHTS, 1),
+        (0.2, _WEIGHTS, 1),
+    ):
+        _chosen: dict = {"label_smoothing": _smoothing, "weight": _weight, "ignore_index": _ignored}
+        case(
+            _cross_entropy.__name__, _cross_entropy, normal(2, 3, 4), integers(4, 2, 3), reduction=_reduction, **_chosen
+        )
+case("huber", ops.huber, wide(3, 4), separated(3, 4), delta=2.3)
+case("l1", ops.l1, normal(), normal())
+case("kl_divergence", ops.kl_divergence, normal(3, 2), positive(3, 2), reduction="batchmean")
+case("dice", ops.dice, positive(2, 3, 2), positive(2, 3, 2), axis=1)
+case("dice", ops.dice, positive(4), positive(4))
+case("focal", ops.focal, normal(3, 2), fractions(3, 2), alpha=None, gamma=1.5)
+case("hinge", ops.hinge, separated(2, 3, 4), integers(4, 2, 3), margin=0.17)
+case("cosine_similarity", ops.cosine_similarity, normal(2, 3, 4), normal(3, 1))
+case("cosine_similarity", ops.cosine_similarity, normal(3, 4), normal(3, 4), axis=0, eps=3.0)
+case("cosine_embedding", ops.cosine_embedding, normal(3, 4), normal(3, 4), labels=(-1, -1, -1), margin=-0.5)
+case("triplet_margin", ops.triplet_margin, *[normal(5, 3)] * 3, margin=2.0, p=3.0, eps=0.1, swap=True)
 case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(1, 1), integers(1, 1))
 case("softmax_cross_entropy", ops.softmax_cross_entropy, normal(0, 3), integers(3, 0), reduction="sum")
 

@@ -65,6 +65,11 @@ def inside(*shape: int) -> Draw:
     return lambda rng: np.asarray(rng.uniform(-0.9, 0.9, shape))
 
 
+def fractions(*shape: int) -> Draw:
+    """In (0.05, 0.95): probabilities."""
+    return lambda rng: np.asarray(rng.uniform(0.05, 0.95, shape))
+
+
 def wide(*shape: int) -> Draw:
     """In (-8, 8), at least 0.05 from whole numbers and their halves, where functions jump or have a kink."""
     return lambda rng: np.asarray(rng.integers(-16, 16, shape) / 2 + rng.uniform(0.05, 0.45, shape))

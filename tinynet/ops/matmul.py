@@ -65,11 +65,29 @@ def _dense(be, x, w, b, relu):
     return y, vjp
 
 
-def dense(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """x (…, in) @ w (in, out) + b (out,); with relu=True followed by relu in the same step.
+@op(integers="float64")
+def _dense_then(be, x, w, b, activation):
+    """An activation whose derivative is one of its output takes the place of the sum."""
+    y = be.dense(x, w, b)
+    y = getattr(be, activation)(y, out=y)
+    has_bias = b is not None
+
+    def vjp(g, need):
+        g = getattr(be, f"{activation}_grad")(g, y)
+        return be.dense_grad(g, x, w, None, (need[0], need[1], has_bias and need[2]))
+
+    return y, vjp
+
+
+def dense(
+    x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False, activation: str | None = None
+) -> Tensor:
+    """x (…, in) @ w (in, out) + b (out,), and in the same step an activation: "relu", "tanh" or "sigmoid".
+
+    relu=True: activation="relu".
 
     Returns: a Tensor (…, out).
-    Raises: ValueError where features or the bias do not fit the weight.
+    Raises: ValueError where features or the bias do not fit the weight, or the activation is another one.
     """
     if len(w.shape) != 2 or not x.ndim or x.shape[-1] != w.shape[0]:
         raise ValueError(
@@ -78,10 +96,14 @@ def dense(x: Tensor, w: Tensor, b: Tensor | None = None, *, relu: bool = False) 
         )
     if b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"dense: bias {b.shape} does not fit weight {w.shape}; it must be {w.shape[1:]}")
-    if x.ndim == 2:
-        return _dense(x, w, b, relu)
-    y = _dense(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), w, b, relu)
-    return reshape(y, (*x.shape[:-1], w.shape[1]))
+    if activation not in (None, "relu", "tanh", "sigmoid"):
+        raise ValueError(f'dense: activation={activation!r} is none of "relu", "tanh" and "sigmoid"')
+    rows = x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    if activation in (None, "relu"):
+        y = _dense(rows, w, b, relu or activation == "relu")
+    else:
+        y = _dense_then(rows, w, b, activation)
+    return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[1]))
 
 
 T: Any = Tensor

@@ -59,7 +59,7 @@ shares = Shares()
 
 
 @op
-def _batch_norm(be, x, gamma, beta, eps, sync):
+def _batch_norm(be, x, gamma, beta, eps, sync, relu):
     gather = shares.gather if sync else None
     x, gamma, beta = alike(be, x, gamma, beta)
     shape, channels = x.shape, x.shape[-1]
@@ -69,11 +69,13 @@ def _batch_norm(be, x, gamma, beta, eps, sync):
     total = x.shape[1]
     if gather is not None:
         mean, var, total = _merged(gather, mean, var, total)
-    y = be.normalize(x, mean, var, gamma, beta, eps)
+    y = be.normalize(x, mean, var, gamma, beta, eps, relu)
 
     def vjp(g, need):
         g_mean, g_var = (None if v is None else be.reshape(v, (1, channels)) for v in g[1:])
         g = be.full(x.shape, 0, x.dtype) if g[0] is None else be.reshape(g[0], x.shape)
+        if relu:
+            g = be.relu_grad(g, y)
         dgamma, dbeta = be.normalize_scale_grad(g, x, mean, var, eps)
         sums = [dbeta, dgamma, *(v for v in (g_mean, g_var) if v is not None)]
         if gather is not None:  # of the whole batch
@@ -93,7 +95,7 @@ def _batch_norm(be, x, gamma, beta, eps, sync):
         dx = None
         if need[0]:
             a, b = be.multiply(a, 1 / total), be.multiply(b, 1 / total)
-            dx = be.reshape(be.normalize_grad(g, x, mean, var, gamma, eps, a, b), shape)
+            dx = be.reshape(be.normalize_grad(g, x, mean, var, gamma, eps, a, b, out=g if relu else None), shape)
         return dx, *_of_scale(be, dgamma, dbeta, gamma, beta, need)
 
     flat = (channels,)
@@ -183,18 +185,24 @@ def alike(be: Any, *arrays: Any) -> list:
 
 
 def batch_norm(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, eps: float = 1e-5, sync: bool = True
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    eps: float = 1e-5,
+    sync: bool = True,
+    relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, …, C) → (y of x's shape, mean (C,), var (C,)): each channel normalised over all axes but the last.
 
     gamma, beta (C,) or None. The variance is the biased one, Σ (x - mean)² / n. In replicas the statistics are those of
-    the whole batch, or with sync=False of the replica's own share.
+    the whole batch, or with sync=False of the replica's own share. relu: y is relu of that, in the same step.
     Raises: ValueError where there is no value to take a mean of, or the shapes do not fit.
     """
     _checked("batch_norm", x, (gamma, beta), x.shape[-1:])
     if x.ndim < 2 or not math.prod(x.shape[:-1]):
         raise ValueError(f"batch_norm: input {x.shape} must be (N, …, C) and hold at least one value a channel")
-    return _batch_norm(x, gamma, beta, eps, sync)  # type: ignore[return-value]
+    return _batch_norm(x, gamma, beta, eps, sync, relu)  # type: ignore[return-value]
 
 
 def normalize(

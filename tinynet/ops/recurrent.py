@@ -26,6 +26,8 @@ from .norm import alike
 
 __all__ = ["gru", "lstm", "rnn"]
 
+TOGETHER = 8  # time steps
+
 
 @op(integers="float64")
 def _rnn(be, x, h0, wx, wh, b, lengths, reverse):
@@ -52,10 +54,16 @@ def _lstm(be, x, h0, c0, wx, wh, b, lengths, reverse):
         return (h, c), (gates, tanh_c)
 
     def cell_grad(dh, dc, saved, before):
-        dz, dc = be.lstm_cell_grad(dh, dc, saved[0], before[1], saved[1])
+        dz, dc = be.lstm_cell_grad(dh, dc, *saved)
         return dz, dz, (be.matmul(dz, wh, transpose_y=True), dc)
 
-    return _scan(be, cell, cell_grad, x, (h0, c0), wx, b, lengths, reverse)
+    def slopes(steps):  # in one go: one step has too few values for so many calls
+        rows = [(gates, before[1], tanh_c) for (gates, tanh_c), before in steps]
+        of_all = be.lstm_slopes(*(be.concatenate(v, 0) for v in zip(*rows, strict=True)))
+        of_each = be.reshape(of_all, (len(steps), len(c0), of_all.shape[1]))
+        return [(gates, be.getitem(of_each, (i,))) for i, (gates, *_) in enumerate(rows)]
+
+    return _scan(be, cell, cell_grad, x, (h0, c0), wx, b, lengths, reverse, prepare=slopes)
 
 
 @op(integers="float64")
@@ -74,8 +82,9 @@ def _gru(be, x, h0, wx, wh, bx, bh, lengths, reverse):
     return _scan(be, cell, cell_grad, x, (h0,), wx, bx, lengths, reverse, own_bias=bh is not None)
 
 
-def _scan(be, cell, cell_grad, x, states, wx, b, lengths, reverse, own_bias=False):
-    """(outputs, vjp) of a cell that is run over time. The inputs are (x, *states, wx, wh, b), and bh where own_bias."""
+def _scan(be, cell, cell_grad, x, states, wx, b, lengths, reverse, own_bias=False, prepare=None):
+    """(outputs, vjp) of a cell that is run over time. The inputs are (x, *states, wx, wh, b), and bh where own_bias.
+    `prepare` makes what `cell_grad` wants as saved, from [(saved, states before)] of several steps."""
     n, time, features = x.shape
     hidden = states[0].shape[1]
     order = range(time - 1, -1, -1) if reverse else range(time)
@@ -101,12 +110,17 @@ def _scan(be, cell, cell_grad, x, states, wx, b, lengths, reverse, own_bias=Fals
         d = [be.full(s.shape, 0, s.dtype) if one is None else one for s, one in zip(states, gs, strict=True)]
         dzx: list[Any] = [None] * time
         dzh: list[Any] = [None] * time
-        for t in reversed(order):
+        for i, t in enumerate(reversed(order)):
+            if prepare and i % TOGETHER == 0:
+                some = order[::-1][i : i + TOGETHER]
+                for s, ready in zip(some, prepare([(saved[s], befores[s]) for s in some]), strict=True):
+                    saved[s] = ready
             if gy is not None:
                 here = be.getitem(gy, (slice(None), t))
                 d[0] = be.add(d[0], here if alive is None else be.where(alive[t], here, 0.0))
             given = d if alive is None else [be.where(alive[t], v, 0.0) for v in d]
             dzx[t], dzh[t], back = cell_grad(*given, saved[t], befores[t])
+            saved[t] = None  # the tape is gone over once: others may have the memory
             d = list(back) if alive is None else [be.where(alive[t], a, b) for a, b in zip(back, d, strict=True)]
         return _weight_grads(be, rows, x.shape, [before[0] for before in befores], wx, dzx, dzh, d, need, own_bias)
 

@@ -164,9 +164,7 @@ def _field(done: list[Call]) -> dict[str, Any] | None:
     for call in done:
         if kind(call.layer) in ("conv", "max", "mean"):
             layer: Any = call.layer
-            pads, _ = windows(
-                "play", call.x.shape[1:3], layer.kernel_size, layer.stride, layer.padding, layer.dilation
-            )
+            pads, _ = windows("play", call.x.shape[1:3], layer.kernel_size, layer.stride, layer.padding, layer.dilation)
             start -= np.array([pads[0][0], pads[1][0]]) * jump
             size += (np.array(layer.kernel_size) - 1) * layer.dilation * jump
             jump = jump * layer.stride

@@ -1,8 +1,8 @@
 """The form of the server's larger answers: a header in JSON, then arrays as they lie in memory.
 
-    4 bytes          length of the header, little-endian, padded with blanks to a multiple of 4
-    header           JSON; "arrays" lists {"name", "shape", "at"}: where each begins behind the header, in bytes
-    arrays           float32, little-endian, C order
+4 bytes          length of the header, little-endian, padded with blanks to a multiple of 4
+header           JSON; "arrays" lists {"name", "shape", "at"}: where each begins behind the header, in bytes
+arrays           float32, little-endian, C order
 """
 
 from __future__ import annotations

@@ -95,7 +95,9 @@ def table(text: str) -> Points:
     for k, (line, row) in enumerate(rows):
         pair = [_value(cell) for cell in row[:2]]
         if len(row) != 3 or None in pair:
-            raise PlayError(f"line {line} must be two numbers and a class, such as 0.5,1.2,a; it is {','.join(row)[:60]!r}")
+            raise PlayError(
+                f"line {line} must be two numbers and a class, such as 0.5,1.2,a; it is {','.join(row)[:60]!r}"
+            )
         x[k] = pair  # type: ignore[assignment]
         names.append(row[2].strip())
     classes = tuple(sorted(set(names)))

@@ -219,4 +219,3 @@ def _drawing(network: Network, ink: np.ndarray) -> tuple[np.ndarray, str]:
         return laid_out(cut, shape[:2])[None, ..., None], ""
     image = np.clip(resample(ink, shape[:2]), 0, 1)
     return np.repeat(image if shape[2] == 1 else 1 - image, shape[2], axis=2)[None].astype(np.float32), ""
-

@@ -53,7 +53,9 @@ def picture(training: Any, version: int) -> bytes:
     arrays |= counts
     if training.plan.images:
         arrays |= _mistakes(measured, x) | _filters(model)
-        header["mistakes"] = [[int(measured.labels[i]), int(measured.predictions[i])] for i in measured.worst[:MISTAKES]]
+        header["mistakes"] = [
+            [int(measured.labels[i]), int(measured.predictions[i])] for i in measured.worst[:MISTAKES]
+        ]
     else:
         header |= {"axes": task.axes, "shown": SHOWN}
         arrays |= {"x": task.train[0], "y": task.train[1], "x test": task.test[0], "y test": task.test[1]}

@@ -18,7 +18,6 @@ import numpy as np
 
 from .. import backends, nn
 from ..nn.module import Module, Parameter, made_with
-from ..nn.summary import walk
 from ..nn.tree import BOOKKEEPING
 from ..ops import random
 from .registry import class_named, function_named, known, name_of
@@ -107,6 +106,8 @@ def _value(value: Any, seen: set[int]) -> Any:
         return {"dict": {key: _value(v, seen) for key, v in value.items()}}
     if (name := name_of(value)) is not None:
         return {"named": name}
+    if isinstance(value, partial) and not value.args:
+        return {**_value(value.func, seen), "with": {key: _value(v, seen) for key, v in value.keywords.items()}}
     hint = "; @tn.register gives a function one" if callable(value) else ""
     raise Unknown(f"the argument {value!r:.60} has no name in a file{hint}")
 
@@ -134,6 +135,8 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, FunctionType) and isinstance(b, FunctionType):
         return a.__code__ is b.__code__
+    if isinstance(a, partial) and isinstance(b, partial):
+        return (a.func, a.args, a.keywords) == (b.func, b.args, b.keywords)
     return bool(a == b)
 
 
@@ -216,19 +219,13 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
         new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
         return new[-1]
 
-    def create(layer: Module, size: tuple) -> None:
-        if layer.built is None:
-            layer.create(size)
-            layer.built = size
-
     if not shape and model.built is None and not model.unbuilt():
         return new  # nothing depends on a size
     layers: list[Any] = list(dict.fromkeys(model.modules()))
     for layer in layers:
         layer.parameter = parameter
     try:
-        for layer, _, size in walk(model, "output_size", shape, create):
-            layer.output_shape = size
+        model.infer(shape)
     finally:
         for layer in layers:
             del layer.parameter
@@ -288,6 +285,9 @@ def _read(value: Any, left: Iterator[int], depth: int) -> Any:
                 f"the function {value['named'][4:]:.60} is not registered; import the module that defines it, "
                 "with @tn.register"
             )
+        if set(value) == {"named", "with"} and isinstance(value["with"], dict):
+            settings = {key: _read(v, left, depth + 1) for key, v in value["with"].items()}
+            return partial(_read({"named": value["named"]}, left, depth + 1), **settings)
         if set(value) == {"module", "args", "kwargs"} and isinstance(value["module"], str):
             return _layer(value, left, depth)
     raise Unknown(f"the description holds {value!r:.60}")

@@ -3,6 +3,8 @@
 from . import metrics
 from .evaluate import evaluate, outputs, predict
 from .fit import fit
+from .generate import generate
 from .nonfinite import NonFiniteError, NonFiniteWarning
+from .search import Search, search
 from .stopping import STOP, EarlyStopping
 from .transfer import GradualUnfreezing, new_head

@@ -60,7 +60,7 @@ NAMED: dict[str, Metric] = {"accuracy": accuracy, "binary_accuracy": binary_accu
 def chosen(metrics: Any, loss: Callable) -> dict[str, Metric]:
     """The metrics by name that `metrics=` of `fit` and `evaluate` means: names, functions, a list of both, or a dict.
 
-    None: the accuracy; with the loss for binary targets, that is `binary_accuracy`.
+    None: the accuracy; with a loss for binary targets, that is `binary_accuracy`.
     Raises: ValueError for unknown names and those of other columns; TypeError for what is no function.
     """
     if metrics is None:
@@ -82,7 +82,7 @@ def chosen(metrics: Any, loss: Callable) -> dict[str, Metric]:
 
 
 def _named(name: str, loss: Callable) -> Metric:
-    if name == "accuracy" and _plain(loss) is losses.binary_cross_entropy_with_logits:
+    if name == "accuracy" and _plain(loss) in (losses.binary_cross_entropy_with_logits, losses.focal):
         return binary_accuracy
     if ranked := re.fullmatch(r"top_([1-9]\d*)", name):
         return top(int(ranked[1]))

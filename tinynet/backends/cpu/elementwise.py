@@ -121,6 +121,11 @@ def relu(x, *, out=None):
     return np.maximum(x, 0) if out is None else rectify(x, out)
 
 
+def add_relu(x, y, *, out=None):
+    z = add(x, y, out=out)
+    return rectify(z, z) if isinstance(z, np.ndarray) else np.maximum(z, 0)
+
+
 def relu_grad(g, y, *, out=None):
     # In two steps, because NumPy converts bools slowly in the midst of a product; np.where is slower still.
     if out is None:
@@ -155,7 +160,7 @@ def gelu_grad(g, x, *, out=None):
 
 
 def _in_blocks(work, out, *xs):
-    """work(*blocks, y) for blocks of arrays of one shape, small enough that all that `work` makes stays in the cache."""
+    """work(*blocks, y) for blocks of arrays of one shape: all that `work` makes stays in the cache."""
     y = empty(xs[0].shape, xs[0].dtype)
     flat, *rest = y.reshape(-1), *(np.ascontiguousarray(x).reshape(-1) for x in xs)
     for start in range(0, y.size, BLOCK):

@@ -12,12 +12,13 @@ import functools
 
 import numpy as np
 
+from .elementwise import rectify
 from .images import bands
 from .memory import empty
 from .summation import add_up
 
 LINE = 4096  # elements of the lines that rows are seen as
-PART_BYTES = 1 << 19  # of x, worked on at one time
+PART_BYTES = 1 << 21  # of x, worked on at one time: longer calls pay more than the nearer cache
 
 
 def reference_normalize(x, mean, var, gamma, beta, eps):
@@ -48,7 +49,7 @@ def moments(x, centered=True):
     return mean.astype(x.dtype) if centered else None, var.astype(x.dtype)
 
 
-def normalize(x, mean, var, gamma, beta, eps, *, out=None):
+def normalize(x, mean, var, gamma, beta, eps, relu=False, *, out=None):
     lines, rows = _lines(x)
     k = x.shape[3]
     y = empty(lines.shape, x.dtype)
@@ -63,10 +64,14 @@ def normalize(x, mean, var, gamma, beta, eps, *, out=None):
             block = np.multiply(block, scale[images] if len(scale) > 1 else scale, out=z)
         if shift is not None:
             z += shift
+        if relu:
+            rectify(z, z)
     return _shaped(y, x.shape, out)
 
 
 def normalize_grad(g, x, mean, var, gamma, eps, g_mean, gx_mean, *, out=None):
+    if gx_mean is not None and len(x) == 1:
+        return _of_batch(g, x, mean, var, gamma, eps, g_mean, gx_mean, out)
     (lines, rows), k, count = _lines(x), x.shape[3], max(x.shape[1] * x.shape[3], 1)
     slopes, dx, root = _lines(g)[0], empty(lines.shape, x.dtype), _root(var, eps)
     scale = None if gamma is None else np.tile(gamma.reshape(-1), rows)
@@ -89,23 +94,46 @@ def normalize_grad(g, x, mean, var, gamma, eps, g_mean, gx_mean, *, out=None):
     return _shaped(dx, x.shape, out)
 
 
+def _of_batch(g, x, mean, var, gamma, eps, g_mean, gx_mean, out):
+    """`normalize_grad` where all of x shares its statistics: the factors of a channel are multiplied first,
+
+    dx = g (gamma r) - (x - mean) (gx_mean r²) - g_mean r,   r = 1 / √(variance + eps).
+    """
+    (lines, rows), k = _lines(x), x.shape[3]
+    direct = out is not None and out.flags.c_contiguous and out.dtype == x.dtype
+    dx = out.reshape(lines.shape) if direct else empty(lines.shape, x.dtype)
+    slopes, root = _lines(g)[0], _root(var, eps)
+    (steep,), along = _scales(root, gamma, rows, k), _line(gx_mean * root * root, rows, k)
+    centre, level = (None, None) if mean is None else (_line(v, rows, k) for v in (mean, g_mean * root))
+    for images, part in _parts(lines):
+        z, block = dx[images, part], lines[images, part]
+        slope = np.multiply(slopes[images, part], steep, out=empty(z.shape, x.dtype))
+        away = block if centre is None else np.subtract(block, centre, out=z)
+        np.subtract(slope, np.multiply(away, along, out=z), out=z)
+        if level is not None:
+            z -= level
+    return out if direct else _shaped(dx, x.shape, out)
+
+
 def normalize_scale_grad(g, x, mean, var, eps):
     (lines, rows), shape = _lines(x), x.shape[2:]
     slopes, root = _lines(g)[0], _root(var, eps)
     dgamma, dbeta = np.zeros((rows, *shape)), np.zeros((rows, *shape))
+    one = len(x) == 1  # one centre and one root for all rows: the root waits until they are summed
+    centre = _line(mean, rows, shape[1]) if one and mean is not None else None
     for images, part in _parts(lines):
         block, gg = lines[images, part], slopes[images, part]
         away = empty(block.shape, x.dtype)
         if mean is None:
             np.multiply(block, gg, out=away)
         else:
-            np.subtract(block, _line(mean[images], rows, shape[1]), out=away)
+            np.subtract(block, _line(mean[images], rows, shape[1]) if centre is None else centre, out=away)
             away *= gg
-        if len(x) > 1:
+        if not one:
             away *= _line(root[images], rows, shape[1])
         dgamma += add_up(away, (0, 1)).reshape(dgamma.shape)
         dbeta += add_up(gg, (0, 1)).reshape(dbeta.shape)
-    if len(x) == 1:  # one root for all rows: it waits until they are summed
+    if one:
         dgamma *= root.reshape(-1, 1)
     return dgamma.sum(0).astype(x.dtype), dbeta.sum(0).astype(x.dtype)
 

@@ -22,25 +22,32 @@ def lstm_cell(z, c):
     return o * tanh_c, new, gates, tanh_c
 
 
-def lstm_cell_grad(dh, dc, gates, c, tanh_c):
-    i, f, g, o = _parts(gates, c.shape[1])
-    dz = np.subtract(1, gates, out=empty(gates.shape, gates.dtype))
-    dz *= gates  # a sigmoid's slope; g is a tanh
-    di, df, dg, do = _parts(dz, c.shape[1])
-    do *= dh
-    do *= tanh_c
-    dh_o, slope = dh * o, tanh_c * tanh_c
-    np.subtract(1, slope, out=slope)
-    slope *= dh_o
-    slope += dc  # what c has after the step
+def lstm_slopes(gates, c, tanh_c):
+    width = c.shape[1]
+    i, _, g, o = _parts(gates, width)
+    slopes = empty((len(gates), 5 * width), gates.dtype)
+    np.subtract(1, gates, out=slopes[:, : 4 * width])
+    slopes[:, : 4 * width] *= gates  # a sigmoid's; g is a tanh
+    di, df, dg, do, dc = _parts(slopes, width)
     di *= g
     df *= c
-    np.multiply(g, g, out=dg)
-    np.subtract(1, dg, out=dg)
-    dg *= i
-    for d in (di, df, dg):
-        d *= slope
-    return dz, np.multiply(slope, f, out=slope)
+    do *= tanh_c
+    for y, slope, factor in (g, dg, i), (tanh_c, dc, o):
+        np.multiply(y, y, out=slope)
+        np.subtract(1, slope, out=slope)
+        slope *= factor
+    return slopes
+
+
+def lstm_cell_grad(dh, dc, gates, slopes):
+    n, width = dc.shape
+    d = slopes[:, 4 * width :] * dh
+    d += dc
+    dz = empty(gates.shape, gates.dtype)
+    np.multiply(slopes[:, : 3 * width].reshape(n, 3, width), d[:, None], out=dz.reshape(n, 4, width)[:, :3])
+    np.multiply(slopes[:, 3 * width : 4 * width], dh, out=dz[:, 3 * width :])
+    d *= gates[:, width : 2 * width]
+    return dz, d
 
 
 def gru_cell(zx, zh, h):

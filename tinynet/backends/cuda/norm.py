@@ -33,12 +33,13 @@ class Norm(Arrays):
         gamma: Array | None,
         beta: Array | None,
         eps: float,
+        relu: bool = False,
         *,
         out: Array | None = None,
     ) -> Array:
         inputs = [self._given(v) for v in (x, mean, var, gamma, beta)]
         return self.into(
-            out, x.shape, x.dtype, lambda y: self.launch("normalize", *inputs, y, x.shape[1:], eps, y.size)
+            out, x.shape, x.dtype, lambda y: self.launch("normalize", *inputs, y, x.shape[1:], eps, relu, y.size)
         )
 
     def normalize_grad(

@@ -12,10 +12,16 @@ class Recurrent(Arrays):
         self.launch("lstm_cell", z, c, h, new, gates, tanh_c, c.shape[1], c.size)
         return h, new, gates, tanh_c
 
-    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array) -> tuple:
-        dz, before = self.empty(gates.shape, gates.dtype), self.empty(c.shape, c.dtype)
-        inputs = [self.contiguous(v) for v in (dh, dc, gates, c, tanh_c)]
-        self.launch("lstm_cell_grad", *inputs, dz, before, c.shape[1], c.size)
+    def lstm_slopes(self, gates: Array, c: Array, tanh_c: Array) -> Array:
+        slopes = self.empty((c.shape[0], 5 * c.shape[1]), c.dtype)
+        inputs = [self.contiguous(v) for v in (gates, c, tanh_c)]
+        self.launch("lstm_slopes", *inputs, slopes, c.shape[1], c.size)
+        return slopes
+
+    def lstm_cell_grad(self, dh: Array, dc: Array, gates: Array, slopes: Array) -> tuple:
+        dz, before = self.empty(gates.shape, gates.dtype), self.empty(dc.shape, dc.dtype)
+        inputs = [self.contiguous(v) for v in (dh, dc, gates, slopes)]
+        self.launch("lstm_cell_grad", *inputs, dz, before, dc.shape[1], dc.size)
         return dz, before
 
     def gru_cell(self, zx: Array, zh: Array, h: Array) -> tuple:

@@ -154,6 +154,7 @@ TABLE: dict[str, dict[str, Entry]] = {
     },
     "recurrent.cu": {
         "lstm_cell": Entry(each),
+        "lstm_slopes": Entry(each),
         "lstm_cell_grad": Entry(each),
         "gru_cell": Entry(per_element("count")),
         "gru_cell_grad": Entry(per_element("count")),

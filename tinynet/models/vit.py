@@ -1,0 +1,69 @@
+"""The vision transformer: an image is a sentence of patches (Dosovitskiy et al. 2021)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import ops
+from ..nn import Conv2d, Dense, Dropout, LayerNorm, Module, Parameter, Sequential, TransformerBlock, init
+from ..tensor import Tensor
+from .parts import normal
+
+
+class ViT(Module):
+    """Images (N, H, W, C) → logits (N, classes), H and W divisible by `patch`. `vit` makes one.
+
+    Parameters: token (1, 1, width), the step whose output is the class's; positions (1 + patches, width); those of
+        `patches`, `blocks`, `norm` and `head`.
+    """
+
+    token: Parameter
+    positions: Parameter
+    input_dtype = np.float32
+
+    def __init__(self, classes: int, patch: int, layers: int, heads: int, width: int, hidden: int, dropout: float):
+        self.patches = Conv2d(width, patch, stride=patch, kernel_init="lecun_normal")
+        self.drop = Dropout(dropout)
+        self.blocks = Sequential(*(TransformerBlock(heads, hidden, dropout=dropout) for _ in range(layers)))
+        self.norm, self.head = LayerNorm(), Dense(classes, kernel_init="zeros")
+
+    def create(self, shape: tuple) -> None:
+        height, across, width = self.patches.output_size(shape)
+        self.token = self.parameter((1, 1, width), init.zeros)
+        self.positions = self.parameter((1 + height * across, width), init.normal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        n, height, across, width = x.shape
+        token = ops.broadcast_to(self.token, (n, 1, width))
+        x = ops.concatenate([token, x.reshape(n, height * across, width)], 1) + self.positions
+        return self.head(self.norm(self.blocks(self.drop(x)))[:, 0])
+
+    def output_size(self, shape: tuple) -> tuple:
+        height, across, width = self.patches.output_size(shape)
+        steps = self.norm.output_size(self.blocks.output_size(self.drop.output_size((1 + height * across, width))))
+        return self.head.output_size(steps[1:])
+
+
+def vit(
+    classes: int = 1000,
+    *,
+    patch: int = 16,
+    layers: int = 12,
+    heads: int = 12,
+    width: int = 768,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+    input_shape: tuple = (224, 224, 3),
+) -> ViT:
+    """ViT-Base with patches of 16×16: 86,567,656 parameters, 17,563,828,224 multiply-adds.
+
+    The head begins at 0, the positions with N(0, 0.02²). Args: patch: a patch's side. hidden: the features between the
+    dense layers of a block; 4 · width by default.
+    """
+    if input_shape[0] % patch or input_shape[1] % patch:
+        raise ValueError(f"vit: the sides of input_shape={input_shape} must be divisible by patch={patch}")
+    model = ViT(classes, patch, layers, heads, width, 4 * width if hidden is None else hidden, dropout)
+    model.build(input_shape)
+    normal(model.positions, 0.02)
+    return model

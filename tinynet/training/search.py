@@ -1,0 +1,161 @@
+"""Search: which settings train a network best, the losers stopped early.
+
+>>> found = tn.search(make, {"width": [16, 64], "lr": (1e-4, 1e-1)}, (x, y), trials=9)  # a model is make(width=16)
+>>> print(found)  # a table, the best first; found.model is the best, trained
+>>> tn.insight.plot_search(found, "search.png")
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..console import say
+from ..integers import count
+from ..nn.module import Module
+from ..ops import random
+from ..saving.checkpoint import load, replacing
+from .fit import fit
+from .metrics import higher_is_better
+from .nonfinite import NonFiniteError
+from .settings import text
+
+FIT = set(inspect.signature(fit).parameters)  # settings that `fit` takes; `make` takes the others
+
+
+@dataclass(eq=False)
+class Trial:
+    """A choice of settings, and how its training went."""
+
+    settings: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)  # the rows that `fit` returned; none: it diverged
+
+    def row(self, monitor: str) -> list[str]:
+        """Its row of the table."""
+        values = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in self.settings.values()]
+        return [*values, str(len(self.history)), *(f"{row[monitor]:.4f}" for row in self.history[-1:])]
+
+
+@dataclass
+class Search:
+    """What `search` returns. `print(found)` is a table, `insight.plot_search(found, path)` a picture."""
+
+    trials: list[Trial]  # the best first; those that were stopped stand behind those that went on
+    monitor: str  # the column of the history that decided
+    model: Module  # of the best trial, trained
+
+    def __str__(self) -> str:
+        rows = [[*self.trials[0].settings, "epochs", self.monitor], *(t.row(self.monitor) for t in self.trials)]
+        return "\n".join("  ".join(f"{cell:>12}" for cell in row) for row in rows)
+
+
+def search(
+    make: Callable[..., Module],
+    space: Mapping[str, Sequence[Any]],
+    data: Any,
+    *,
+    trials: int | None = None,
+    halving: int = 3,
+    monitor: str = "val_loss",
+    folder: str | Path | None = None,
+    **options: Any,
+) -> Search:
+    """Train networks under many settings, and find the best by successive halving (Jamieson & Talwalkar 2016): all
+    train for a few epochs, the best third goes on for three times as many, and so on to `epochs`.
+
+    Args:
+        make: a function of settings that returns a model. Those that `fit` takes (lr, batch_size, epochs, optimizer, …)
+            go there, all others here.
+        space: lists of values by the settings' names, of which each is tried with each (a grid); with `trials=n` n
+            settings are drawn, also from ranges (low, high): evenly in their logarithm, whole numbers of whole ones.
+        data: as for `fit`. halving: one in how many goes on; 1: all train to the end.
+        monitor: the column of the history that decides: "val_loss", "val_accuracy", …
+        folder: where search.json and a checkpoint a trial are kept. Called again, a search that was interrupted goes
+            on from there, to the same result; without a folder nothing is kept.
+        options: what `fit` gets besides, the same for all trials: by default epochs=9, of a trial that is never
+            stopped; validation=0.2, one split for all; seed=0, of initial weights, order, split and draws.
+    Returns: a Search. Trials whose loss is not finite are losers. tn.seed's random state stays as it was.
+    Raises: ValueError for a space that makes no sense, and where the folder holds another search.
+    """
+    if (highest := higher_is_better(monitor)) is None:
+        raise ValueError(f"search: monitor={monitor!r} must be a loss, an error or an accuracy, such as val_loss")
+    options = {"epochs": 9, "validation": 0.2, "seed": 0, "verbose": False} | options
+    found, halving = _drawn(space, trials, options["seed"]), count("search", "halving", halving, 1)
+    rungs = int(math.log(min(len(found), options["epochs"]), halving) + 1e-9) if halving > 1 else 0
+    asked = json.dumps(text([make, space, data, trials, halving, monitor, options | {"callbacks": None}]))
+    with tempfile.TemporaryDirectory() as nowhere, random.restoring():
+        place = Path(nowhere if folder is None else folder)
+        place.mkdir(parents=True, exist_ok=True)
+        if (file := place / "search.json").exists():
+            then, rows = json.loads(file.read_text())
+            if then != asked:
+                raise ValueError(f"search: {place} holds another search; name another folder, or ask for the same")
+            for trial, row in zip(found, rows, strict=True):
+                trial.history = row
+        going, stopped, values = list(found), list[Trial](), dict[Trial, float]()
+        for rung in range(rungs + 1):
+            for t in going:
+                path, share = place / f"trial-{found.index(t)}", halving ** (rung - rungs)
+                values[t] = _trained(t, make, data, path, share, (monitor, highest), options)
+                with replacing(file) as temporary:
+                    temporary.write_text(json.dumps([asked, [t.history for t in found]]))
+                say("  ".join(f"{k} {v}" for k, v in zip([*space, "epochs", monitor], t.row(monitor), strict=False)))
+            going.sort(key=values.__getitem__)
+            left = len(found) // halving ** (rung + 1) if rung < rungs else len(found)
+            going, stopped = going[:left], [*going[left:], *stopped]
+        if math.isinf(values[going[0]]):
+            raise ValueError("search: every trial's loss became NaN or infinite; search lower learning rates")
+        model = load(place / f"trial-{found.index(going[0])}", _made(going[0], make, options["seed"]))
+    return Search([*going, *stopped], monitor, model)
+
+
+def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) -> list[Trial]:
+    """The trials: all choices of the space, or `trials` draws."""
+    for name, v in space.items():
+        drawn = trials and isinstance(v, tuple) and len(v) == 2 and 0 < v[0] < v[1]
+        if not drawn and not (isinstance(v, list) and v):
+            raise ValueError(f"search: {name}={v!r:.60} must be a list; with trials=n, also a range 0 < low < high")
+    if trials is None:
+        return [Trial(dict(zip(space, values, strict=True))) for values in itertools.product(*space.values())]
+    rng = np.random.Generator(np.random.Philox(seed))
+
+    def draw(v: Sequence[Any]) -> Any:
+        if isinstance(v, list):
+            return v[rng.integers(len(v))]
+        value = math.exp(rng.uniform(math.log(v[0]), math.log(v[1])))
+        return round(value) if isinstance(v[0], int) and isinstance(v[1], int) else value
+
+    return [Trial({name: draw(v) for name, v in space.items()}) for _ in range(count("search", "trials", trials, 1))]
+
+
+def _made(trial: Trial, make: Callable, seed: int) -> Module:
+    random.seed(seed)
+    return make(**{name: value for name, value in trial.settings.items() if name not in FIT})
+
+
+def _trained(
+    t: Trial, make: Callable, data: Any, path: Path, share: float, told: tuple[str, bool], options: dict
+) -> float:
+    """Train a trial for a share of its epochs, from where it is. Returns what it then came to, less is better."""
+    monitor, highest = told
+    given = options | {name: value for name, value in t.settings.items() if name in FIT}
+    given["epochs"] = max(1, math.ceil(given["epochs"] * share - 1e-9))
+    if len(t.history) < given["epochs"]:
+        try:
+            t.history = fit(_made(t, make, options["seed"]), data, checkpoint=path, resume=True, **given)
+        except NonFiniteError:
+            t.history = []
+    rows = t.history[: given["epochs"]]  # a search that is taken up may know what came later
+    if rows and rows[-1].get(monitor) is None:
+        raise ValueError(f"search: the history has no {monitor}; it has {', '.join(rows[-1])}")
+    value = rows[-1][monitor] if rows else math.nan
+    return math.inf if not math.isfinite(value) else -value if highest else value
