@@ -291,6 +291,7 @@ def test_every_operation_is_here():
         "adaptive_max_pool2d",
         "avg_pool1d",
         "max_pool1d",
+        "max_unpool2d",
         "resize2d",
         "upsample2d",
         "rnn",

@@ -230,3 +230,20 @@ def test_mistakes_of_the_command(here, tmp_path, capsys):
     ):
         assert cli.main(["finetune", *arguments, "--out", str(tmp_path / "none")]) == status
         assert text in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_ctrl_c_leaves_what_was_learnt(here, tmp_path, capsys, monkeypatch):
+    whole = GradualUnfreezing.on_epoch_end
+
+    def interrupted(self, row):
+        whole(self, row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(GradualUnfreezing, "on_epoch_end", interrupted)
+    arguments = ["runs/mlp-digits-1", "--data", "digits", *QUICK, "--out", str(tmp_path / "new")]
+    assert cli.main(["finetune", *arguments]) == 130
+    assert "finetune begins anew" in capsys.readouterr().err
+    assert json.loads((tmp_path / "new" / "settings.json").read_text())["status"] == "interrupted"
+    assert tn.load(tmp_path / "new" / "checkpoint.safetensors").output_shape == (10,)
+    assert cli.main(["train", "--resume", str(tmp_path / "new")]) == 2

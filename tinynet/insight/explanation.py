@@ -88,7 +88,8 @@ def explain(model: Module, image: np.ndarray, *, classes: Sequence[str] | None =
 
 
 def _decisive(model: Module, image: np.ndarray, first: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """(the patch, the probabilities without it) that lowers the first class most."""
+    """(the patch, the probabilities without it): of those that change the answer, or where none does, of the largest,
+    the one that lowers the first class most."""
     found = None
     for share in SHARES:
         places = windows((1, *image.shape), tuple(max(1, n // share) for n in image.shape[:2]))
@@ -96,10 +97,10 @@ def _decisive(model: Module, image: np.ndarray, first: int) -> tuple[tuple[slice
         for part, (_, rows, columns) in zip(parts, places, strict=True):
             part[rows, columns] = np.median(image, (0, 1))
         p = predict(model, parts)
-        least = int(p[:, first].argmin())
-        if found is None or p[least].argmax() != first:
-            found = places[least][1:], p[least]
-        if p[least].argmax() != first:
+        others = p.argmax(1) != first
+        least = int(np.where(others | ~others.any(), p[:, first], np.inf).argmin())
+        found = places[least][1:], p[least]
+        if others.any():
             break
     return found  # type: ignore[return-value]
 
@@ -176,10 +177,10 @@ def _outlined(axes: Any, found: Explanation) -> None:
     left, right, top, bottom = (v - 0.5 for v in (columns.start, columns.stop, rows.start, rows.stop))
     axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=ORANGE, linewidth=2.5)
     _headed(axes, "the patch that decides" if found.changes else "the patch that matters most")
-    axes.set_xlabel("\n".join(textwrap.wrap(_label(found.verdict(), 140), 36)), fontsize=8.5)
+    axes.set_xlabel("\n".join(textwrap.wrap(_label(found.verdict(), 140), 32)), fontsize=8.5)
 
 
 def _some(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """At most LAYERS of them, evenly from the first to the last."""
-    places = np.unique(np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int))
+    places = np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int)
     return {name: maps[name] for name in (list(maps)[i] for i in places)}
