@@ -109,10 +109,9 @@ def show_explanation(found: Explanation, *, title: str = "") -> Any:
     """The page, a matplotlib Figure."""
     layers = _some(found.maps)
     figure = _figure(11, 3.1 + 0.86 * len(layers), layout="constrained")
-    above, below = (
-        figure.subfigures(2, 1, height_ratios=[3.1, max(0.86 * len(layers), 0.01)]) if layers else (figure, None)
-    )
-    axes = above.subplots(1, 5, width_ratios=[1, 1.15, 1, 1, 1])
+    heights = [3.1, 0.86 * len(layers)][: 1 + bool(layers)]
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = parts[0].subplots(1, 5, width_ratios=[1, 1.15, 1, 1, 1])
     picture(axes[0], found.image)
     _headed(axes[0], "what the network saw")
     _bars(axes[1], found)
@@ -123,16 +122,8 @@ def show_explanation(found: Explanation, *, title: str = "") -> Any:
         axes[3].axis("off")
     picture(axes[4], found.image)
     _outlined(axes[4], found)
-    if below is not None:
-        strips = below.subplots(len(layers), 1, squeeze=False)[:, 0]
-        for place, (name, maps) in zip(strips, layers.items(), strict=True):
-            place.imshow(tiled(maps, MAPS), cmap="viridis", interpolation="nearest", aspect="equal")
-            place.axis("off")
-            place.set_anchor("W")
-            size = "×".join(map(str, maps.shape[1:]))
-            place.set_title(
-                _label(f"layer {name}: its strongest maps, {size}", 80), fontsize=8, loc="left", pad=2, color=GREY
-            )
+    if layers:
+        _strips(parts[1].subplots(len(layers), 1, squeeze=False)[:, 0], layers)
     if title:
         figure.suptitle(_label(title, 110), fontsize=12, x=0.01, ha="left")
     return figure

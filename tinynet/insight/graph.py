@@ -176,7 +176,9 @@ def _box(name: str, module: Module) -> Box:
     kind = type(module).__name__
     inside = [f"{key}: {m!r}" for key, m in module.named_modules() if key and not any(True for _ in m.children())]
     if inside:
-        return Box(f"{name} {kind} of {len(inside)}", "", "\n".join(inside), kind, folded=True)
+        return Box(
+            f"{name} {kind}, {len(inside)} layer{'s' * (len(inside) > 1)}", "", "\n".join(inside), kind, folded=True
+        )
     return Box(f"{name} {kind}", "", repr(module), kind)
 
 
