@@ -78,7 +78,7 @@ class Failing(nn.Module):
 def snapshot(model):
     """All that must not change: modes, hooks, attributes, values and their identity, gradients, nodes; random state."""
     modules = [
-        (name, m, m.training, list(m._hooks), m.built, m.output_shape, sorted(vars(m)))
+        (name, m, m.training, list(m._hooks), m.built, m.output_shape, sorted({*vars(m)} - {"training"}))
         for name, m in model.named_modules()
     ]
     tensors = [

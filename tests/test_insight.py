@@ -127,10 +127,13 @@ def test_grad_cam_takes_any_convolution():
         assert insight.grad_cam(model, x, layer=layer, upsample=False).shape == (2, h, h)
         assert insight.grad_cam(model, x, layer=layer).shape == (2, 12, 12)
     np.testing.assert_array_equal(insight.grad_cam(model, x), insight.grad_cam(model, x, layer="2"))
-    with pytest.raises(ValueError, match=r"'7' is no layer .* there are 0, 1"):
+    with pytest.raises(ValueError, match=r"'7' is no layer .* of floats; there are 0, 1"):
         insight.grad_cam(model, x, layer="7")
-    with pytest.raises(ValueError, match=r"layer's output \(2, 3\) must be maps"):
+    with pytest.raises(ValueError, match=r"'4' is no layer whose output is maps"):
         insight.grad_cam(model, x, layer="4")
+    nested = nn.Sequential(model[:3], model[3:])
+    for layer in ("0", nested[0]):  # a container's output is that of its last layer
+        np.testing.assert_array_equal(insight.grad_cam(nested, x, layer=layer), insight.grad_cam(model, x))
     line = nn.Sequential(nn.Conv1d(4, 3, activation="relu"), nn.Lambda(lambda y: y.mean(1)), nn.Dense(3))
     assert insight.grad_cam(line, pictures()[:, 0], upsample=False).shape == (2, 10)
     with pytest.raises(ValueError, match="pass upsample=False"):

@@ -228,7 +228,7 @@ def test_the_graph_of_a_model_folds_blocks_and_opens_them(tmp_path):
         nn.Flatten(),
         input_shape=(8, 8, 1),
     )
-    folded = ["input", "0 Conv2d", "1 Residual of 2", "2 Residual of 1", "3 Flatten"]
+    folded = ["input", "0 Conv2d", "1 Residual, 2 layers", "2 Residual, 1 layer", "3 Flatten"]
     insight.draw_graph(model, tmp_path / "a.dot")
     assert edges(tmp_path / "a.dot") == (folded, {*pairwise(folded)})
     insight.draw_graph(model, tmp_path / "a.dot", open=["1.body"])
@@ -239,10 +239,12 @@ def test_the_graph_of_a_model_folds_blocks_and_opens_them(tmp_path):
         "1.body.0 Conv2d",
         "1.body.1 BatchNorm",
         "add",
-        "2 Residual of 1",
+        "2 Residual, 1 layer",
         "3 Flatten",
     ]
-    assert {("0 Conv2d", "add"), ("1.body.1 BatchNorm", "add"), ("add", "2 Residual of 1")} <= lines and len(lines) == 7
+    assert {("0 Conv2d", "add"), ("1.body.1 BatchNorm", "add"), ("add", "2 Residual, 1 layer")} <= lines and len(
+        lines
+    ) == 7
     insight.draw_graph(model, tmp_path / "a.dot", depth=0)
     assert edges(tmp_path / "a.dot")[0].count("add") == 2
     with pytest.raises(ValueError, match="no module 9"):

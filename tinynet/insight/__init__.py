@@ -12,6 +12,7 @@ from .fields import receptive_field
 from .graph import draw_graph
 from .halfblocks import explanation_text
 from .landscape import loss_plane
+from .monitor import Log, TensorBoard
 from .pictures import (
     show_attention,
     show_attribution,

@@ -76,7 +76,7 @@ def guided_backprop(model: Module, x: np.ndarray, *, target: Target = None) -> n
 
     def around(name: str, function: Callable, be: Any, inputs: list, options: dict) -> tuple[Any, Any]:
         y, vjp = function(be, *inputs, **options)
-        relu = name in ("relu", "conv_relu_pool") or (name == "dense" and inputs[3])
+        relu = name in ("relu", "add_relu", "conv_relu_pool") or (name == "dense" and inputs[3])
         return (y, lambda g, need: vjp(be.maximum(g, 0), need)) if relu else (y, vjp)
 
     with explained("guided_backprop", model, x, target) as (leaf, target), operations(around):

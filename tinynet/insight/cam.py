@@ -39,12 +39,12 @@ def grad_cam(
     Raises: ValueError where there is no such layer, or the outputs do not depend on it.
     """
     checked("grad_cam", model)
+    cut = _Cut(model, layer)
     with inspecting(model):
-        out, found = layer_outputs(model, x, learn=True)
-        maps = found[_chosen(model, found, layer)]
-        if maps.ndim < 3 or maps.dtype.kind != "f":
-            raise ValueError(f"grad_cam: the layer's output {maps.shape} must be maps (N, …, channels) of floats")
-        gradient = score_gradient("grad_cam", out, target, maps)
+        out, found = layer_outputs(model, x, each=cut)
+        if cut.maps is None:
+            raise ValueError(f"grad_cam: {cut.lacking}; there are {', '.join(found)}")
+        gradient, maps = score_gradient("grad_cam", out, target, cut.maps), cut.maps
     space = tuple(range(1, maps.ndim - 1))
     with no_grad():
         weights = gradient.mean(space, keepdims=True)
@@ -57,19 +57,29 @@ def grad_cam(
     return large * guided_backprop(model, x, target=target) if guided else np.array(large[..., 0])
 
 
-def _chosen(model: Module, found: dict[str, Tensor], layer: Module | str | None) -> str:
-    """The name of the layer that was asked for, or of the one to take by default."""
-    names = dict(model.named_modules())
-    if layer is None:
-        convolutions = [n for n in found if isinstance(names.get(n.split("#")[0]), CONVOLUTIONS)]
-        sizes = [found[n].shape[1:-1] for n in convolutions] or [
-            y.shape[1:-1] for y in found.values() if y.ndim == 4 and y.shape[1] * y.shape[2] > 1
-        ]
-        if not sizes:
-            raise ValueError("grad_cam: no layer's output is maps (N, H, W, channels); name one by layer=")
-        return next(n for n in reversed(found) if found[n].shape[1:-1] == sizes[-1])
-    wanted = {layer} if isinstance(layer, str) else {n or type(model).__name__ for n, m in names.items() if m is layer}
-    if hits := [n for n in found if n.split("#")[0] in wanted or n in wanted]:
-        return hits[-1]
-    shown = next(iter(wanted), repr(layer))
-    raise ValueError(f"grad_cam: {shown!r} is no layer with an output of its own; there are {', '.join(found)}")
+class _Cut:
+    """Finds the layer's output as the model runs, and lets the graph begin there: what is before it need not be
+    recorded, and no gradient is computed that is not looked at."""
+
+    def __init__(self, model: Module, layer: Module | str | None):
+        self.maps: Tensor | None = None
+        self.size: tuple | None = None  # of the last convolution's maps
+        self.wanted = {layer} if isinstance(layer, str) else None
+        self.lacking = "no layer's output is maps (N, H, W, channels), name one by layer="
+        if layer is not None:
+            names = {id(module): name or type(model).__name__ for name, module in model.named_modules()}
+            self.wanted = self.wanted or {names.get(id(layer), repr(layer))}
+            self.lacking = f"{next(iter(self.wanted))!r} is no layer whose output is maps (N, …, channels) of floats"
+
+    def __call__(self, name: str, module: Module, y: Tensor) -> None:
+        if y.ndim < 3 or y.dtype.kind != "f":
+            return
+        if self.wanted is None:
+            if isinstance(module, CONVOLUTIONS):
+                self.size = y.shape[1:-1]
+            chosen = y.shape[1:-1] == self.size or (self.size is None and y.ndim == 4 and y.shape[1] * y.shape[2] > 1)
+        else:
+            chosen = name in self.wanted or name.split("#")[0] in self.wanted
+        if chosen:
+            y.node = None
+            self.maps = y.requires_grad_()

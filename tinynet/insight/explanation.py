@@ -88,7 +88,8 @@ def explain(model: Module, image: np.ndarray, *, classes: Sequence[str] | None =
 
 
 def _decisive(model: Module, image: np.ndarray, first: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """(the patch, the probabilities without it) that lowers the first class most."""
+    """(the patch, the probabilities without it): of those that change the answer, or where none does, of the largest,
+    the one that lowers the first class most."""
     found = None
     for share in SHARES:
         places = windows((1, *image.shape), tuple(max(1, n // share) for n in image.shape[:2]))
@@ -96,10 +97,10 @@ def _decisive(model: Module, image: np.ndarray, first: int) -> tuple[tuple[slice
         for part, (_, rows, columns) in zip(parts, places, strict=True):
             part[rows, columns] = np.median(image, (0, 1))
         p = predict(model, parts)
-        least = int(p[:, first].argmin())
-        if found is None or p[least].argmax() != first:
-            found = places[least][1:], p[least]
-        if p[least].argmax() != first:
+        others = p.argmax(1) != first
+        least = int(np.where(others | ~others.any(), p[:, first], np.inf).argmin())
+        found = places[least][1:], p[least]
+        if others.any():
             break
     return found  # type: ignore[return-value]
 
@@ -108,10 +109,9 @@ def show_explanation(found: Explanation, *, title: str = "") -> Any:
     """The page, a matplotlib Figure."""
     layers = _some(found.maps)
     figure = _figure(11, 3.1 + 0.86 * len(layers), layout="constrained")
-    above, below = (
-        figure.subfigures(2, 1, height_ratios=[3.1, max(0.86 * len(layers), 0.01)]) if layers else (figure, None)
-    )
-    axes = above.subplots(1, 5, width_ratios=[1, 1.15, 1, 1, 1])
+    heights = [3.1, 0.86 * len(layers)][: 1 + bool(layers)]
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = parts[0].subplots(1, 5, width_ratios=[1, 1.15, 1, 1, 1])
     picture(axes[0], found.image)
     _headed(axes[0], "what the network saw")
     _bars(axes[1], found)
@@ -122,16 +122,8 @@ def show_explanation(found: Explanation, *, title: str = "") -> Any:
         axes[3].axis("off")
     picture(axes[4], found.image)
     _outlined(axes[4], found)
-    if below is not None:
-        strips = below.subplots(len(layers), 1, squeeze=False)[:, 0]
-        for place, (name, maps) in zip(strips, layers.items(), strict=True):
-            place.imshow(tiled(maps, MAPS), cmap="viridis", interpolation="nearest", aspect="equal")
-            place.axis("off")
-            place.set_anchor("W")
-            size = "×".join(map(str, maps.shape[1:]))
-            place.set_title(
-                _label(f"layer {name}: its strongest maps, {size}", 80), fontsize=8, loc="left", pad=2, color=GREY
-            )
+    if layers:
+        _strips(parts[1].subplots(len(layers), 1, squeeze=False)[:, 0], layers)
     if title:
         figure.suptitle(_label(title, 110), fontsize=12, x=0.01, ha="left")
     return figure
@@ -176,10 +168,10 @@ def _outlined(axes: Any, found: Explanation) -> None:
     left, right, top, bottom = (v - 0.5 for v in (columns.start, columns.stop, rows.start, rows.stop))
     axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=ORANGE, linewidth=2.5)
     _headed(axes, "the patch that decides" if found.changes else "the patch that matters most")
-    axes.set_xlabel("\n".join(textwrap.wrap(_label(found.verdict(), 140), 36)), fontsize=8.5)
+    axes.set_xlabel("\n".join(textwrap.wrap(_label(found.verdict(), 140), 32)), fontsize=8.5)
 
 
 def _some(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """At most LAYERS of them, evenly from the first to the last."""
-    places = np.unique(np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int))
+    places = np.linspace(0, len(maps) - 1, min(LAYERS, len(maps))).round().astype(int)
     return {name: maps[name] for name in (list(maps)[i] for i in places)}

@@ -16,7 +16,7 @@ from .watching import as_leaf, checked, inspecting, layer_outputs, operations
 POINTWISE = {
     *elementwise.__all__,
     *activation.__all__,
-    *("normalize", "batch_norm", "rms_norm", "dropout", "dense"),
+    *("normalize", "batch_norm", "rms_norm", "dropout", "dense", "dense_then"),
 }
 WHOLE = {"mean", "sum", "max", "min", "norm", "reshape", "group_norm"}  # where pixels, or their axes, go
 

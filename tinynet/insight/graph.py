@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def draw_graph(
     if place.suffix not in (".svg", ".dot"):
         raise ValueError(f"draw_graph: {place.name!r} must end in .svg or .dot")
     if isinstance(y_or_model, Module):
-        boxes = _of_model(y_or_model, depth, set(open), x)
+        boxes = boxes_of_model(y_or_model, depth=depth, opened=set(open), x=x)
     elif isinstance(y_or_model, Tensor) and y_or_model.node is not None:
         boxes = _of_tensor(y_or_model)
     else:
@@ -104,7 +104,7 @@ def _of_tensor(y: Tensor) -> dict[str, Box]:
 # ---- of a model -------------------------------------------------------------------------------------------------
 
 
-def _of_model(model: Module, depth: int, opened: set[str], x: Any) -> dict[str, Box]:
+def boxes_of_model(model: Module, *, depth: int, opened: Set[str] = frozenset(), x: Any = None) -> dict[str, Box]:
     """A box for each layer, for each folded module, and for each operation of a module that is opened."""
     modules = dict(model.named_modules())
     if unknown := opened - modules.keys():
@@ -161,7 +161,7 @@ def _inputs(model: Module, x: Any) -> Any:
     return moved if called else tuple(moved.values())
 
 
-def _unit(layer: str, modules: dict[str, Module], depth: int, opened: set[str]) -> str | None:
+def _unit(layer: str, modules: dict[str, Module], depth: int, opened: Set[str]) -> str | None:
     """The module in whose box an operation of `layer` stands; None where all around it are opened."""
     parts = layer.split(".")
     above = [name for i in range(len(parts)) if (name := ".".join(parts[: i + 1])) in modules]
@@ -176,7 +176,9 @@ def _box(name: str, module: Module) -> Box:
     kind = type(module).__name__
     inside = [f"{key}: {m!r}" for key, m in module.named_modules() if key and not any(True for _ in m.children())]
     if inside:
-        return Box(f"{name} {kind} of {len(inside)}", "", "\n".join(inside), kind, folded=True)
+        return Box(
+            f"{name} {kind}, {len(inside)} layer{'s' * (len(inside) > 1)}", "", "\n".join(inside), kind, folded=True
+        )
     return Box(f"{name} {kind}", "", repr(module), kind)
 
 

@@ -13,7 +13,7 @@ from .targets import Target, input_gradient
 from .watching import operations
 
 PRODUCTS = {"conv2d", "conv_relu_pool", "conv_transpose2d", "dense", "divide", "matmul", "multiply"}  # by constants
-SUMS = {"add", "avg_pool2d", "mean", "normalize", "resize2d", "subtract", "sum"}
+SUMS = {"add", "add_relu", "avg_pool2d", "mean", "normalize", "resize2d", "subtract", "sum"}
 MOVES = {
     "broadcast_to",
     "concatenate",

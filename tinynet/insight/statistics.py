@@ -10,7 +10,7 @@ import numpy as np
 from ..autograd import grad
 from ..nn.module import Module, Parameter
 from ..ops.loss import softmax_cross_entropy
-from .watching import checked, inspecting, layer_outputs
+from .watching import checked, follow, inspecting, layer_outputs
 
 NEAR = 0.01  # of its range: so near to its end a sigmoid or tanh is called saturated
 BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}
@@ -26,7 +26,7 @@ def activation_statistics(model: Module, x: Any) -> dict[str, dict[str, float]]:
     """
     checked("activation_statistics", model)
     with inspecting(model):
-        found = layer_outputs(model, x, learn=True)[1]
+        found = layer_outputs(model, x, each=follow)[1]
         return {name: _described(y.numpy(), y.node.name if y.node else "") for name, y in found.items() if y.size}
 
 
@@ -59,7 +59,7 @@ def gradient_statistics(
     """
     checked("gradient_statistics", model)
     with inspecting(model, parameters=True):
-        out, found = layer_outputs(model, x, learn=True)
+        out, found = layer_outputs(model, x, each=follow)
         names = {name.split("#")[0]: name for name in found}
         own = {name: _own(module) for name, module in model.named_modules() if name in names}
         learnt = list(dict.fromkeys(p for parameters in own.values() for p in parameters))

@@ -189,7 +189,7 @@ def multiply_adds(name: str, inputs: list, y: Any) -> int:
         return x.shape[0] * math.prod(size) * w.size
     if name == "conv_transpose2d":
         return math.prod(inputs[0].shape[:3]) * inputs[1].size
-    if name in ("dense", "matmul"):
+    if name in ("dense", "dense_then", "matmul"):
         return y.size * inputs[0].shape[-1]
     if name == "scaled_dot_product_attention":
         q, k, v = inputs[:3]

@@ -47,14 +47,18 @@ def inspecting(model: Module, *, parameters: bool = False) -> Iterator[None]:
 
 
 def layer_outputs(
-    model: Module, x: Any, *, learn: bool = False, ended: Callable[[str], None] | None = None
+    model: Module,
+    x: Any,
+    *,
+    each: Callable[[str, Module, Tensor], None] | None = None,
+    ended: Callable[[str], None] | None = None,
 ) -> tuple[Any, dict[str, Tensor]]:
     """(the model's output, {name: output} of its layers, in the order in which they end).
 
     A layer that is called again is `name#2`; of several outputs, each is `name.0`, `name.1` (a dict's: by its keys). A
     module whose output is that of a layer inside, as Sequential's, is left out. The model itself is called by its
-    class. With `learn`, gradients flow to each output, but no further back than to the first. `ended(name)` is called
-    as each module's forward ends.
+    class. `each(name, module, output)` is called of all outputs, of such modules, too, and `ended(name)` as a module's
+    forward ends.
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -69,8 +73,8 @@ def layer_outputs(
                 if id(value) not in seen:
                     seen.add(id(value))
                     found[part] = value
-                    if learn and value.node is None and value.dtype.kind == "f":
-                        value.requires_grad_()
+                if each is not None:
+                    each(part, module, value)
 
         return hook
 
@@ -82,6 +86,12 @@ def layer_outputs(
                 removed.callback(module.register_forward_hook(watch(name or type(model).__name__)))
         out = door.call(model, x)
     return out, found
+
+
+def follow(name: str, module: Module, y: Tensor) -> None:
+    """For `each`: gradients flow to all outputs, but no further back than to the first."""
+    if y.node is None and y.dtype.kind == "f":
+        y.requires_grad_()
 
 
 def _parts(name: str, y: Any) -> Iterator[tuple[str, Tensor]]:

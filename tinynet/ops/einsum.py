@@ -42,7 +42,7 @@ def einsum(spec: Any, *xs: Any) -> Tensor:
     tensors = [computed("einsum", x) for x in given]
     terms, output, sizes, plain = _checked(spec, tuple([x.shape for x in tensors]))
     if plain and len(terms) == 2:  # most are: straight to the operation
-        return _product(tensors[0], tensors[1], terms[0], terms[1], output)
+        return _einsum(tensors[0], tensors[1], terms[0], terms[1], output)
     parts = [_own(x, term, sizes) for x, term in zip(tensors, terms, strict=True)]
     left, shapes = tuple([term for _, term in parts]), tuple([x.shape for x, _ in parts])
     order = _order(left, output, shapes) if len(parts) > 2 else [(*range(len(parts)),)]
@@ -152,11 +152,11 @@ def _pair(one: tuple[Tensor, str], two: tuple[Tensor, str], wanted: set) -> tupl
     """The product of two operands, summed over what nothing else needs."""
     (x, a), (y, b) = one, two
     term = "".join(c for c in dict.fromkeys(a + b) if c in wanted)
-    return _product(x, y, a, b, term), term
+    return _einsum(x, y, a, b, term), term
 
 
 @op
-def _product(be, x, y, a, b, out):
+def _einsum(be, x, y, a, b, out):
     """Σ x y over the letters that are not in `out`; a and b name the axes of x and y, each letter once."""
     x_shape, y_shape = x.shape, y.shape
 
@@ -186,9 +186,9 @@ def _contracted(be: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
     y = be.transpose(y, y_axes) if y_axes else y
     both, left, right, over = counts
     batch = x.shape[:both]
-    mine = x.shape[both + over :] if x_turned else x.shape[both : both + left]
-    his = y.shape[both + over :] if y_turned else y.shape[both : both + right]
-    rows, columns = math.prod(mine), math.prod(his)
+    own = x.shape[both + over :] if x_turned else x.shape[both : both + left]
+    others = y.shape[both + over :] if y_turned else y.shape[both : both + right]
+    rows, columns = math.prod(own), math.prod(others)
     if over and (left or right):
         depth = math.prod(x.shape[both : both + over] if x_turned else x.shape[both + left :])
         x = be.reshape(x, (*batch, depth, rows) if x_turned else (*batch, rows, depth))
@@ -198,7 +198,7 @@ def _contracted(be: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
         z = be.sum(be.multiply(x, y), tuple(range(both, both + over)))
     else:
         z = be.multiply(be.reshape(x, (*batch, rows, 1)), be.reshape(y, (*batch, 1, columns)))
-    z = be.reshape(z, (*batch, *mine, *his))
+    z = be.reshape(z, (*batch, *own, *others))
     return be.transpose(z, axes) if axes else z
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -223,9 +224,9 @@ def shape_text(outputs: Any) -> str:
     return shapes(outputs) if isinstance(outputs, Tensor | tuple | dict) else type(outputs).__name__
 
 
-def as_hooks(callbacks: Iterable[Any], schedule: Any = None) -> tuple[list[Callable], list[Callable]]:
-    """The functions to call after each epoch, and those after each step. A schedule that follows the epochs (plateau)
-    is a callback, too."""
+def as_hooks(callbacks: Iterable[Any], schedule: Any = None) -> tuple[list[Callable], list[Callable], list[Any]]:
+    """The functions to call after each epoch, those after each step, and all callbacks. A schedule that follows the
+    epochs (plateau) is a callback, too."""
     at_epochs: list[Callable] = []
     at_steps: list[Callable] = []
     if not isinstance(callbacks, Iterable):
@@ -246,4 +247,17 @@ def as_hooks(callbacks: Iterable[Any], schedule: Any = None) -> tuple[list[Calla
             at_epochs.append(at_epoch)
         if at_step is not None:
             at_steps.append(at_step)
-    return at_epochs, at_steps
+    return at_epochs, at_steps, callbacks
+
+
+@contextlib.contextmanager
+def begun(callbacks: list[Any], model: Module) -> Iterator[None]:
+    """Within this context `on_begin(model)` was called of the callbacks that have it; behind it, `on_end()` of all that
+    have that, whatever happens."""
+    with contextlib.ExitStack() as ends:
+        for callback in callbacks:
+            if (begin := getattr(callback, "on_begin", None)) is not None:
+                begin(model)
+            if (end := getattr(callback, "on_end", None)) is not None:
+                ends.callback(end)
+        yield

@@ -67,7 +67,8 @@ def fit(
             or a dict: see `training.metrics`. By default the accuracy where y are classes.
         workers: processes that share each batch, or "auto".
         callbacks: functions of the epoch's row, or objects with `on_epoch_end(row)`, `on_step_end(info)` or both;
-            a callback that returns STOP from the end of an epoch ends the training.
+            a callback that returns STOP from the end of an epoch ends the training. An object's `on_begin(model)` is
+            called before the first step, its `on_end()` when fit is left, however that is.
         seed: of the order of the samples; by default that of `tn.seed`.
         early_stopping: a patience in epochs, or an EarlyStopping.
         checkpoint: a file, written atomically after each epoch, after each `checkpoint_every` steps, and at Ctrl-C.
@@ -103,27 +104,27 @@ def fit(
     epochs = count("fit", "epochs", epochs, 0)
     path, every, history = arguments.files(checkpoint, checkpoint_every, resume, csv)
     stopping = arguments.as_stopping(early_stopping, measures, held_out)
-    at_epochs, at_steps = arguments.as_hooks(callbacks, schedule)
+    at_epochs, at_steps, called = arguments.as_hooks(callbacks, schedule)
     arguments.build(model, loader)
     advice.check_loss(model, loss)
     arguments.check_outputs(model, loader, held_out, measures, stopping, metrics is not None)
     remember(model, loss)
-    run = Run(
-        model=model,
-        optimizer=arguments.as_optimizer(optimizer, lr, model),
-        loss=loss,
-        metrics=measures,
-        loader=loader,
-        held_out=held_out,
-        epochs=epochs,
-        at_epochs=at_epochs,
-        at_steps=at_steps,
-        stopping=stopping,
-        schedule=schedule,
-        attack=attack,
-        display=Display(epochs, loader.samples, unit=arguments.unit(model), verbose=verbose),
-        path=path,
-        every=every,
-        csv=history,
-    )
-    return run.go(workers=workers, clip_norm=clip_norm, accumulate=accumulate, resume=resume)
+    with arguments.begun(called, model):
+        return Run(
+            model=model,
+            optimizer=arguments.as_optimizer(optimizer, lr, model),
+            loss=loss,
+            metrics=measures,
+            loader=loader,
+            held_out=held_out,
+            epochs=epochs,
+            at_epochs=at_epochs,
+            at_steps=at_steps,
+            stopping=stopping,
+            schedule=schedule,
+            attack=attack,
+            display=Display(epochs, loader.samples, unit=arguments.unit(model), verbose=verbose),
+            path=path,
+            every=every,
+            csv=history,
+        ).go(workers=workers, clip_norm=clip_norm, accumulate=accumulate, resume=resume)
