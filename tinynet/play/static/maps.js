@@ -1,7 +1,7 @@
 // The layers of a network, each a canvas of all its maps: heat maps with an outline as thick as they are active.
 
 import { get, make, say, shown, times } from "./page.js";
-import { heat, largest, palette, sized } from "./paint.js";
+import { largest, palette, Sheet, sized } from "./paint.js";
 
 const GAP = 6;
 
@@ -125,10 +125,15 @@ class Row {
     const [height, wide, count] = this.size;
     const { named } = palette();
     const selected = this.layers.selected?.layer === this.layer.name ? this.layers.selected : null;
+    const inner = side - 2;
+    const place = (k) => [(k % columns) * (side + gap) + 1, Math.floor(k / columns) * (side + gap + below) + 1];
+    const sheet = new Sheet(context);
     for (let k = 0; k < count; k++) {
-      const [x, y] = [(k % columns) * (side + gap) + 1, Math.floor(k / columns) * (side + gap + below) + 1];
-      const inner = side - 2;
-      heat(context, height, wide, (r, c) => this.values[(r * wide + c) * count + k] / this.scale, x, y, inner, inner);
+      sheet.heat(height, wide, (r, c) => this.values[(r * wide + c) * count + k] / this.scale, ...place(k), inner, inner);
+    }
+    sheet.put();
+    for (let k = 0; k < count; k++) {
+      const [x, y] = place(k);
       const mine = selected && selected.channel === this.channel(k);
       context.strokeStyle = mine ? named("ink") : named("line");
       context.lineWidth = mine ? 2.5 : 1;

@@ -48,7 +48,7 @@ export function sized(canvas, width, height, fixed = true) {
     canvas.height = h;
   }
   if (fixed && canvas.style.height !== `${height}px`) canvas.style.height = `${height}px`; // else the page is laid out anew
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // pixels are written more than lines drawn
   context.setTransform(w / width, 0, 0, h / height, 0, 0);
   context.imageSmoothingEnabled = false;
   context.clearRect(0, 0, width, height);
@@ -66,26 +66,47 @@ function table() {
   return found.table;
 }
 
-// Draw H × W values at (x, y); at(row, column) is each one's share of the scale. Pixels are written, not scaled by the
-// canvas: a page of two hundred maps is then drawn in some milliseconds.
-export function heat(context, height, width, at, x, y, wide, high) {
-  const { a, d } = context.getTransform();
-  const [left, top] = [Math.round(x * a), Math.round(y * d)];
-  const image = new ImageData(Math.max(1, Math.round(wide * a)), Math.max(1, Math.round(high * d)));
-  const pixels = new Uint32Array(image.data.buffer);
-  const colours = table();
-  const columns = Uint16Array.from({ length: image.width }, (_, i) => (i * width) / image.width);
-  const line = new Uint32Array(width);
-  for (let i = 0, before = -1; i < image.height; i++) {
-    const row = Math.floor((i * height) / image.height);
-    if (row === before) pixels.copyWithin(i * image.width, (i - 1) * image.width, i * image.width);
-    else {
-      for (let c = 0; c < width; c++) line[c] = colours[Math.round(STEPS * Math.max(-1, Math.min(1, at(row, c)))) + STEPS];
-      for (let j = 0; j < image.width; j++) pixels[i * image.width + j] = line[columns[j]];
-    }
-    before = row;
+// The pixels of a whole canvas: heat maps are written into them, and put() shows all at once. (Canvases scale pictures
+// themselves, but not hundreds of them within a frame.)
+export class Sheet {
+  constructor(context) {
+    this.context = context;
+    this.image = new ImageData(context.canvas.width, context.canvas.height);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    const { a, d } = context.getTransform();
+    this.scale = [a, d];
   }
-  context.putImageData(image, left, top);
+
+  // H × W values in a rectangle at (x, y); at(row, column) is each one's share of the scale.
+  heat(height, width, at, x, y, wide, high) {
+    const colours = table();
+    const across = this.image.width;
+    const [left, top, w, h] = [x * this.scale[0], y * this.scale[1], wide * this.scale[0], high * this.scale[1]].map(Math.round);
+    const columns = Uint16Array.from({ length: Math.min(w, across - left) }, (_, i) => (i * width) / w);
+    const line = new Uint32Array(width);
+    const end = Math.min(h, this.image.height - top);
+    for (let i = 0, before = -1; i < end; i++) {
+      const row = Math.floor((i * height) / h);
+      const start = (top + i) * across + left;
+      if (row === before) this.pixels.copyWithin(start, start - across, start - across + columns.length);
+      else {
+        for (let c = 0; c < width; c++) line[c] = colours[Math.round(STEPS * Math.max(-1, Math.min(1, at(row, c)))) + STEPS];
+        for (let j = 0; j < columns.length; j++) this.pixels[start + j] = line[columns[j]];
+      }
+      before = row;
+    }
+  }
+
+  put() {
+    this.context.putImageData(this.image, 0, 0);
+  }
+}
+
+// One heat map on a canvas of its own.
+export function heat(context, height, width, at, x, y, wide, high) {
+  const sheet = new Sheet(context);
+  sheet.heat(height, width, at, x, y, wide, high);
+  sheet.put();
 }
 
 const scratch = document.createElement("canvas");
