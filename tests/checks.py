@@ -510,7 +510,7 @@ PROOFS = {
         for name in ("im2col", "taps", "winograd", "lines")
     },
     **{f"reference: {case}": partial(reference, case) for case in CONVOLUTIONS},
-    **{f"kink: {name}": partial(kinks, name, *rest) for name, *rest in KINKS},
+    **{f"kink {i}: {name}": partial(kinks, name, *rest) for i, (name, *rest) in enumerate(KINKS)},
     "dropout": dropout_scale,
     "repeated rows": repeated_rows,
     "adjoint": partial(adjoint, "numpy"),

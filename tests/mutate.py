@@ -176,6 +176,7 @@ EQUIVALENT = {
     "another Sub in `dx[:, lines - top :] = 0": "likewise: with a line above there is one below",
     "another Sub in `dx[:, :, width - left :] = 0": "likewise",
     "always else in `columns = kept[number] if kept": "what was not kept is made again",
+    "1 + 1 in `share = be.divide(x if ord == 2": "where y is 0, x is: the share is 0 by any divisor",
     "1 + 1 in `if dx is not None and (kh, kw, oh, c) ==": "with two lines or a stride of two, oh is not h",
 }
 
