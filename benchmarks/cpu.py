@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import report  # noqa: E402
-from networks import DESIGN, NETWORKS, OTHERS, Network  # noqa: E402
+from networks import DESIGN, MODELS, NETWORKS, OTHERS, Model, Network  # noqa: E402
 from peers import CONTENDERS  # noqa: E402
 from processes import ENVS, Failed, Sampler, Worker, busy, cores_of, environments, high_water, scratch  # noqa: E402
 
@@ -32,7 +32,9 @@ TOLERANCES = (1e-4, 3e-3)  # relative, of the first loss and of the others: Adam
 def arguments() -> argparse.Namespace:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    p.add_argument("--networks", default="design", help='"design", "others", "all", or names: ' + " ".join(NETWORKS))
+    p.add_argument(
+        "--networks", default="design", help='"design", "others", "models", "all", or names: ' + " ".join(NETWORKS)
+    )
     p.add_argument(
         "--contenders",
         default="",
@@ -53,9 +55,9 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def chosen(text: str) -> list[Network]:
+def chosen(text: str) -> list[Network | Model]:
     """The networks that --networks names."""
-    groups = {"design": DESIGN, "others": OTHERS, "all": DESIGN + OTHERS}
+    groups = {"design": DESIGN, "others": OTHERS, "models": MODELS, "all": [*DESIGN, *OTHERS, *MODELS]}
     names = [
         n.name
         for part in text.split(",")
@@ -85,7 +87,9 @@ def contenders(text: str, pythons: dict[str, str]) -> list[str]:
 class Race:
     """One network: start everybody, compare losses, prepare, then rounds of turns."""
 
-    def __init__(self, network: Network, names: list[str], pythons: dict[str, str], cores: list[int], folder: Path):
+    def __init__(
+        self, network: Network | Model, names: list[str], pythons: dict[str, str], cores: list[int], folder: Path
+    ):
         import numpy as np
         from peers.with_tinynet import weights
 

@@ -104,13 +104,13 @@ def tables(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def adversarial(options: argparse.Namespace) -> dict[str, Any]:
-    """`mnist_cnn`, Adam 1e-3, batch 64, plain and on FGSM examples; accuracy on the test images, on FGSM examples of
+    """Adam 1e-3, batch 64, plain and on FGSM examples; accuracy on the test images, on FGSM examples of
     all of them and on PGD examples (10 steps) of the first 1,000; eps 0.1 of the range of a pixel."""
     (x, y), (x_test, y_test) = tn.data.mnist()
-    eps, found = 0.1, {"images": options.images, "epochs": options.epochs}
+    eps, found = 0.1, {"model": options.model, "images": options.images, "epochs": options.epochs}
     for how, attack in (("plain", None), ("adversarial", functools.partial(fgsm, eps=eps))):
         tn.seed(0)
-        model, began = tn.models.mnist_cnn(), time.perf_counter()
+        model, began = tn.models.MODELS[options.model](), time.perf_counter()
         train = (x[: options.images], y[: options.images])
         tn.fit(model, train, epochs=options.epochs, attack=attack, seed=0, **QUIET)
         seconds = time.perf_counter() - began
@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("lessons", nargs="*", choices=[*LESSONS, []], help="which ones; by default all")
     parser.add_argument("--images", type=int, default=12_000, help="of MNIST, for adversarial and ensemble")
     parser.add_argument("--epochs", type=int, default=2, help="for adversarial and ensemble")
+    parser.add_argument("--model", default="mnist_small", help="for adversarial")
     options = parser.parse_args()
     for name in options.lessons or LESSONS:
         began = time.perf_counter()

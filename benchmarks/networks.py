@@ -11,7 +11,7 @@ want (F, C // groups, KH, KW) and images (N, C, H, W).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -158,16 +158,52 @@ OTHERS = [
     *(Network(f"mnist_cnn@{n}", (28, 28, 1), n, _MNIST) for n in (1, 8, 128, 512)),
 ]
 
-NETWORKS = {network.name: network for network in DESIGN + OTHERS}
+
+@dataclass(frozen=True)
+class Model:
+    """A network that is more than a list of plain layers: `kind` names the function that builds it in each peer's file
+    of models. `input` is an image's shape, or (T,) for ids. Weights travel in the order of tinynet's parameters."""
+
+    name: str
+    kind: str
+    input: tuple[int, ...]
+    batch: int
+    classes: int
+    multiply_adds: int  # of one sample, forward
+    options: dict[str, int] = field(default_factory=dict)
+    layers: tuple = ()
+
+    def shapes(self) -> list:
+        """What the peers ask that build lists of layers."""
+        raise Unsupported("builds lists of plain layers only")
+
+    def flops(self) -> int:
+        """Multiplications and additions of a step: forward, input and weight gradients."""
+        return 6 * self.multiply_adds * self.batch
 
 
-def batches(network: Network, count: int, seed: int = 1) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` different (images, labels): grey shapes on black with a little noise, labels at random.
+# convolutions with batch norm, alone and in ResNet-20; sequences of characters
+MODELS = [
+    Model("conv_bn_relu", "conv_bn_relu", (32, 32, 3), 64, 10, 77_267_584, {"channels": 64, "count": 3}),
+    Model("resnet20", "resnet20", (32, 32, 3), 64, 10, 40_551_040),
+    Model("char_lstm", "char_lstm", (100,), 32, 65, 10_662_400, {"hidden": 128}),
+    Model("char_lstm512", "char_lstm", (100,), 32, 65, 121_292_800, {"hidden": 512}),
+    Model("gpt", "gpt", (64,), 12, 65, 55_058_432),
+]
+
+NETWORKS = {network.name: network for network in (*DESIGN, *OTHERS, *MODELS)}
+
+
+def batches(network: Network | Model, count: int, seed: int = 1) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`count` different (images, labels): grey shapes on black with a little noise, labels at random; or (ids, ids).
 
     As in real pictures a part of each is exactly constant, so that the maxima of pools tie.
     """
-    rng, (h, w, c) = np.random.default_rng(seed), network.input
-    result = []
+    rng, result = np.random.default_rng(seed), []
+    if len(network.input) == 1:
+        text = rng.integers(0, network.classes, (count, 2, network.batch, *network.input))
+        return [(x, y) for x, y in text]
+    h, w, c = network.input
     for _ in range(count):
         coarse = rng.standard_normal((network.batch, -(-h // 4), -(-w // 4), c), np.float32)
         shapes = np.maximum(np.repeat(np.repeat(coarse, 4, 1), 4, 2)[:, :h, :w], 0)
@@ -177,7 +213,7 @@ def batches(network: Network, count: int, seed: int = 1) -> list[tuple[np.ndarra
     return result
 
 
-def batch_count(network: Network) -> int:
+def batch_count(network: Network | Model) -> int:
     """How many different batches a step cycles through: 8, fewer where they are large (32 MB in all)."""
     return int(np.clip(32e6 // (4 * network.batch * np.prod(network.input)), 3, 8))
 

@@ -49,7 +49,8 @@ def classify(
 
 def cifar_cnn(seed: int, workers: Any, folder: Path) -> dict:
     train, test = tn.data.cifar10()
-    return classify(tn.models.cifar_cnn(), train, test, epochs=10, batch_size=32, workers=workers, schedule=None)
+    flip = tn.data.random_flip()
+    return classify(tn.models.cifar_cnn(), train, test, epochs=10, batch_size=32, workers=workers, augment=flip)
 
 
 def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, epochs: int = 12) -> dict:

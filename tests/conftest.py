@@ -12,6 +12,8 @@ import tinynet as tn
 from tinynet import autograd
 from tinynet.autograd import op
 
+from . import browsing
+
 # The same examples in every run, so that a failure is a change of the code and not of the dice.
 # `HYPOTHESIS_PROFILE=explore python -m pytest` looks further afield.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=40, database=None)
@@ -23,6 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {
         "gpu": tn.backends.why_not("cupy"),
+        "browser": browsing.why_not(),
         "parity": None if importlib.util.find_spec("torch") else "needs PyTorch: pip install '.[parity]'",
     }
     for item in items:

@@ -20,9 +20,10 @@ def softmax(x: np.ndarray, axis: Any = -1) -> np.ndarray:
     return np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
 
 
-def dense(x: np.ndarray, w: np.ndarray, b: Any = 0.0, relu: bool = False) -> np.ndarray:
+def dense(x: np.ndarray, w: np.ndarray, b: Any = 0.0, relu: bool = False, activation: Any = None) -> np.ndarray:
     y = x @ w + b
-    return np.maximum(y, 0) if relu else y
+    functions = {"relu": lambda y: np.maximum(y, 0), "tanh": np.tanh, "sigmoid": lambda y: 1 / (1 + np.exp(-y))}
+    return functions.get("relu" if relu else activation, lambda y: y)(y)
 
 
 def pad(x: np.ndarray, widths: Any, mode: str = "constant", value: float = 0.0) -> np.ndarray:
@@ -247,9 +248,10 @@ def gru(x: Any, h: Any, wx: Any, wh: Any, bx: Any, bh: Any, lengths: Any = None,
     return _loop(cell, x, (h,), lengths, reverse)
 
 
-def batch_norm(x: np.ndarray, gamma: Any, beta: Any, eps: float = 1e-5) -> list:
+def batch_norm(x: np.ndarray, gamma: Any, beta: Any, eps: float = 1e-5, relu: bool = False) -> list:
     axes = tuple(range(x.ndim - 1))
-    return [normalized(x, axes, gamma, beta, eps), x.mean(axes), x.var(axes)]
+    y = normalized(x, axes, gamma, beta, eps)
+    return [np.maximum(y, 0) if relu else y, x.mean(axes), x.var(axes)]
 
 
 def layer_norm(x: np.ndarray, gamma: Any = None, beta: Any = None, axes: Any = -1, eps: float = 1e-5) -> np.ndarray:
@@ -263,6 +265,14 @@ def group_norm(x: np.ndarray, groups: int, gamma: Any = None, beta: Any = None, 
     axes = tuple(range(1, x.ndim))
     y = np.concatenate([normalized(p, axes, None, None, eps) for p in parts], -1)
     return y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+
+
+def max_unpool2d(x: np.ndarray, indices: Any, kernel_size: int) -> np.ndarray:
+    n, h, w, c = x.shape
+    y = np.zeros((n, h * kernel_size * w * kernel_size, c), x.dtype)
+    for i, row, column, k in np.ndindex(x.shape):
+        y[i, indices[i, row, column, k], k] = x[i, row, column, k]
+    return y.reshape(n, h * kernel_size, w * kernel_size, c)
 
 
 def max_pool1d(x: np.ndarray, kernel_size: int, stride: Any = None, padding: Any = 0) -> np.ndarray:
@@ -394,6 +404,7 @@ REFERENCES: dict[str, Any] = {
     "scaled_dot_product_attention": attention,
     "embedding": lambda ids, w: w[ids],
     "max_pool2d": max_pool2d,
+    "max_unpool2d": max_unpool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool2d": lambda x: x.mean((1, 2)),
     "rnn": rnn,
@@ -434,6 +445,7 @@ KINKS: list[tuple[str, list, list]] = [
     ("minimum", [[1, 2, 3], [2, 2, 2]], [[1, 1, 0], [0, 0, 1]]),
     ("max", [[[1, 3], [3, 2]]], [[[0, 1], [0, 0]]]),
     ("min", [[[1, 0], [0, 2]]], [[[0, 1], [0, 0]]]),
+    ("copysign", [[0, -2, 3], [1, 1, -1]], [[0, -1, -1], [0, 0, 0]]),
     ("prod", [[2, 0, 3]], [[0, 6, 0]]),
     ("prod", [[0, 0, 3]], [[0, 0, 0]]),
     ("cumprod", [[2, 0, 3]], [[1, 8, 0]]),
@@ -442,6 +454,7 @@ KINKS: list[tuple[str, list, list]] = [
     ("norm", [[0, -2], math.inf], [[0, -1]]),
     ("sort", [[2, 1, 1]], [[1, 1, 1]]),
     ("power", [[0, 0, 2, -2], [2, 0, 0, 3]], [[0, 0, 0, 12], [0, 0, math.log(2), None]]),  # log(-2): not real
+    ("add_relu", [[-1, -2, 1], [0, 2, 1]], [[0, 0, 1], [0, 0, 1]]),
     ("max_pool2d", [np.zeros((1, 2, 2, 1)), 2], [[[[[1], [0]], [[0], [0]]]]]),
     ("l1", [[1, 2, 3], [2, 2, 2]], [[-1 / 3, 0, 1 / 3], [1 / 3, 0, -1 / 3]]),
     ("huber", [[3, 2, 1, 1.5], [2, 2, 2, 2]], [[0.25, 0, -0.25, -0.125], [-0.25, 0, 0.25, 0.125]]),

@@ -318,7 +318,9 @@ def test_batches_depend_on_the_seed_alone(name):
 
 def small():
     tn.seed(0)
-    return nn.Sequential(nn.Normalize.fit(batch(40)), nn.Flatten(), nn.Dense(4, activation="relu"), nn.Dense(10))
+    return nn.Sequential(nn.Normalize.fit(batch(40)), nn.Flatten(), nn.Dense(4, activation="relu"), nn.Dense(10)).build(
+        (9, 7, 3)
+    )
 
 
 def weights(model):
@@ -366,6 +368,22 @@ def test_fit_leaves_a_loader_its_own_augmentation_and_the_validation_alone():
     assert seen == [10]
 
 
+def test_fit_learns_from_mixed_labels():
+    data = batch(40), np.arange(40) % 10
+    for mix in (mixing.mixup(classes=10), mixing.cutmix(classes=10)):
+        history = tn.fit(small(), data, validation=data, epochs=2, augment=mix, verbose=False)
+        assert history[-1]["loss"] < history[0]["loss"]
+        assert history[-1]["accuracy"] is None and history[-1]["val_accuracy"] is not None
+
+
+def test_the_number_of_workers_changes_no_batch():
+    trained = [small(), small()]
+    for model, workers in zip(trained, (1, 2), strict=True):
+        mix = augment.compose(IMAGES["random_affine"], mixing.mixup(classes=10))
+        tn.fit(model, (batch(40), np.arange(40) % 10), batch_size=8, augment=mix, workers=workers, verbose=False)
+    np.testing.assert_allclose(*map(weights, trained), atol=1e-5)
+
+
 # ---- normalisation --------------------------------------------------------------------------------------------
 
 
@@ -396,6 +414,8 @@ def test_normalisation_of_tables_and_by_one_number():
             wrong()
     with pytest.raises(ValueError, match="3 channels"):
         nn.Normalize((0, 0, 0), (1, 1, 1)).build((4, 4, 1))
+    assert repr(nn.Normalize((0.25, 1 / 3, 0), 1)) == "Normalize([0.25 , 0.333, 0.   ], 1.)"
+    assert len(repr(nn.Normalize.fit(RNG(0).random((9, 200))))) < 80
     with pytest.raises(ValueError, match=r"Normalize\.fit"):
         nn.Normalize.fit(np.zeros(3))
 

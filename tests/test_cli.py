@@ -89,7 +89,7 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
             "cifar_cnn takes images of 32×32×3, digits has 28×28×1",
         ),
         (["train", "--model", "alexnet", "--samples", "64"], 2, "mnist_small, mnist_cnn, lenet5 (MaxPool2d: "),
-        (["train", "--model", "gpt"], 2, "--model 'gpt' is unknown"),
+        (["train", "--model", "gpt", "--data", "digits"], 2, "--model 'gpt' is unknown"),
         (["train", "--resume"], 2, "no interrupted run"),
         (["train", "--resume", "nowhere"], 2, "no such run"),
         (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),

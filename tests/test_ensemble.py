@@ -75,6 +75,7 @@ def test_its_derivative_is_right():
 def test_mistakes_are_explained():
     for parts, error, text in (
         ([], ValueError, "pass a list of modules"),
+        ([nn.Dense(3), nn.Sequential(nn.Dense(3), nn.Softmax())], ValueError, "a member ends in softmax"),
         ([nn.Dense(3), "x"], TypeError, r"got \[Dense, str\]"),
         ([*members(1), *members(1, 3)], ValueError, r"same classes, got \(5,\) → \(4,\), \(5,\) → \(3,\)"),
     ):

@@ -181,3 +181,51 @@ MISTAKES = [
 def test_mistakes_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "spec", ["ij,jk->ik", "ji,jkl->ikl", "bij,bj->ib", "ij,j->j", "i,j->ji", "i,i->", "abc,cad->bd"]
+)
+def test_a_product_of_two_is_one_operation(spec, backend):
+    """However its axes lie: one record on the tape, and derivatives that are products of two as well."""
+    rng = np.random.default_rng(0)
+    sizes = dict(zip("abcdijkl", (2, 3, 4, 2, 3, 4, 2, 5), strict=True))
+    terms = spec.partition("->")[0].split(",")
+    xs = [tn.tensor(rng.standard_normal([sizes[c] for c in t]), requires_grad=True) for t in terms]
+    y = ops.einsum(spec, *xs)
+    assert [parent.is_leaf for parent in y.node.parents if parent] == [True, True]
+    g = rng.standard_normal(y.shape)
+    np.testing.assert_allclose(y.numpy(), np.einsum(spec, *[x.numpy() for x in xs]), rtol=1e-12)
+    y.backward(g)
+    for i, x in enumerate(xs):
+        nudge = rng.standard_normal(x.shape)
+        moved = np.einsum(spec, *[nudge if k == i else x.numpy() for k, x in enumerate(xs)])
+        np.testing.assert_allclose((x.grad.numpy() * nudge).sum(), (moved * g).sum(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("kind", ["distinct", "ties", "nan", "zeros", "ints"])
+def test_order_and_the_largest_of_many(kind, axis):
+    """The quick ways, of distinct values and of few that are wanted, are the stable ones."""
+    x = np.random.default_rng(5).standard_normal((40, 50, 3)).astype(np.float32)
+    if kind == "ties":
+        x = np.round(x, 1)
+    elif kind == "nan":
+        x[::7, ::5] = np.nan
+    elif kind == "zeros":
+        x[x < 0.2] = -0.0
+        x[::2][x[::2] == 0] = 0.0
+    elif kind == "ints":
+        x = (9 * x).astype(np.int64)
+    expected = np.argsort(x, axis, kind="stable")
+    np.testing.assert_array_equal(ops.argsort(tn.tensor(x), axis).numpy(), expected)
+    np.testing.assert_array_equal(ops.sort(tn.tensor(x), axis).numpy(), np.take_along_axis(x, expected, axis))
+    down = np.argsort(-x, axis, kind="stable")
+    if kind == "nan":  # the largest
+        number = np.where(np.isnan(x), np.inf, x)
+        down = np.argsort(-number, axis, kind="stable")
+    for k in 1, 2, 5:
+        if k <= x.shape[axis]:
+            values, places = ops.topk(tn.tensor(x), k, axis)
+            np.testing.assert_array_equal(places.numpy(), np.take(down, range(k), axis))
+            np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, places.numpy(), axis))

@@ -35,6 +35,8 @@ def pictures(n=2):
 SHOWN = {
     "attribution": lambda m, x: insight.show_attribution(x, insight.lrp(m, x), titles=["$one$", "two"]),
     "cam": lambda m, x: insight.show_attribution(x, insight.grad_cam(m, x)),
+    "augmented": lambda m, x: insight.show_augmented(x, tn.data.random_affine(rotate=20), times=3),
+    "mixed": lambda m, x: insight.show_augmented(x, tn.data.mixup(classes=3), y=np.arange(len(x)) % 3, times=2),
     "feature_maps": lambda m, x: insight.show_feature_maps(insight.feature_maps(m, x)),
     "filters": lambda m, x: insight.show_filters(insight.filters(m)),
     "activations": lambda m, x: insight.show_statistics(insight.activation_statistics(m, x)),

@@ -115,6 +115,8 @@ def test_smoothed_labels_and_probabilities_are_one():
             rtol=1e-12,
         )
     assert_allclose(ops.softmax_cross_entropy(x, np.eye(3)[y]).numpy(), ops.softmax_cross_entropy(x, y).numpy())
+    two_steps = ops.nll_loss(ops.log_softmax(x).reshape((2, 3, 3)), y.reshape(2, 3), reduction="none")
+    assert_allclose(two_steps.numpy().reshape(-1), ops.softmax_cross_entropy(x, y, reduction="none").numpy())
     one = ops.softmax_cross_entropy(x[0], 2)  # a row, a number
     assert one.shape == () and one.item() == pytest.approx(ops.softmax_cross_entropy(x[:1], [2]).item())
 

@@ -84,9 +84,8 @@ SMALL = {
 
 def loss_of(logits, labels):
     """Cross-entropy with a label for each sample, step or pixel; or with the pixels themselves."""
-    if labels.dtype.kind == "f":
-        return ops.binary_cross_entropy_with_logits(logits, labels)
-    return ops.softmax_cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+    of_pixels = labels.dtype.kind == "f"
+    return (ops.binary_cross_entropy_with_logits if of_pixels else ops.softmax_cross_entropy)(logits, labels)
 
 
 def built(name, call):

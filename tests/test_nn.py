@@ -373,6 +373,8 @@ SIZES = [
     (nn.LeakyReLU(), (3,)),
     (nn.GELU(), (3, 4)),
     (nn.Sigmoid(), (2, 3, 4)),
+    *((kind(), (2, 3)) for kind in (nn.ELU, nn.SELU, nn.SiLU, nn.Mish, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid)),
+    *((kind(), (2, 3)) for kind in (nn.Hardswish, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.LogSoftmax, nn.PReLU)),
     (nn.Tanh(), (3,)),
     (nn.Softmax(), (3,)),
     (nn.Sequential(nn.Conv2d(2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Dense(7))), (8, 8, 1)),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -240,6 +241,33 @@ def test_a_model_in_float64():
         model.astype(np.float64)
     model.astype(np.float32)  # nothing to do
     del optimizer
+
+
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=pytest.mark.skipif(sys.platform != "linux", reason="forks"))]
+)
+def test_a_model_in_float64_from_end_to_end(workers, tmp_path):
+    """Trained, evaluated, saved and read back: parameters, buffers and outputs are float64, and exact."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 8, 8, 1)), np.arange(20) % 3
+
+    def made():
+        return nn.Sequential(
+            *(nn.Conv2d(4, 3, padding="same"), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2)),
+            *(nn.Flatten(), nn.Dense(5, activation="gelu"), nn.LayerNorm(), nn.Dense(3)),
+        )
+
+    model = made().build((8, 8, 1)).astype(np.float64)
+    tn.fit(model, (x, y), validation=(x, y), epochs=2, batch_size=8, workers=workers, verbose=False)
+    tn.save(model, tmp_path / "m.st")
+    loaded = tn.load(tmp_path / "m.st")
+    expected = tn.predict(model, x)
+    for other in (model, loaded, tn.load(tmp_path / "m.st", made())):
+        assert {value.dtype for value in other.state_dict().values()} == {np.dtype(np.float64)}
+        assert other.eval()(x).dtype == np.float64
+        np.testing.assert_array_equal(tn.predict(other, x), expected, strict=True)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[name], value, strict=True)
 
 
 def test_parameters_share_one_dtype():

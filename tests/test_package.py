@@ -22,6 +22,7 @@ def tree():
     """The files that an installation must hold, as paths below site-packages."""
     files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tinynet").rglob("*") if p.suffix == ".py"}
     files.add("tinynet/py.typed")
+    files |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "tinynet" / "play" / "static").iterdir()}
     kernels = (p for p in (ROOT / "kernels").iterdir() if p.suffix in {".py", ".cu", ".cuh", ".h", ".md"})
     return files | {f"tinynet/kernels/{p.name}" for p in kernels}
 

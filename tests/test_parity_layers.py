@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
 from tests import strategies as draw
@@ -114,9 +114,9 @@ def test_conv1d(length, kernel, stride, padding, dilation, groups, dtype, seed):
 
 
 @EXAMPLES
-@given(st.data(), pair(1, 4), pair(1, 3), pair(1, 3), pair(0, 1), pair(1, 2), st.integers(1, 2), DTYPES, draw.seeds)
+@given(st.data(), pair(1, 4), pair(1, 3), pair(1, 3), pair(0, 2), pair(1, 4), st.integers(1, 2), DTYPES, draw.seeds)
 def test_conv_transpose2d(data, size, kernel, stride, padding, dilation, groups, dtype, seed):
-    output_padding = tuple(data.draw(st.integers(0, s - 1)) for s in stride)
+    output_padding = tuple(data.draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
     extent = [
         (n - 1) * s - 2 * p + (k - 1) * d + 1
         for n, s, p, k, d in zip(size, stride, padding, kernel, dilation, strict=True)
@@ -151,6 +151,48 @@ def test_max_pool2d(size, kernel, stride, dilation, ceil_mode, data, dtype, seed
         lambda x: ops.max_pool2d(x, kernel, **options),
         lambda x: last(F.max_pool2d(first(x), kernel, **options)),
         [draw.separated((2, *size, 2), seed)],
+        dtype,
+    )
+
+
+@EXAMPLES
+@given(pair(4, 9), pair(1, 3), pair(1, 3), pair(1, 2), st.booleans(), st.data(), DTYPES, draw.seeds)
+def test_where_maxima_lie(size, kernel, stride, dilation, ceil_mode, data, dtype, seed):
+    """Flat places in the image, with ties, -inf and a NaN among the values; max_unpool2d puts the values back."""
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    x = np.random.default_rng(seed).integers(-3, 4, (2, *size, 2)).astype(dtype)
+    x[x < -1] = -np.inf
+    if data.draw(st.booleans()):
+        x[1, 2, 3, 0] = np.nan  # of several PyTorch takes the last
+    y, places = ops.max_pool2d(tn.tensor(x), kernel, **options, return_indices=True)
+    t, theirs = F.max_pool2d(first(torch.tensor(x)), kernel, **options, return_indices=True)
+    assert_array_equal(y.numpy(), last(t).numpy())
+    assert_array_equal(places.numpy(), last(theirs).numpy())
+    assert places.dtype == np.int64 and y.dtype == dtype
+    for output in kernel, (2, 3):
+        y, places = ops.adaptive_max_pool2d(tn.tensor(x), output, return_indices=True)
+        t, theirs = F.adaptive_max_pool2d(first(torch.tensor(x)), output, return_indices=True)
+        assert_array_equal(y.numpy(), last(t).numpy())
+        assert_array_equal(places.numpy(), last(theirs).numpy())
+    lines = dict(zip(options, (stride[0], padding[0], dilation[0], ceil_mode), strict=True))
+    y, places = ops.max_pool1d(tn.tensor(x[:, 0]), kernel[0], **lines, return_indices=True) if size[1] > 6 else (0, 0)
+    if size[1] > 6:
+        t, theirs = F.max_pool1d(torch.tensor(x[:, 0]).permute(0, 2, 1), kernel[0], **lines, return_indices=True)
+        assert_array_equal(places.numpy(), theirs.permute(0, 2, 1).numpy())
+
+
+@EXAMPLES
+@given(pair(4, 9), pair(1, 3), st.booleans(), DTYPES, draw.seeds)
+def test_max_unpool2d(size, kernel, own_size, dtype, seed):
+    x = draw.separated((2, *size, 2), seed)
+    _, places = ops.max_pool2d(tn.tensor(x), kernel, return_indices=True)
+    output_size = size if own_size else None
+    assume(own_size or places.numpy().max() < np.prod([n // k * k for n, k in zip(size, kernel, strict=True)]))
+    same(
+        lambda x: ops.max_unpool2d(x, places, kernel, output_size=output_size),
+        lambda x: last(F.max_unpool2d(first(x), first(torch.tensor(places.numpy())), kernel, output_size=output_size)),
+        [draw.values(places.shape, seed)],
         dtype,
     )
 

@@ -40,6 +40,18 @@ def same(function):
     return function, function
 
 
+def focal(x, t):
+    """As torchvision has it, of which PyTorch has none."""
+    p = x.sigmoid()
+    wrong = 1 - (p * t + (1 - p) * (1 - t))
+    weight = 0.25 * t + 0.75 * (1 - t)
+    return (weight * wrong**2 * F.binary_cross_entropy_with_logits(x, t, reduction="none")).mean()
+
+
+def dice(p, t):
+    return (1 - 2 * (p * t).sum((1, 2)) / ((p * p).sum((1, 2)) + (t * t).sum((1, 2)))).mean()
+
+
 LABELS = np.array([0, 2, 1, 1])
 ROWS = np.array([0, 2, 2, -1])
 PLACES = np.array([[0, 0, 2], [1, 2, 1]])
@@ -217,6 +229,8 @@ TABLE = {
         lambda x: F.nll_loss(x, torch.tensor(LABELS), reduction="none"),
         [(4, 3)],
     ),
+    "focal": (lambda x, t: ops.focal(x, t.sigmoid()), lambda x, t: focal(x, t.sigmoid()), [(4, 3), (4, 3)]),
+    "dice": (ops.dice, dice, [(2, 4, 3), (2, 4, 3)]),
     "mse": (ops.mse, lambda x, y: F.mse_loss(x, y), [(4, 3), (4, 3)]),
     "binary_cross_entropy_with_logits": (
         lambda x, t: ops.binary_cross_entropy_with_logits(x, t.sigmoid()),
@@ -291,6 +305,7 @@ def test_every_operation_is_here():
         "adaptive_max_pool2d",
         "avg_pool1d",
         "max_pool1d",
+        "max_unpool2d",
         "resize2d",
         "upsample2d",
         "rnn",
@@ -303,8 +318,6 @@ def test_every_operation_is_here():
         "cosine_similarity",
         "cosine_embedding",
         "triplet_margin",
-        "dice",
-        "focal",
     }  # these have drawn settings in test_parity_layers.py, test_parity_loss.py and test_recurrent.py
     found = {name.split()[0] for name in TABLE} | {c.name for c in BY_NAME}
     assert set(ops.__all__) - found == left | {c.name for c in CASES if not c.smooth}

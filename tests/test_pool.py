@@ -113,3 +113,38 @@ MISTAKES = [
 def test_messages(mistake, message):
     with pytest.raises(ValueError, match=message):
         mistake()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int16])
+def test_where_the_maxima_are(backend, dtype):
+    """h·W + w of each image, of equal values the first; integers without a gradient, on every backend."""
+    if reason := tn.backends.why_not(backend):
+        pytest.skip(reason)
+    x = np.random.default_rng(0).integers(-3, 3, (2, 5, 6, 3)).astype(dtype)
+    t = tn.tensor(x, backend=backend, requires_grad=dtype in (np.float32, np.float64))
+    for found in (
+        ops.max_pool2d(t, (2, 3), stride=(2, 1), padding=1, return_indices=True),
+        ops.adaptive_max_pool2d(t, (2, 4), return_indices=True),
+        ops.adaptive_max_pool2d(t, (5, 3), return_indices=True),
+    ):
+        y, places = found
+        assert places.dtype == np.int64 and not places.requires_grad and y.requires_grad == t.requires_grad
+        flat = places.numpy().reshape(2, -1, 3)
+        assert_array_equal(np.take_along_axis(x.reshape(2, 30, 3), flat, 1).reshape(y.shape), y.numpy())
+    y, places = ops.max_pool2d(tn.tensor(np.zeros((1, 2, 2, 1)), backend=backend), 2, return_indices=True)
+    assert places.item() == 0
+    y, places = ops.max_pool2d(
+        tn.tensor(np.full((1, 3, 3, 1), -np.inf), backend=backend), 2, padding=1, return_indices=True
+    )
+    assert places.numpy().ravel().tolist() == [0, 1, 3, 4]
+    if t.requires_grad:
+        tn.grad(ops.max_pool2d(t, 2, return_indices=True)[0].sum(), [t])
+
+
+def test_unpooling_refuses_what_does_not_fit():
+    y, places = ops.max_pool2d(np.zeros((1, 4, 4, 2)), 2, return_indices=True)
+    with pytest.raises(ValueError, match=r"max_unpool2d: input \(1, 2, 2, 2\) must be"):
+        ops.max_unpool2d(y, places[:, :1], 2)
+    with pytest.raises(IndexError):
+        ops.max_unpool2d(y, places + 100, 2)

@@ -202,3 +202,42 @@ def test_references_agree_with_the_layer():
         weights = [p.numpy() for p in layer.weights[0].values()]
         expected = REFERENCES[name](x, *[np.zeros((2, 5))] * layer.states, *weights)[0]
         np.testing.assert_allclose(layer(x)[0].numpy(), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_lstm_written_by_hand_is_the_layer():
+    """As the README has it, a step at a time by plain operations: values, states and every gradient."""
+    layer = nn.LSTM(8).build((5, 3)).astype(np.float64)
+    w = layer.weights[0]
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 5, 3)), rng.standard_normal((2, 5, 8))
+    results = []
+    for by_hand in True, False:
+        leaf = tn.tensor(x, requires_grad=True)
+        if by_hand:
+            h = c = tn.tensor(np.zeros((2, 8)))
+            ys = []
+            for t in range(5):
+                i, f, z, o = ops.split(leaf[:, t] @ w["wx"] + h @ w["wh"] + w["b"], 4, axis=1)
+                c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(z)
+                h = ops.sigmoid(o) * ops.tanh(c)
+                ys.append(h)
+            y = ops.stack(ys, 1)
+        else:
+            y, (h, c) = layer(leaf)
+            h, c = h[0], c[0]
+        grads = tn.grad((y * g).sum() + (h * h * c).sum(), [leaf, *w.values()])
+        results.append([v.numpy() for v in (y, h, c, *grads)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("time", [1, 7, 8, 9, 17])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_derivatives_of_steps_that_are_prepared_together(time, reverse):
+    """However many steps are left for the last group."""
+    rng = np.random.default_rng(time)
+    shapes = (2, time, 2), (2, 3), (2, 3), (2, 12), (3, 12), (12,)
+    tn.gradcheck(
+        lambda *inputs: ops.lstm(*inputs, lengths=(time, time // 2), reverse=reverse)[0],
+        [rng.standard_normal(s) for s in shapes],
+    )

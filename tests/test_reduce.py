@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
 
 import numpy as np
@@ -73,17 +75,40 @@ def test_masked_scores():
     assert_allclose(ops.logsumexp(x, 1).numpy(), [np.log(2)], rtol=1e-6)
 
 
-def test_empty_reductions():
-    """A sum over nothing is 0; a mean or maximum over nothing is a mistake, and says so."""
-    x = tn.tensor(np.zeros((0, 3)), requires_grad=True)
-    y = x.sum(axis=0)
-    assert y.numpy().tolist() == [0, 0, 0]
-    y.backward(np.ones(3))
-    assert x.grad.shape == (0, 3)
-    for name in ("mean", "max", "min", "var", "logsumexp"):
-        with pytest.raises(ValueError, match=rf"{name}: shape \(0, 3\) has no values along axis \(0,\)"):
-            getattr(ops, name)(x, axis=0)
-        assert getattr(ops, name)(x, axis=1).shape == (0,)
+@pytest.mark.parametrize("backend", ["numpy", "simulator"])
+@pytest.mark.parametrize(
+    "name", ["sum", "prod", "mean", "var", "std", "max", "min", "argmax", "all", "any", "logsumexp"]
+)
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((0, 3), 0), ((0, 3), 1), ((0, 3), None), ((2, 0, 3), (0, 1)), ((0, 0), 0)]
+)
+def test_reductions_of_nothing(name, backend, shape, axis):
+    """As NumPy has them: 0, 1, True, NaN with a RuntimeWarning, -inf, or no maximum; of no rows, no results."""
+    if backend == "simulator" and (reason := tn.backends.why_not("simulator")):
+        pytest.skip(reason)
+    if name == "argmax" and isinstance(axis, tuple):
+        return
+    numpys = np.logaddexp.reduce if name == "logsumexp" else getattr(np, name)
+    x = tn.tensor(np.zeros(shape), backend=backend, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            expected = numpys(np.zeros(shape), axis=axis)
+        except ValueError:
+            with pytest.raises(ValueError, match=rf"{name}: shape .* has no values along axis"):
+                getattr(ops, name)(x, axis=axis)
+            return
+    empty = math.prod(shape) == 0 != math.prod(np.shape(expected)) or shape == (0, 0)
+    with (
+        pytest.warns(RuntimeWarning, match="no values along axis")
+        if name in ("mean", "var", "std") and empty
+        else (contextlib.nullcontext())
+    ):
+        y = getattr(ops, name)(x, axis=axis)
+    np.testing.assert_array_equal(y.numpy(), expected)
+    if y.requires_grad:
+        y.backward(np.ones(y.shape))
+        assert x.grad.shape == shape
 
 
 def test_axis_mistakes():

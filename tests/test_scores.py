@@ -106,8 +106,8 @@ def test_the_calibration_error_is_its_definition(seed, n, k, bins):
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30))
 def test_the_area_is_the_share_of_pairs_in_order(seed, n):
     rng = np.random.default_rng(seed)
-    positive, scores = np.append(rng.integers(0, 2, n), [0, 1]), rng.integers(0, 5, n + 2)
-    pairs = [(p > q) + (p == q) / 2 for p in scores[positive == 1] for q in scores[positive == 0]]
+    positive, scores = np.append(rng.integers(0, 2, n), [0, 1]), rng.integers(0, 5, n + 2, dtype=np.uint8)
+    pairs = [float(p > q) + (p == q) / 2 for p in scores[positive == 1] for q in scores[positive == 0]]
     assert insight.roc_curve(positive, scores).area == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
@@ -132,7 +132,7 @@ def test_absent_classes_score_zero():
         (lambda: insight.precision_recall_curve([0, 0], [0.1, 0.2]), "a positive sample"),
         (lambda: insight.top_k_accuracy([0, 3], np.zeros((2, 3)), 1), r"top_k_accuracy: wants class numbers"),
         (lambda: insight.calibration([0, 1], np.full((2, 2), 1.5)), r"within \[0, 1\]"),
-        (lambda: insight.calibration([0, 2], [0.5, 0.5]), "0 or 1"),
+        (lambda: insight.calibration([0, 2], [0.5, 0.5]), "0 and 1"),
         (lambda: insight.calibration([0.0, 1.0], np.full((2, 2), 0.5)), "class numbers"),
         (lambda: insight.confusion([0, -1], [0, 0]), "from 0 on"),
         (lambda: insight.confusion([0, 5], [0, 0], 3), "classes"),

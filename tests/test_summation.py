@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import tinynet as tn
+from tests import checks
 from tests.references import reference
 from tinynet import ops, optim
 from tinynet.backends.cpu import summation
@@ -201,6 +202,10 @@ def test_repeated_indices(index):
     total = np.ones((4, 5), np.float32)
     tn.backends.get("numpy").add_at_inplace(total, index, g)
     assert_allclose(total, 1 + want, **CLOSE)
+
+
+def test_rows_that_are_taken_often():
+    checks.repeated_rows()
 
 
 # ---- losses, norms, parts ------------------------------------------------------------------------------------------

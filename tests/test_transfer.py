@@ -224,8 +224,26 @@ def test_mistakes_of_the_command(here, tmp_path, capsys):
         (["runs/mlp-digits-1"], 2, "--data"),
         (["nowhere", "--data", "digits"], 2, "no such run"),
         (["runs/mlp-digits-1", "--data", "digit"], 2, "did you mean 'digits'?"),
+        (["runs/mlp-digits-1", "--data", "shakespeare"], 2, "is a text; finetune takes images"),
         (["runs/mlp-digits-1", "--data", "digits", "--freeze", "features", *QUICK], 1, "is the name of no parameter"),
         ([str(tmp_path / "points"), "--data", "digits"], 2, "takes inputs of shape (3,), not images"),
     ):
         assert cli.main(["finetune", *arguments, "--out", str(tmp_path / "none")]) == status
         assert text in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_ctrl_c_leaves_what_was_learnt(here, tmp_path, capsys, monkeypatch):
+    whole = GradualUnfreezing.on_epoch_end
+
+    def interrupted(self, row):
+        whole(self, row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(GradualUnfreezing, "on_epoch_end", interrupted)
+    arguments = ["runs/mlp-digits-1", "--data", "digits", *QUICK, "--out", str(tmp_path / "new")]
+    assert cli.main(["finetune", *arguments]) == 130
+    assert "finetune begins anew" in capsys.readouterr().err
+    assert json.loads((tmp_path / "new" / "settings.json").read_text())["status"] == "interrupted"
+    assert tn.load(tmp_path / "new" / "checkpoint.safetensors").output_shape == (10,)
+    assert cli.main(["train", "--resume", str(tmp_path / "new")]) == 2

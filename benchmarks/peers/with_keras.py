@@ -6,11 +6,13 @@ import time
 
 import keras
 import numpy as np
-from networks import Network
+from networks import Model, Network
+
+from . import keras_models
 
 
 def build(network: Network, dropout: bool = True) -> keras.Sequential:
-    """The network as a compiled Sequential."""
+    """The network as a Sequential."""
     layers = [keras.Input(network.input)]
     for layer, before, _ in network.shapes():
         if "conv" in layer:
@@ -32,7 +34,11 @@ def build(network: Network, dropout: bool = True) -> keras.Sequential:
         else:
             layers += [keras.layers.Flatten()] if len(before) == 3 else []
             layers.append(keras.layers.Dense(layer["dense"], activation="relu" if layer["relu"] else None))
-    model = keras.Sequential(layers)
+    return keras.Sequential(layers)
+
+
+def compiled(model: keras.Model) -> keras.Model:
+    """With Adam and the loss."""
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -58,10 +64,14 @@ class Clock(keras.callbacks.Callback):
 class Contender:
     """`step` (for the comparison of losses) is train_on_batch; turns call fit."""
 
-    def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int):
-        self.model, self.data, self.batch = build(network, dropout), data, network.batch
-        for variable, a in zip(self.model.trainable_variables, arrays, strict=True):
-            variable.assign(a if tuple(variable.shape) == a.shape else a.transpose(0, 1, 3, 2))
+    def __init__(self, network: Network | Model, arrays: list, data: list, *, dropout: bool, cores: int):
+        self.data, self.batch = data, network.batch
+        if isinstance(network, Model):
+            self.model = compiled(keras_models.build(network, arrays))
+        else:
+            self.model = compiled(build(network, dropout))
+            for variable, a in zip(self.model.trainable_variables, arrays, strict=True):
+                variable.assign(a if tuple(variable.shape) == a.shape else a.transpose(0, 1, 3, 2))
         self.x, self.y = (np.concatenate(arrays) for arrays in zip(*data, strict=True))
 
     def step(self, i: int) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from networks import Network
+from networks import Model, Network
+
+from . import keras_models
 
 
 def convolve(x: tf.Tensor, w: tf.Variable, layer: dict, network: Network) -> tf.Tensor:
@@ -25,19 +27,22 @@ def convolve(x: tf.Tensor, w: tf.Variable, layer: dict, network: Network) -> tf.
 class Contender:
     """Host arrays become tensors within the step."""
 
-    def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int):
+    def __init__(self, network: Network | Model, arrays: list, data: list, *, dropout: bool, cores: int):
         if not tf.executing_eagerly():
             raise RuntimeError("TensorFlow runs without eager execution")
         self.network, self.dropout, self.data = network, dropout, data
-        self.variables = [tf.Variable(a) for a in arrays]
+        self.model = keras_models.build(network, arrays) if isinstance(network, Model) else None
+        self.variables = self.model.trainable_variables if self.model else [tf.Variable(a) for a in arrays]
         self.optimizer = tf.keras.optimizers.Adam(1e-3, epsilon=1e-8)
         self.optimizer.build(self.variables)
         x, y = data[0]
         self.compiled = tf.function(
-            self._step, input_signature=[tf.TensorSpec(x.shape, tf.float32), tf.TensorSpec(y.shape, tf.int64)]
+            self._step, input_signature=[tf.TensorSpec(x.shape, x.dtype), tf.TensorSpec(y.shape, tf.int64)]
         )
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        if self.model:
+            return self.model(x, training=True)
         rest = iter(self.variables)
         for layer, before, _ in self.network.shapes():
             if "conv" in layer:

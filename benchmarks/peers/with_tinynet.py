@@ -5,15 +5,25 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from networks import Network
+from networks import Model, Network
 
 import tinynet as tn
 from tinynet import nn, optim, parallel, training
 from tinynet.data import Loader
 
 
-def build(network: Network, dropout: bool = True) -> nn.Sequential:
-    """The network as a Sequential."""
+def build(network: Network | Model, dropout: bool = True) -> nn.Module:
+    """The network: a model of tn.models, or a Sequential."""
+    if isinstance(network, Model):
+        if network.kind != "conv_bn_relu":
+            make = getattr(tn.models, network.kind)
+            return make(network.classes, **network.options).build(network.input)
+        parts = [
+            part
+            for _ in range(network.options["count"])
+            for part in (nn.Conv2d(network.options["channels"], 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU())
+        ]
+        return nn.Sequential(*parts, nn.GlobalAvgPool2d(), nn.Dense(network.classes), input_shape=network.input)
     layers: list[nn.Module] = []
     for layer, before, _ in network.shapes():
         if "conv" in layer:
@@ -39,12 +49,12 @@ def build(network: Network, dropout: bool = True) -> nn.Sequential:
     return nn.Sequential(*layers, input_shape=network.input)
 
 
-def weights(network: Network, seed: int = 0) -> list[np.ndarray]:
+def weights(network: Network | Model, seed: int = 0) -> list[np.ndarray]:
     """The weights that all contenders start from; biases are small numbers, so that a lost one shows."""
     tn.seed(seed)
-    arrays = list(build(network).state_dict().values())
+    arrays = [p.numpy() for p in build(network).parameters()]
     rng = np.random.default_rng(seed)
-    return [a if a.ndim > 1 else 0.05 * rng.standard_normal(a.shape, np.float32) for a in arrays]
+    return [a if a.ndim > 1 else a + 0.05 * rng.standard_normal(a.shape, np.float32) for a in arrays]
 
 
 def exact() -> None:
@@ -70,14 +80,15 @@ class Clock:
 class Contender:
     """mode: "trainer" (tn.parallel.trainer), "fit", "loop", or "exact", which is "loop" after `exact()`."""
 
-    def __init__(self, network: Network, arrays: list, data: list, *, dropout: bool, cores: int, mode: str):
+    def __init__(self, network: Network | Model, arrays: list, data: list, *, dropout: bool, cores: int, mode: str):
         if mode == "exact":
             exact()
         self.model = build(network, dropout)
-        if network.name in tn.models.MODELS:  # the description is that of tn.models
+        if isinstance(network, Network) and network.name in tn.models.MODELS:  # the description is that of tn.models
             shapes = [p.shape for p in tn.models.MODELS[network.name]().parameters()]
             assert shapes == [p.shape for p in self.model.parameters()], f"{network.name} differs from tn.models"
-        self.model.load_state_dict(dict(zip(self.model.state_dict(), arrays, strict=True)))
+        names = [name for name, _ in self.model.named_parameters()]
+        self.model.load_state_dict(self.model.state_dict() | dict(zip(names, arrays, strict=True)))
         self.optimizer = optim.Adam(self.model.parameters(), lr=1e-3)
         self.data, self.trainer, self.note = data, None, None
         if mode == "trainer":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from networks import Network, channels_first
+from networks import Model, Network, Unsupported, channels_first
 from torch import nn
+
+from . import torch_models
 
 
 def build(network: Network, dropout: bool = True) -> nn.Sequential:
@@ -42,7 +44,7 @@ class Contender:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Model,
         arrays: list,
         data: list,
         *,
@@ -53,25 +55,33 @@ class Contender:
         fused: bool = False,
     ):
         torch.set_num_threads(cores)
-        self.model = build(network, dropout)
-        with torch.no_grad():
-            for p, a in zip(self.model.parameters(), channels_first(network, arrays), strict=True):
-                p.copy_(torch.from_numpy(a if a.ndim != 2 else np.ascontiguousarray(a.T)))
-        if channels_last:
+        if isinstance(network, Model):
+            self.model = torch_models.build(network, arrays)
+        else:
+            self.model = build(network, dropout)
+            with torch.no_grad():
+                for p, a in zip(self.model.parameters(), channels_first(network, arrays), strict=True):
+                    p.copy_(torch.from_numpy(a if a.ndim != 2 else np.ascontiguousarray(a.T)))
+        if len(network.input) == 1:
+            if channels_last:
+                raise Unsupported("is for images")
+            self.data = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in data]
+        elif channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
             self.data = [(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)) for x, y in data]
         else:
             self.data = [
                 (torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))), torch.from_numpy(y)) for x, y in data
             ]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=fused or None)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=1e-3, fused=fused or None)
         self.loss = self._loss
         if compiled:
             torch._dynamo.reset()
             self.loss = torch.compile(self._loss)
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(self.model(x), y)
+        return nn.functional.cross_entropy(self.model(x).flatten(0, -2), y.flatten())
 
     def step(self, i: int) -> torch.Tensor:
         loss = self.loss(*self.data[i])

@@ -67,6 +67,10 @@ def finetune(arguments: argparse.Namespace) -> int:
 
     runs.check_writable(Path(arguments.out) if arguments.out is not None else runs.root())
     data = tasks.data_name(arguments.data)
+    if tasks.is_text(data):
+        raise UsageError(
+            f"--data {arguments.data} is a text; finetune takes images: {', '.join(tasks.DATA)}, or a folder"
+        )
     if name := chosen_backend(arguments):
         backends.use(name)
     path, source = runs.find_checkpoint(arguments.trained)

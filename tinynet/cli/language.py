@@ -6,6 +6,7 @@ each epoch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import data
-from ..console import Bar, harmless, plain, say
+from ..console import Bar, harmless, is_terminal, plain, say
 from ..nn.module import Module
 from ..saving.checkpoint import first_line, replacing
 from . import runs, tasks
@@ -39,7 +40,10 @@ class Recipe:
     epochs: int
 
 
-RECIPES = {"gpt": Recipe(batch=12, length=64, lr=1e-3, epochs=8), "char_lstm": Recipe(32, 64, 5e-3, 16)}
+RECIPES = {
+    "gpt": Recipe(batch=12, length=64, lr=1e-3, epochs=8),
+    "char_lstm": Recipe(batch=32, length=64, lr=5e-3, epochs=8),
+}
 
 
 def corpus(name: str, samples: int | None = None, vocabulary: data.text.Vocabulary | None = None) -> data.text.Corpus:
@@ -106,7 +110,7 @@ def _writer(folder: Path, model: Module, text: data.text.Corpus) -> Callable[[di
         written = generate(model, text.validation[:1], SAMPLE, temperature=0.8, seed=row["epoch"])
         sample = harmless(text.vocabulary.decode(written[1:]))
         title = f"---- epoch {row['epoch']}, validation loss {row['val_loss']:.4f} ----"
-        with Bar.external_write_mode(file=sys.stdout):
+        with Bar.external_write_mode(file=sys.stdout) if is_terminal(sys.stdout) else contextlib.nullcontext():
             say(f"{title}\n{sample}\n{'-' * len(title)}")
         path = folder / SAMPLES
         before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+
 from .. import backends
 from ..console import harmless, say
 from ..data import DataError
@@ -18,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "trained", nargs="?", metavar="RUN", help="a run's folder, or a checkpoint (default: the newest language model)"
     )
-    add("--prompt", metavar="TEXT", help="what the text begins with (default: a new line)")
+    add("--prompt", metavar="TEXT", help="what the text begins with (default: as a new line does)")
     add("--length", type=usage.count, default=500, metavar="N", help="characters to add (default: 500)")
     add("--temperature", type=usage.temperature, default=0.8, metavar="X", help="below 1 the likely becomes likelier, "
         "0 takes the likeliest (default: 0.8)")  # fmt: skip
@@ -38,7 +40,7 @@ def sample(arguments: argparse.Namespace) -> int:
         raise CheckpointError(f"{path}: is no file")
     vocabulary, model = language.vocabulary(path), load(path)
     try:
-        ids = vocabulary.encode(arguments.prompt or "\n")
+        ids = vocabulary.encode(arguments.prompt) if arguments.prompt else np.zeros(1, np.int64)
     except DataError as error:
         raise UsageError(f"--prompt: {error}; it learnt {vocabulary.decode(range(len(vocabulary)))!r:.300}") from None
     written = generate(

@@ -16,6 +16,7 @@ from .monitor import Log, TensorBoard
 from .pictures import (
     show_attention,
     show_attribution,
+    show_augmented,
     show_feature_maps,
     show_filters,
     show_loss_plane,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data import augmented
 from .plots import BLUE, FRAME, ORANGE, _figure, _label
 
 MOST = 32  # maps or filters that are shown of a layer
@@ -65,6 +66,23 @@ def show_filters(filters: Mapping[str, np.ndarray], *, most: int = MOST) -> Any:
     if not rows:
         raise ValueError("show_filters: there are no filters (KH, KW, C, F)")
     return _rows(rows, "RdBu_r", centred=True)
+
+
+def show_augmented(x: np.ndarray, augment: Any, *, y: Any = None, times: int = 7, seed: int = 0) -> Any:
+    """Each image, and beside it what an augmentation makes of it, `times` times.
+
+    Args: x: (N, H, W, 1 or 3). augment: a function (x, rng), or a data.WithLabels, which takes the labels y, too. seed:
+        of the rng.
+    Returns: a Figure.
+    """
+    rng = np.random.default_rng(seed)
+    columns = [x, *(augmented(augment, x, rng, y)[0] for _ in range(times))]
+    figure = _figure(1.1 * len(columns), 1.2 * len(x))
+    places = figure.subplots(len(x), len(columns), squeeze=False)
+    for images, axes in zip(columns, places.T, strict=True):
+        for image, place in zip(images, axes, strict=True):
+            picture(place, image)
+    return figure
 
 
 def show_attention(maps: Mapping[str, np.ndarray], *, sample: int = 0) -> Any:

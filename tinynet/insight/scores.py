@@ -119,15 +119,14 @@ def calibration(labels: Any, probabilities: Any, bins: int = 10) -> Calibration:
     """
     p, bins = np.asarray(probabilities, np.float64), count("calibration", "bins", bins, 1)
     if p.ndim == 1:
-        labels, p = _pair("calibration", labels, p)
-        sure, right = p, labels.astype(np.float64)
-        fits = ((right == 0) | (right == 1)).all()
+        right, sure = _binary("calibration", labels, p)
     else:
         labels, p = _classified("calibration", labels, p)
-        sure, right = p.max(1), (p.argmax(1) == labels).astype(np.float64)
-        fits = True
-    if not fits or not (p.min() >= 0 and p.max() <= 1 + 1e-6):
-        raise ValueError("calibration: probabilities must be within [0, 1], and labels of one column of them 0 or 1")
+        right, sure = p.argmax(1) == labels, p.max(1)
+    if p.min() < 0 or p.max() > 1 + 1e-6:
+        raise ValueError(
+            f"calibration: probabilities must be within [0, 1]; they reach from {p.min():g} to {p.max():g}"
+        )
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure)
     held = np.bincount(place, minlength=bins)
     used = held > 0
@@ -138,24 +137,24 @@ def calibration(labels: Any, probabilities: Any, bins: int = 10) -> Calibration:
 
 def _cumulated(name: str, positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(how many positives, how many samples reach it, the threshold) for each different score, the largest first."""
-    positive, scores = _pair(name, positive, scores)
-    if positive.dtype.kind != "b" and not np.isin(positive, (0, 1)).all():
-        raise ValueError(f"{name}: positive must hold bools, or 0 and 1; of class numbers y write y == 3")
+    positive, scores = _binary(name, positive, scores)
     order = np.argsort(-scores, kind="stable")
     sorted_scores = scores[order]
     last = np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)  # of each stretch of equal scores
-    return np.cumsum(positive[order].astype(np.float64))[last], 1.0 + last, sorted_scores[last]
+    return np.cumsum(positive[order])[last], 1.0 + last, sorted_scores[last]
 
 
-def _pair(name: str, first: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays (N,)."""
-    first, scores = np.asarray(first), np.asarray(scores)
-    if first.shape != scores.shape or scores.ndim != 1 or not scores.size or np.isnan(scores).any():
+def _binary(name: str, positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each sample is positive (N,), as bools, and its score (N,), as float64."""
+    positive, scores = np.asarray(positive), np.asarray(scores, np.float64)
+    if positive.shape != scores.shape or scores.ndim != 1 or not scores.size or np.isnan(scores).any():
         raise ValueError(
-            f"{name}: wants two arrays (N,) without NaN, got the shapes {first.shape} and {scores.shape}; of a "
+            f"{name}: wants two arrays (N,) without NaN, got the shapes {positive.shape} and {scores.shape}; of a "
             "probability of each class (N, K) take one column, p[:, 3]"
         )
-    return first, scores
+    if not np.isin(positive, (0, 1)).all():
+        raise ValueError(f"{name}: positive must hold bools, or 0 and 1; of class numbers y write y == 3")
+    return positive == 1, scores
 
 
 def _classified(name: str, labels: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:

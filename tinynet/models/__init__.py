@@ -1,6 +1,7 @@
 """Networks that people know, a few lines each; logits out. `MODELS` lists them by name.
 
-Those of images come built for `input_shape` (H, W, C), and take `classes=`. Multiply-adds are those of one sample.
+Those of papers that read images come built for `input_shape` (H, W, C), and most take another; those of text are built
+by their first input. The docstrings count the multiply-adds of one sample.
 """
 
 from __future__ import annotations

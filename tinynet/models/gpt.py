@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .. import ops
+from ..integers import count
 from ..nn import Dropout, Embedding, LayerNorm, Module, Parameter, Sequential, TransformerBlock, init
 from ..tensor import Tensor
 from .parts import normal
@@ -22,13 +23,10 @@ class GPT(Module):
     positions: Parameter
     input_dtype = np.int64
 
-    def __init__(self, vocabulary: int, layers: int, heads: int, width: int, context: int, dropout: float):
-        self.context = context
+    def __init__(self, vocabulary: int, width: int, context: int, *blocks: Module, dropout: float = 0.0):
+        self.context = count("GPT", "context", context, 1)
         self.tokens, self.drop = Embedding(vocabulary, width), Dropout(dropout)
-        self.blocks = Sequential(
-            *(TransformerBlock(heads, 4 * width, dropout=dropout, causal=True) for _ in range(layers))
-        )
-        self.norm = LayerNorm()
+        self.blocks, self.norm = Sequential(*blocks), LayerNorm()
 
     def create(self, shape: tuple) -> None:
         self.positions = self.parameter((self.context, self.tokens.features), init.normal)
@@ -62,7 +60,8 @@ def gpt(
     For the 65 characters of Shakespeare 809,856 parameters, and 55,058,432 multiply-adds for 64 of them. Weights are
     drawn from N(0, 0.02²), those that write into the residual stream from N(0, 0.02² / (2 · layers)).
     """
-    model = GPT(vocabulary, layers, heads, width, context, dropout)
+    blocks = (TransformerBlock(heads, 4 * width, dropout=dropout, causal=True) for _ in range(layers))
+    model = GPT(vocabulary, width, context, *blocks, dropout=dropout)
     model.build(context)
     for name, p in model.named_parameters():
         if p.ndim > 1:  # biases start at 0, the norms' weights at 1

@@ -21,11 +21,11 @@ class ViT(Module):
     positions: Parameter
     input_dtype = np.float32
 
-    def __init__(self, classes: int, patch: int, layers: int, heads: int, width: int, hidden: int, dropout: float):
+    def __init__(self, classes: int, width: int, patch: int, *blocks: Module, dropout: float = 0.0):
         self.patches = Conv2d(width, patch, stride=patch, kernel_init="lecun_normal")
         self.drop = Dropout(dropout)
-        self.blocks = Sequential(*(TransformerBlock(heads, hidden, dropout=dropout) for _ in range(layers)))
-        self.norm, self.head = LayerNorm(), Dense(classes, kernel_init="zeros")
+        self.blocks, self.norm = Sequential(*blocks), LayerNorm()
+        self.head = Dense(classes, kernel_init="zeros")
 
     def create(self, shape: tuple) -> None:
         height, across, width = self.patches.output_size(shape)
@@ -63,7 +63,8 @@ def vit(
     """
     if input_shape[0] % patch or input_shape[1] % patch:
         raise ValueError(f"vit: the sides of input_shape={input_shape} must be divisible by patch={patch}")
-    model = ViT(classes, patch, layers, heads, width, 4 * width if hidden is None else hidden, dropout)
+    blocks = (TransformerBlock(heads, hidden or 4 * width, dropout=dropout) for _ in range(layers))
+    model = ViT(classes, width, patch, *blocks, dropout=dropout)
     model.build(input_shape)
     normal(model.positions, 0.02)
     return model

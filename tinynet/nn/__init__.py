@@ -1,7 +1,27 @@
 """Layers: thin objects over the operations, which hold the parameters. Images are (N, H, W, C)."""
 
 from . import init
-from .activation import GELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from .activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
 from .blocks import Concatenate, Residual
 from .conv import Conv1d, Conv2d, ConvTranspose2d, SeparableConv2d
@@ -19,10 +39,12 @@ from .resize import Upsample
 from .sequential import Sequential
 
 __all__ = [
+    "ELU",
     "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AvgPool1d",
@@ -41,23 +63,34 @@ __all__ = [
     "GaussianNoise",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
+    "Mish",
     "Module",
     "MultiHeadAttention",
     "Normalize",
+    "PReLU",
     "Parameter",
     "PositionalEncoding",
     "RMSNorm",
     "ReLU",
+    "ReLU6",
     "Residual",
     "SeparableConv2d",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "Softsign",
     "Tanh",
     "TransformerBlock",
     "Upsample",

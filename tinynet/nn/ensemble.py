@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
+from .advice import last_activation
 from .fields import Field, joined
 from .module import Module
 
@@ -22,7 +23,8 @@ class Ensemble(Module):
     >>> tn.Ensemble([tn.load(path) for path in paths])
 
     Args: members: modules whose outputs are logits; built ones make the ensemble built.
-    Raises: TypeError where a member is no Module; ValueError where there is none, or their shapes differ.
+    Raises: TypeError where a member is no Module; ValueError where there is none, where their shapes differ, and where
+        one ends in softmax or sigmoid.
     """
 
     def __init__(self, members: Iterable[Module]):
@@ -30,6 +32,8 @@ class Ensemble(Module):
         if not self.members or not all(isinstance(m, Module) for m in self.members):
             kinds = ", ".join(type(m).__name__ for m in self.members)
             raise (TypeError if self.members else ValueError)(f"Ensemble: pass a list of modules, got [{kinds}]")
+        if ends := [end for m in self.members if (end := last_activation(m))]:
+            raise ValueError(f"Ensemble: a member ends in {ends[0]}; members must return logits, so leave it out")
         built = {(m.built, m.output_shape) for m in self.members if m.built is not None}
         if len(built) > 1:
             shapes = ", ".join(f"{m.built} → {m.output_shape}" for m in self.members)

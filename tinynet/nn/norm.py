@@ -242,6 +242,13 @@ class Normalize(SameSize):
         self.buffer("mean", np.asarray(mean, np.float64))
         self.buffer("std", np.asarray(std, np.float64))
 
+    def __repr__(self) -> str:
+        mean, std = (
+            np.array2string(v.numpy(), precision=3, threshold=4, edgeitems=1, separator=", ")
+            for v in (self.mean, self.std)
+        )
+        return f"Normalize({mean}, {std})"
+
     @classmethod
     def fit(cls, x: Any) -> Normalize:
         """The layer that gives each channel of x (N, …, C), the training set alone, mean 0 and standard deviation 1; a

@@ -11,6 +11,7 @@ import numpy as np
 from .. import ops
 from ..integers import count
 from ..tensor import Tensor
+from .fields import ALL, Field
 from .module import Module, Parameter
 
 
@@ -73,6 +74,10 @@ class _Recurrent(Module):
 
     def multiply_adds(self, shape: tuple) -> int:
         return shape[0] * sum(w[name].size for w in self.weights for name in ("wx", "wh"))
+
+    def receptive(self, field: Field) -> Field:
+        """Of the last step, or of any where there are both directions: the whole sequence."""
+        return ALL
 
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         given = self._given(x, state)

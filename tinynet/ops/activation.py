@@ -51,7 +51,7 @@ def add_relu(be, x, y):
 
     def vjp(g, need):
         g = be.relu_grad(g, z)
-        return g, g
+        return g if need[0] else None, g if need[1] else None
 
     return z, vjp
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -16,13 +17,16 @@ __all__ = ["scaled_dot_product_attention"]
 
 
 @op
-def _scaled_dot_product_attention(be, q, k, v, mask, rate, draw):
-    scale, axes = 1 / math.sqrt(q.shape[-1]), (q.ndim - 1,)
-    p = be.matmul(be.multiply(q, scale), k, False, True)  # (…, T, S): scores, then in their place probabilities
+def _scaled_dot_product_attention(be, q, k, v, mask, causal, rate, draw):
+    scale, axes, low = 1 / math.sqrt(q.shape[-1]), (q.ndim - 1,), float(np.finfo(q.dtype).min) / 2
+    q = be.multiply(q, scale)
+    p = be.matmul(q, k, False, True)  # (…, T, S): scores, then in their place probabilities
     if mask is not None:  # a finite number, so that a row of nothing else has no NaN
         mask = be.asarray(mask, np.bool_)
-        p = be.where(mask, p, float(np.finfo(p.dtype).min) / 2)
-    p = be.softmax(p, axes)
+        p = be.where(mask, p, low)
+    elif causal:  # each row has its first key at least
+        p = be.add(p, be.asarray(_later(*p.shape[-2:], low, p.dtype)), out=p)
+    p = be.softmax(p, axes, out=p)
     if mask is not None:
         p = be.where(mask, p, 0.0)
     dropped, saved = (p, None) if draw is None else be.dropout(p, rate, *draw)
@@ -31,12 +35,21 @@ def _scaled_dot_product_attention(be, q, k, v, mask, rate, draw):
         dv = be.matmul(dropped, g, True) if need[2] else None
         if not (need[0] or need[1]):
             return None, None, dv
-        dp = be.matmul(g, v, False, True)
-        ds = be.multiply(be.softmax_grad(dp if saved is None else be.dropout_grad(dp, saved), p, axes), scale)
-        dq = be.matmul(ds, k) if need[0] else None
+        ds = be.matmul(g, v, False, True)
+        ds = ds if saved is None else be.dropout_grad(ds, saved)
+        ds = be.softmax_grad(ds, p, axes, out=ds)
+        dq = be.multiply(be.matmul(ds, k), scale) if need[0] else None
         return dq, be.matmul(ds, q, True) if need[1] else None, dv
 
     return be.matmul(dropped, v), vjp
+
+
+@functools.lru_cache(8)
+def _later(queries: int, keys: int, low: float, dtype: np.dtype) -> np.ndarray:
+    """What is added to the scores (T, S): `low` where the key comes after the query, else 0."""
+    later = np.where(np.tri(queries, keys, dtype=np.bool_), 0, low).astype(dtype)
+    later.flags.writeable = False
+    return later
 
 
 def scaled_dot_product_attention(
@@ -63,8 +76,8 @@ def scaled_dot_product_attention(
         raise TypeError(
             f"{name}: the mask must hold bools, True where a query may attend; a mask of numbers is mask > …"
         )
-    if causal:
+    if causal and mask is not None:
         earlier = np.tri(q.shape[-2], k.shape[-2], dtype=np.bool_)
-        mask = earlier if mask is None else (mask.numpy() if isinstance(mask, Tensor) else np.asarray(mask)) & earlier
+        mask = (mask.numpy() if isinstance(mask, Tensor) else np.asarray(mask)) & earlier
     draw = (state.seed, STREAMS["dropout"], state.next("dropout"), state.first) if dropout else None
-    return _scaled_dot_product_attention(q, k, v, mask, dropout, draw)
+    return _scaled_dot_product_attention(q, k, v, mask, bool(causal), dropout, draw)

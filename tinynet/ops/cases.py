@@ -250,6 +250,8 @@ case(
     separated(1, 5, 4, 2),
     label="d",
 )
+_PLACES = np.array([[0, 5], [6, 3], [4, 4], [15, 10]]).reshape(1, 2, 2, 2)  # of two channels in an image of 4×4
+case("max_unpool2d", ops.max_unpool2d, normal(1, 2, 2, 2), indices=_PLACES, kernel_size=2)
 for _name, _draw in {"max_pool1d": separated, "avg_pool1d": normal}.items():
     case(_name, getattr(ops, _name), _draw(2, 7, 3), kernel_size=2)
     case(_name, getattr(ops, _name), _draw(1, 6, 2), kernel_size=3, stride=2, padding=(1, 0))

@@ -10,6 +10,7 @@ from ..autograd import op
 from ..backends.geometry import NO_PADS, Pads, Pair, output_size, reach, same_padding
 from ..integers import count, counts
 from ..tensor import Tensor
+from .shape import pad
 
 __all__ = ["conv1d", "conv2d", "conv_relu_pool", "conv_transpose2d"]
 
@@ -180,7 +181,7 @@ def conv_transpose2d(
 
     Args:
         padding: what is cut off at the borders, an int, (vertical, horizontal) or ((top, bottom), (left, right)).
-        output_padding: lines and columns added at the bottom and right, fewer than the stride.
+        output_padding: lines and columns added at the bottom and right, fewer than the stride or the dilation.
     Raises: ValueError where the shapes do not fit.
     """
     name = "conv_transpose2d"
@@ -196,27 +197,44 @@ def conv_transpose2d(
     if b is not None and b.shape != (filters,):
         raise ValueError(f"{name}: bias {b.shape} must be ({filters},), one value a filter")
     stride, dilation = pair(name, "stride", stride), pair(name, "dilation", dilation)
-    pads, size = transposed_windows(name, x.shape[1:3], w.shape[:2], stride, padding, output_padding, dilation)
-    return _conv_transpose2d(x, w, b, (x.shape[0], *size, filters), stride, pads, dilation, groups)
+    pads, (high, wide), (down, across) = transposed_windows(
+        name, x.shape[1:3], w.shape[:2], stride, padding, output_padding, dilation
+    )
+    shape = x.shape[0], high - down, wide - across, filters
+    if not down and not across:
+        return _conv_transpose2d(x, w, b, shape, stride, pads, dilation, groups)
+    y = _conv_transpose2d(x, w, None, shape, stride, pads, dilation, groups)
+    y = pad(y, ((0, 0), (0, down), (0, across), (0, 0)))
+    return y if b is None else y + b
 
 
 def transposed_windows(
     name: str, size: tuple, kernel: tuple, stride: Pair, padding: Any, output_padding: Any, dilation: Pair
-) -> tuple[Pads, Pair]:
-    """((top, bottom), (left, right)) that is cut off, and the size (OH, OW) of a transposed convolution's output."""
+) -> tuple[Pads, Pair, Pair]:
+    """((top, bottom), (left, right)) that is cut off, the size (OH, OW) of a transposed convolution's output, and how
+    many of its last lines and columns no window reaches."""
     pads, _ = windows(name, (2**40, 2**40), kernel, stride, padding, dilation)
     if isinstance(padding, str):
         raise ValueError(f"{name}: padding={padding!r} must be an int or a pair of ints")
     extra = pair(name, "output_padding", output_padding, 0)
-    if any(e >= s for e, s in zip(extra, stride, strict=True)):
-        raise ValueError(f"{name}: output_padding={output_padding!r} must be less than the stride {stride}")
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(
+            f"{name}: output_padding={output_padding!r} must be less than the stride {stride} or the dilation "
+            f"{dilation}"
+        )
     high, wide = (
         (n - 1) * s - sum(p) + r + e
         for n, s, p, r, e in zip(size, stride, pads, reach(kernel, dilation), extra, strict=True)
     )
     if high < 1 or wide < 1:
         raise ValueError(f"{name}: padding={padding!r} cuts off all of the output of {size[0]}×{size[1]} inputs")
-    return pads, (high, wide)
+    beyond = [0, 0]
+    edges = list(pads)
+    for axis, (e, s) in enumerate(zip(extra, stride, strict=True)):
+        if e >= s:  # another window would fit: what is added is taken from what is cut off, the rest is zeros
+            first, last = edges[axis]
+            edges[axis], beyond[axis] = (first, max(last - e, 0)), max(e - last, 0)
+    return (edges[0], edges[1]), (high, wide), (beyond[0], beyond[1])
 
 
 def _arguments(

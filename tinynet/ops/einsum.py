@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import op
 from ..tensor import Tensor
 from .elementwise import multiply
-from .matmul import matmul
 from .reduce import computed, sum
-from .shape import expand_dims, transpose
+from .shape import transpose
 
 __all__ = ["einsum", "outer"]
 
@@ -40,27 +40,36 @@ def einsum(spec: Any, *xs: Any) -> Tensor:
     """
     spec, given = (spec, xs) if isinstance(spec, str) else _letters((spec, *xs))
     tensors = [computed("einsum", x) for x in given]
-    terms, output = _parsed(spec, tuple([x.ndim for x in tensors]))
-    sizes: dict[str, int] = {}
-    for x, term in zip(tensors, terms, strict=True):
-        for letter, n in zip(term, x.shape, strict=True):
-            if n != 1 and sizes.setdefault(letter, n) != n and sizes[letter] != 1:
-                raise ValueError(f"einsum: axis {letter!r} of {spec!r} has the sizes {sizes[letter]} and {n}")
+    terms, output, sizes, plain = _checked(spec, tuple([x.shape for x in tensors]))
+    if plain and len(terms) == 2:  # most are: straight to the operation
+        return _einsum(tensors[0], tensors[1], terms[0], terms[1], output)
     parts = [_own(x, term, sizes) for x, term in zip(tensors, terms, strict=True)]
-    missing = [c for c in output if all(c not in term for _, term in parts)]  # of size 1 in all operands
-    left = tuple([term for _, term in parts])
-    for places in (
-        _order(left, output, tuple([x.shape for x, _ in parts])) if len(parts) > 2 else [(*range(len(parts)),)]
-    ):
+    left, shapes = tuple([term for _, term in parts]), tuple([x.shape for x, _ in parts])
+    order = _order(left, output, shapes) if len(parts) > 2 else [(*range(len(parts)),)]
+    for places in order:
         picked = [parts[i] for i in places]
         parts = [p for i, p in enumerate(parts) if i not in places]
         wanted = {*output, *(c for _, term in parts for c in term)}
         parts.append(_pair(picked[0], picked[1], wanted) if len(picked) == 2 else _summed(*picked[0], wanted))
     x, term = _summed(*parts[0], set(output))
-    x, term = _as(x, (*x.shape, *(1 for _ in missing))), term + "".join(missing)
-    order = tuple(term.index(c) for c in output)
-    same = order == tuple(range(x.ndim)) and all(x is not given for given in tensors)
-    return x if same else transpose(x, order)
+    missing = "".join(c for c in output if c not in term)  # of size 1 in all operands
+    x, term = _as(x, (*x.shape, *(1 for _ in missing))), term + missing
+    axes = tuple(term.index(c) for c in output)
+    same = axes == tuple(range(x.ndim)) and all(x is not given for given in tensors)
+    return x if same else transpose(x, axes)
+
+
+@functools.lru_cache(256)
+def _checked(spec: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[str], str, dict[str, int], bool]:
+    """The operands' letters, the output's, each letter's size, and whether no operand has a letter twice or of size 1.
+    ValueError where sizes differ."""
+    terms, output = _parsed(spec, tuple([len(shape) for shape in shapes]))
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for letter, n in zip(term, shape, strict=True):
+            if n != 1 and sizes.setdefault(letter, n) != n and sizes[letter] != 1:
+                raise ValueError(f"einsum: axis {letter!r} of {spec!r} has the sizes {sizes[letter]} and {n}")
+    return terms, output, sizes, all(len(set(t)) == len(t) and 1 not in s for t, s in zip(terms, shapes, strict=True))
 
 
 def _letters(args: tuple) -> tuple[str, tuple]:
@@ -73,7 +82,6 @@ def _letters(args: tuple) -> tuple[str, tuple]:
     return ",".join(axes) + (f"->{named(args[-1])}" if len(args) % 2 else ""), xs
 
 
-@functools.lru_cache(256)
 def _parsed(spec: str, ndims: tuple[int, ...]) -> tuple[list[str], str]:
     """The operands' letters and the output's, other letters in the place of each ellipsis."""
     left, arrow, output = spec.replace(" ", "").partition("->")
@@ -141,28 +149,79 @@ def _summed(x: Tensor, term: str, wanted: set) -> tuple[Tensor, str]:
 
 
 def _pair(one: tuple[Tensor, str], two: tuple[Tensor, str], wanted: set) -> tuple[Tensor, str]:
-    """The product of two operands, summed over what both have and nothing else needs."""
-    (x, a), (y, b) = _summed(*one, wanted | set(two[1])), _summed(*two, wanted | set(one[1]))
-    both = "".join(c for c in a if c in b and c in wanted)
-    over = "".join(c for c in a if c in b and c not in wanted)
-    left, right = "".join(c for c in a if c not in b), "".join(c for c in b if c not in a)
+    """The product of two operands, summed over what nothing else needs."""
+    (x, a), (y, b) = one, two
+    term = "".join(c for c in dict.fromkeys(a + b) if c in wanted)
+    return _einsum(x, y, a, b, term), term
 
-    def shaped(x: Tensor, term: str, *groups: str) -> Tensor:
-        """With its axes in groups, each group one axis but the first."""
-        order = tuple(term.index(c) for c in "".join(groups))
-        moved = x if order == tuple(range(x.ndim)) else transpose(x, order)
-        shape = iter(moved.shape)
-        sizes = [[next(shape) for _ in group] for group in groups]
-        return _as(moved, (*sizes[0], *(math.prod(s) for s in sizes[1:])))
 
-    size = dict(zip(a + b, x.shape + y.shape, strict=True))
+@op
+def _einsum(be, x, y, a, b, out):
+    """Σ x y over the letters that are not in `out`; a and b name the axes of x and y, each letter once."""
+    x_shape, y_shape = x.shape, y.shape
+
+    def grad(g, other, letters, term, shape):
+        kept = "".join(c for c in term if c in out or c in letters)
+        d = _contracted(be, g, other, out, letters, kept)
+        if kept == term:
+            return d
+        d = be.reshape(d, tuple([n if c in kept else 1 for c, n in zip(term, shape, strict=True)]))
+        return be.broadcast_to(d, shape)
+
+    def vjp(g, need):
+        return (
+            grad(g, y, b, a, x_shape) if need[0] else None,
+            grad(g, x, a, b, y_shape) if need[1] else None,
+        )
+
+    return _contracted(be, x, y, a, b, out), vjp
+
+
+def _contracted(be: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
+    """The same of the backend's arrays: as one matrix product, where there is a sum."""
+    (x_over, x_axes, x_turned), (y_over, y_axes, y_turned), counts, axes = _plan(a, b, out)
+    x = be.sum(x, x_over) if x_over else x
+    y = be.sum(y, y_over) if y_over else y
+    x = be.transpose(x, x_axes) if x_axes else x
+    y = be.transpose(y, y_axes) if y_axes else y
+    both, left, right, over = counts
+    batch = x.shape[:both]
+    own = x.shape[both + over :] if x_turned else x.shape[both : both + left]
+    others = y.shape[both + over :] if y_turned else y.shape[both : both + right]
+    rows, columns = math.prod(own), math.prod(others)
     if over and (left or right):
-        product = matmul(shaped(x, a, both, left, over), shaped(y, b, both, over, right))
+        depth = math.prod(x.shape[both : both + over] if x_turned else x.shape[both + left :])
+        x = be.reshape(x, (*batch, depth, rows) if x_turned else (*batch, rows, depth))
+        y = be.reshape(y, (*batch, depth, columns) if y_turned else (*batch, columns, depth))
+        z = be.matmul(x, y, x_turned, not y_turned)
+    elif over:
+        z = be.sum(be.multiply(x, y), tuple(range(both, both + over)))
     else:
-        x, y = shaped(x, a, both, left, over), shaped(y, b, both, right, over)
-        product = sum(multiply(expand_dims(x, len(both) + 1), expand_dims(y, len(both))), -1)
-    term = both + left + right
-    return _as(product, tuple([size[c] for c in term])), term
+        z = be.multiply(be.reshape(x, (*batch, rows, 1)), be.reshape(y, (*batch, 1, columns)))
+    z = be.reshape(z, (*batch, *own, *others))
+    return be.transpose(z, axes) if axes else z
+
+
+@functools.lru_cache(256)
+def _plan(a: str, b: str, out: str) -> tuple:
+    """What _contracted does to x and y, (axes that are summed first, order of the others, whether the axes of the
+    product's sum come before its own), how many letters are in both and in `out`, in x alone, in y alone, and summed
+    over, and the order of the product's axes; () is as it is."""
+    both = "".join(c for c in a if c in b and c in out)
+    over = "".join(c for c in a if c in b and c not in out)
+    left, right = ("".join(c for c in t if c in out and c not in o) for t, o in ((a, b), (b, a)))
+
+    def prepared(term: str, other: str, own: str) -> tuple:
+        alone = tuple(i for i, c in enumerate(term) if c not in out and c not in other)
+        rest = "".join(c for i, c in enumerate(term) if i not in alone)
+        turned = rest == both + over + own
+        return alone, () if turned else ordered(rest, both + own + over), turned
+
+    def ordered(term: str, wanted: str) -> tuple:
+        return () if term == wanted else tuple(term.index(c) for c in wanted)
+
+    counts = tuple(len(t) for t in (both, left, right, over))
+    return prepared(a, b, left), prepared(b, a, right), counts, ordered(both + left + right, out)
 
 
 def _as(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -15,6 +15,8 @@ from .shape import getitem
 
 __all__ = ["argsort", "one_hot", "scatter", "sort", "take", "take_along_axis", "topk"]
 
+FEW = 8  # of so many times as many values: few
+
 
 def _one(name: str, axis: Any, x: Tensor) -> int:
     """One axis, in [0, x.ndim)."""
@@ -134,11 +136,39 @@ def _order(name: str, x: Tensor, axis: int | None, descending: bool) -> np.ndarr
     values = x.numpy().reshape(-1) if axis is None else x.numpy()
     if not x.ndim:
         return np.zeros(values.shape, np.int64)
-    axis = 0 if axis is None else _one(name, axis, x)
-    if not descending:
+    return _ordered(values, 0 if axis is None else _one(name, axis, x), descending)
+
+
+def _ordered(values: np.ndarray, axis: int, descending: bool) -> np.ndarray:
+    """np.argsort, by which equal values stay in their order."""
+    if descending:
+        backwards = _ordered(np.flip(values, axis), axis, False)
+        return np.ascontiguousarray(np.flip(values.shape[axis] - 1 - backwards, axis))
+    if values.dtype != np.float32:
         return np.argsort(values, axis, kind="stable").astype(np.int64, copy=False)
-    backwards = np.argsort(np.flip(values, axis), axis, kind="stable")
-    return np.ascontiguousarray(np.flip(values.shape[axis] - 1 - backwards, axis))
+    # NumPy sorts integers several times as fast as it finds a stable order: here each is a value and its place.
+    bits = np.moveaxis(values + np.float32(0), axis, -1).view(np.int32)  # -0 is 0
+    bits = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # in the order of the values
+    bits[np.moveaxis(np.isnan(values), axis, -1)] = 0x7FFFFFFF
+    keys = np.left_shift(bits, 32, dtype=np.int64)
+    keys |= np.arange(keys.shape[-1])
+    keys.sort(-1)
+    keys &= 0xFFFFFFFF
+    return np.ascontiguousarray(np.moveaxis(keys, -1, axis))
+
+
+def _largest(values: np.ndarray, k: int, axis: int) -> np.ndarray:
+    """The places of the k largest values, the largest first. Where they are few, only these are put in order, unless
+    the least of them has an equal one outside."""
+    rows = np.moveaxis(values, axis, -1)
+    size = rows.shape[-1]
+    if 0 < k <= size // FEW:
+        some = np.sort(np.argpartition(rows, size - k, -1)[..., size - k :], -1)
+        found = np.take_along_axis(rows, some, -1)
+        if (np.count_nonzero(rows >= found.min(-1, keepdims=True), -1) == k).all():
+            order = np.take_along_axis(some, _ordered(found, found.ndim - 1, True), -1)
+            return np.ascontiguousarray(np.moveaxis(order, -1, axis))
+    return _ordered(values, axis, True)[(slice(None),) * axis + (slice(k),)]
 
 
 def sort(x: Tensor, axis: int | None = -1, descending: bool = False) -> Tensor:
@@ -165,7 +195,7 @@ def topk(x: Tensor, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     axis, k = _one("topk", axis, x), whole.count("topk", "k", k, 0)
     if k > x.shape[axis]:
         raise ValueError(f"topk: k={k} is more than the size {x.shape[axis]} of axis {axis} of shape {x.shape}")
-    places = _order("topk", x, axis, True)[(slice(None),) * axis + (slice(k),)]
+    places = _largest(x.numpy(), k, axis)
     return take_along_axis(x, places, axis), tensor(places, backend=x.backend)
 
 

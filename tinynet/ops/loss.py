@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 NAME = "softmax_cross_entropy"
-Labels = Any  # integers (N,): a Tensor, an array, a list
 
 # ---- softmax cross-entropy ------------------------------------------------------------------------------
 
@@ -58,7 +57,7 @@ def _softmax_cross_entropy(be, logits, labels, scale):
 
 def softmax_cross_entropy(
     logits: Tensor,
-    labels: Labels,
+    labels: Any,
     *,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -91,7 +90,7 @@ def softmax_cross_entropy(
 
 
 def _any_cross_entropy(
-    logits: Tensor, labels: Labels, reduction: str, smoothing: float, weight: Any, ignore_index: int | None
+    logits: Tensor, labels: Any, reduction: str, smoothing: float, weight: Any, ignore_index: int | None
 ) -> Tensor:
     """The same for all shapes and options, by operations that exist."""
     if not (isinstance(smoothing, Real) and 0 <= smoothing <= 1):
@@ -163,7 +162,7 @@ def _probabilities(labels: Any, logits: Tensor) -> Tensor:
 # ---- of class numbers ----------------------------------------------------------------------------------
 
 
-def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mean") -> Tensor:
+def nll_loss(log_probabilities: Tensor, labels: Any, *, reduction: str = "mean") -> Tensor:
     """The negative log-likelihood -log p[label], from log-probabilities (…, K) as log_softmax returns them.
 
     Args: log_probabilities (…, K); labels (…) integers in [0, K).
@@ -176,7 +175,7 @@ def nll_loss(log_probabilities: Tensor, labels: Labels, *, reduction: str = "mea
     return _reduced("nll_loss", -own, reduction)
 
 
-def hinge(scores: Tensor, labels: Labels, *, margin: float = 1.0, reduction: str = "mean") -> Tensor:
+def hinge(scores: Tensor, labels: Any, *, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """Σ max(0, margin - score[label] + score[c]) / K over all classes c but the label (Crammer & Singer 2001; as
     PyTorch's multi_margin_loss).
 
@@ -357,6 +356,8 @@ def _reduced(name: str, losses: Tensor, reduction: str, weights: Tensor | None =
         return losses
     if reduction not in ("mean", "sum"):
         raise ValueError(f'{name}: reduction={reduction!r} must be "mean", "sum" or "none"')
+    if weights is None and reduction == "mean" and not losses.size:
+        raise ValueError(f"{name}: shape {losses.shape} has no values; their mean needs one at least")
     if weights is None or reduction == "sum":
         return reduce.mean(losses) if reduction == "mean" else reduce.sum(losses)
     if shares.parts:
@@ -370,8 +371,7 @@ def _reduced(name: str, losses: Tensor, reduction: str, weights: Tensor | None =
 
 def _in_order(call: str, logits: Any, labels: Any) -> None:
     """Raise where the arguments are the other way round."""
-    axes = logits.ndim if isinstance(logits, Tensor) else np.ndim(logits)
-    if axes == 1 and np.ndim(labels) == 2:
+    if np.ndim(logits) == 1 and np.ndim(labels) == 2:
         raise ValueError(
             f"{call.partition('(')[0]}: the arguments are the other way round: the first has shape {np.shape(logits)}, "
             f"the second {np.shape(labels)}; write {call}"

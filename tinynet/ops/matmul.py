@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..autograd import op
 from ..tensor import Tensor, tensor
 from .shape import reshape
@@ -54,27 +56,17 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 @op
-def _dense(be, x, w, b, relu):
-    y = be.dense(x, w, b, relu)
-    y_or_none = y if relu else None  # keep the output only where its sign is needed
+def _dense(be, x, w, b, activation):
+    y = be.dense(x, w, b, activation == "relu")
+    y_or_none = y if activation == "relu" else None  # keep the output only where its sign is needed
+    slope = None
+    if activation in ("tanh", "sigmoid"):  # their derivatives are of their outputs: these take the sum's place
+        y, slope = getattr(be, activation)(y, out=y), getattr(be, f"{activation}_grad")
     has_bias = b is not None
 
     def vjp(g, need):
+        g = g if slope is None else slope(g, y)
         return be.dense_grad(g, x, w, y_or_none, (need[0], need[1], has_bias and need[2]))
-
-    return y, vjp
-
-
-@op(integers="float64")
-def _dense_then(be, x, w, b, activation):
-    """An activation whose derivative is one of its output takes the place of the sum."""
-    y = be.dense(x, w, b)
-    y = getattr(be, activation)(y, out=y)
-    has_bias = b is not None
-
-    def vjp(g, need):
-        g = getattr(be, f"{activation}_grad")(g, y)
-        return be.dense_grad(g, x, w, None, (need[0], need[1], has_bias and need[2]))
 
     return y, vjp
 
@@ -98,11 +90,11 @@ def dense(
         raise ValueError(f"dense: bias {b.shape} does not fit weight {w.shape}; it must be {w.shape[1:]}")
     if activation not in (None, "relu", "tanh", "sigmoid"):
         raise ValueError(f'dense: activation={activation!r} is none of "relu", "tanh" and "sigmoid"')
+    activation = "relu" if relu else activation
+    if activation not in (None, "relu") and x.dtype.kind != "f" and w.dtype.kind != "f":
+        x = x.astype(np.float64)
     rows = x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    if activation in (None, "relu"):
-        y = _dense(rows, w, b, relu or activation == "relu")
-    else:
-        y = _dense_then(rows, w, b, activation)
+    y = _dense(rows, w, b, activation)
     return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[1]))
 
 

@@ -4,6 +4,7 @@ empty tuple reduces nothing."""
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,12 @@ def _count(name: str, shape: tuple, axes: tuple) -> int:
     return count
 
 
+def _of_nothing(name: str, shape: tuple, axes: tuple) -> float:
+    """NaN, the mean of no values, with NumPy's kind of warning."""
+    warnings.warn(f"{name}: shape {shape} has no values along axis {axes}; their {name} is NaN", RuntimeWarning, 3)
+    return math.nan
+
+
 def floating(name: str, x: Any) -> None:
     """Raise TypeError where x holds integers or bools."""
     if x.dtype.kind != "f":
@@ -91,11 +98,11 @@ def mean(be, x, axis=None, keepdims=False):
     """The arithmetic mean over `axis`.
 
     Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
-    Returns: a Tensor of x's shape without the reduced axes.
-    Raises: ValueError where an axis is out of range or named twice, or where there are no values.
+    Returns: a Tensor of x's shape without the reduced axes; of no values NaN, with a RuntimeWarning, as np.mean.
+    Raises: ValueError where an axis is out of range or named twice.
     """
     shape, axes = x.shape, axes_of("mean", axis, x.ndim)
-    scale = 1 / _count("mean", shape, axes)
+    scale = 1 / n if (n := math.prod(shape[i] for i in axes)) else _of_nothing("mean", shape, axes)
     if x.dtype == np.float16:  # whose sum may exceed its largest number, 65504
         y = be.astype(be.multiply(be.sum(be.astype(x, np.float32), axes, keepdims), scale), x.dtype)
     else:
@@ -136,11 +143,13 @@ def var(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
 
     Args: x: a Tensor of any shape; axis: None (all), an int or several; ddof: subtracted from the count;
     keepdims: leave each reduced axis, of size 1.
-    Returns: a Tensor of x's shape without the reduced axes.
-    Raises: ValueError where an axis is out of range or named twice, or where n <= ddof.
+    Returns: a Tensor of x's shape without the reduced axes; of no values NaN, with a RuntimeWarning, as np.var.
+    Raises: ValueError where an axis is out of range or named twice, or where 0 < n <= ddof.
     """
     axes = axes_of("var", axis, x.ndim)
-    n = _count("var", x.shape, axes)
+    n = math.prod(x.shape[i] for i in axes)
+    if not n:
+        return sum(x, axis, keepdims) * _of_nothing("var", x.shape, axes)
     if n <= ddof:
         raise ValueError(f"var: {n} values along axis {axes} with ddof={ddof}; more than ddof are needed")
     if x.dtype == np.float16:
@@ -154,8 +163,8 @@ def std(x: Tensor, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> T
 
     Args: x: a Tensor of any shape; axis: None (all), an int or several; ddof: subtracted from the count;
     keepdims: leave each reduced axis, of size 1.
-    Returns: a Tensor of x's shape without the reduced axes.
-    Raises: ValueError where an axis is out of range or named twice, or where n <= ddof.
+    Returns: a Tensor of x's shape without the reduced axes; of no values NaN, with a RuntimeWarning, as np.std.
+    Raises: ValueError where an axis is out of range or named twice, or where 0 < n <= ddof.
     """
     return sqrt(var(computed("std", x, "float64"), axis, keepdims, ddof))
 
@@ -280,13 +289,11 @@ def logsumexp(be, x, axis=None, keepdims=False):
     """log Σ exp(x) over `axis`, without overflow.
 
     Args: x: a Tensor of any shape; axis: None (all), an int or several; keepdims: leave each reduced axis, of size 1.
-    Returns: a Tensor of x's shape without the reduced axes.
-    Raises: ValueError where an axis is out of range or named twice, or where there are no values; TypeError where x is
-    not floating.
+    Returns: a Tensor of x's shape without the reduced axes; of no values -inf, as np.logaddexp.reduce.
+    Raises: ValueError where an axis is out of range or named twice; TypeError where x is not floating.
     """
     floating("logsumexp", x)
     axes = axes_of("logsumexp", axis, x.ndim)
-    _count("logsumexp", x.shape, axes)
 
     def vjp(g, need):
         return (be.multiply(be.reshape(g, _kept(x.shape, axes)), be.softmax(x, axes)),)

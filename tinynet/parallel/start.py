@@ -66,7 +66,8 @@ def trainer(
             had there is one process, and `note` says why.
         clip_norm: scale the gradient so that its norm, of all parameters together, is at most this.
         accumulate: compute the gradient of a batch (of a replica's share) in so many parts, one after another, in the
-            memory of one; the step is that of the whole batch, but that batch norm sees the parts.
+            memory of one; the step is that of the whole batch, but that batch norm sees the parts, and that a mean
+            by weight= or ignore_index= is refused, as it is not that of the parts.
         metrics: functions metric(model(x), y) by name, for `counter()`, `correct` and `evaluate`.
 
     Raises: ValueError for a bad setting.

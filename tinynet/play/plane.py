@@ -125,7 +125,7 @@ def _parted(name: str, x: np.ndarray, y: np.ndarray, classes: tuple[str, ...], a
 
 
 def network(hidden: str, activation: str, classes: int) -> nn.Module:
-    """Dense layers of the widths in `hidden`, such as "16 16", for points. PlayError where that is no list of widths."""
+    """Dense layers of the widths in `hidden`, such as "16 16", for points. PlayError where those are no widths."""
     try:
         widths = [int(word) for word in hidden.replace(",", " ").split()]
     except ValueError:

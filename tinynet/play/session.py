@@ -24,14 +24,13 @@ from .training import Training
 
 DRAWN = ("digits", "mnist", None)  # data whose pictures are single drawings, light on black, centred by their mass
 LARGEST_SIDE = 1024  # pixels of a picture that the page sends
-OVERLAYS = ("saliency", "toward")
 
 
 class Tools(Protocol):
     """What the command lends to the page: its data sets, its networks, and how it reads a picture."""
 
-    networks: Mapping[str, Sequence[str]]  # by the data's name
-
+    @property
+    def networks(self) -> Mapping[str, Sequence[str]]: ...  # names of networks by the name of their data
     def load_data(self, name: str) -> Any: ...
     def make_model(self, name: str, task: Any) -> Module: ...
     def read_picture(self, path: Path, shape: tuple, learnt: str | None) -> tuple[np.ndarray | None, str]: ...
@@ -154,9 +153,10 @@ class Session:
         with self.turns.person():
             network = self.network(request)
             x, _ = self._seen(network, request, body)
+            layer, channel = text(request, "layer"), number(request, "channel", 0)
             try:
-                header, arrays = draw.unit(network.model, x, text(request, "layer"), number(request, "channel", 0))
-            except (StopIteration, IndexError):
+                header, arrays = draw.unit(network.model, x, layer, channel)
+            except (KeyError, IndexError, ValueError):
                 raise PlayError("this network has no such layer or map") from None
         return packed(header, arrays)
 
@@ -165,7 +165,7 @@ class Session:
         with self.turns.person():
             network = self.network(request)
             x, _ = self._seen(network, request, body)
-            target, what = number(request, "target", 0, len(network.classes) - 1), text(request, "what", OVERLAYS)
+            target, what = number(request, "target", 0, len(network.classes) - 1), text(request, "what", draw.OVERLAYS)
             found = draw.overlay(network.model, x, what, target)
         return packed({k: v for k, v in found.items() if k != "map"}, {"map": found["map"]})
 

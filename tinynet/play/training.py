@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +47,7 @@ class Training:
         self.task: Any = None
         self.table: plane.Points | None = None
         self.version, self.picture, self.trouble = 0, b"", ""
-        self.running = self.closed = False
+        self.running = self.closed = self.told = False  # told: the page was shown it running
         self.steps_due = 0
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
@@ -168,14 +167,16 @@ class Training:
         due = 0.0
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.running or self.steps_due or self.closed)
+                self.changed.wait_for(lambda: self.running or self.steps_due or self.closed or self.told)
                 if self.closed:
                     return
+                go_on = self.running or self.steps_due > 0
                 self.steps_due = max(0, self.steps_due - 1)
             began = time.perf_counter()
-            with self.turns.machine():
+            with self.turns.machine(), np.errstate(all="ignore"):  # what overflows is told in words
                 try:
-                    self._step()
+                    if go_on:
+                        self._step()
                     if not self.running or began >= due:
                         due = self._show()
                 except Exception as error:  # the page says it
@@ -190,11 +191,11 @@ class Training:
         self.optimizer.zero_grad()
         loss = softmax_cross_entropy(self.model(x), y)
         value = float(loss.item())
-        if not math.isfinite(value):
-            raise PlayError(f"the loss is {value} at step {self.step + 1}: start again with a lower rate")
         loss.backward()
-        self.optimizer.step()
+        self.optimizer.step(loss)
         self.step += 1
+        if self.optimizer.voided:
+            raise PlayError(f"the loss or its gradient overflowed at step {self.step}: start again with a lower rate")
         self.part.append(value)
         if len(self.part) >= self.joined:
             self.losses.append([self.step, sum(self.part) / len(self.part)])
@@ -206,7 +207,7 @@ class Training:
 
     def _show(self) -> float:
         """Make the picture that the page is to see next; returns when the one after it is due."""
-        began = time.perf_counter()
+        began, self.told = time.perf_counter(), self.running
         self.picture = watch.picture(self, self.version + 1)
         self.version += 1
         now = time.perf_counter()

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn, ops
-from ..insight.report import Report, report
+from .. import nn
+from ..insight import Report, feature_maps, filters, report
 from ..nn.module import Module
-from ..tensor import tensor
-from .draw import UNSHOWN, calls, title
+from ..training.evaluate import predict
+from .draw import title
 from .packed import packed
 from .plane import SPAN
 
@@ -65,11 +65,12 @@ def picture(training: Any, version: int) -> bytes:
 
 def _activations(model: Module, x: np.ndarray) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A histogram of each layer's outputs."""
-    layers, counts = [], {}
-    for call in calls(model, x):
-        if not isinstance(call.layer, UNSHOWN):
-            found, counts[f"activation {call.name}"] = histogram(call.y)
-            layers.append({"name": call.name, "title": title(call.layer), **found})
+    layers, counts, named = [], {}, dict(model.named_modules())
+    for name, maps in feature_maps(model, x).items():
+        layer = named.get(name.split("#")[0])
+        if layer is not None and not isinstance(layer, nn.Flatten):
+            found, counts[f"activation {name}"] = histogram(maps)
+            layers.append({"name": name, "title": title(layer), **found})
     return layers, counts
 
 
@@ -89,10 +90,8 @@ def _mistakes(measured: Report, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def _filters(model: Module) -> dict[str, np.ndarray]:
     """The weights of the first convolution, (F, KH, KW, C)."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            return {"filters": layer.weight.numpy()[..., :MOST_FILTERS].transpose(3, 0, 1, 2)}
-    return {}
+    first = next((w for w in filters(model).values() if w.ndim == 4), None)
+    return {} if first is None else {"filters": first[..., :MOST_FILTERS].transpose(3, 0, 1, 2)}
 
 
 def boundary(model: Module) -> dict[str, np.ndarray]:
@@ -100,8 +99,8 @@ def boundary(model: Module) -> dict[str, np.ndarray]:
     (units, GRID / 2, GRID / 2), as "hidden 0", …."""
     side = ((np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1) * SHOWN
     at = np.stack(np.meshgrid(side, -side), axis=-1).reshape(-1, 2)
-    done = calls(model, at)
-    found = {"plane": ops.softmax(tensor(done[-1].y)).numpy().reshape(GRID, GRID, -1)}
-    for i, call in enumerate(done[:-1]):
-        found[f"hidden {i}"] = call.y.reshape(GRID, GRID, -1)[::2, ::2].transpose(2, 0, 1)
+    found = {"plane": predict(model, at).reshape(GRID, GRID, -1)}
+    *hidden, _ = feature_maps(model, at).values()
+    for i, values in enumerate(hidden):
+        found[f"hidden {i}"] = values.reshape(GRID, GRID, -1)[::2, ::2].transpose(2, 0, 1)
     return found

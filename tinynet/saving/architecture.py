@@ -247,8 +247,13 @@ def _tie(model: Module, ties: Mapping[str, str]) -> None:
 
 
 def fill(model: Module, new: list[Parameter], weights: Mapping[str, np.ndarray]) -> None:
-    """Give new parameters memory, the weights' dtype and their values, where there are weights that fit."""
+    """Give new parameters memory, the weights' dtype and their values, where there are weights that fit; so floating
+    buffers."""
     made = set(map(id, new))
+    for name, t in model.named_buffers():
+        w = weights.get(name)
+        if w is not None and t.dtype.kind == w.dtype.kind == "f" and w.dtype != t.dtype and w.shape == t.shape:
+            t.data = t.backend.copy(t.backend.asarray(w))
     for name, p in model.named_parameters():
         w = weights.get(name)
         if id(p) in made and w is not None and w.dtype.kind == "f" and w.shape == p.shape:

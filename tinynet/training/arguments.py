@@ -101,6 +101,11 @@ def build(model: Module, loader: Loader) -> None:
         door.build(model, loader.sample()[0])
 
 
+def unit(model: Module) -> str:
+    """What the progress counts: a network that reads integers sees no images."""
+    return "images" if np.dtype(model.input_dtype or np.float32).kind == "f" else "samples"
+
+
 # ---- the optimiser ----------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from .metrics import Metric, chosen
 def evaluate(
     model: Module, data: Any, *extra: Any, batch_size: int = 256, loss: Callable | None = None, metrics: Any = None
 ) -> dict[str, Any]:
-    """The mean loss and the metrics of a model, dropout off.
+    """The mean loss and the metrics of a model, dropout off: means of the batches', by their samples.
 
     Args:
         data: arrays (x, y), x an array, a tuple or a dict of arrays, y likewise or None; a Loader; a dataset with

@@ -123,7 +123,7 @@ def fit(
             stopping=stopping,
             schedule=schedule,
             attack=attack,
-            display=Display(epochs, loader.samples, verbose=verbose),
+            display=Display(epochs, loader.samples, unit=arguments.unit(model), verbose=verbose),
             path=path,
             every=every,
             csv=history,

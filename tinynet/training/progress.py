@@ -25,11 +25,19 @@ class Display:
     any control character: one an epoch, and in long epochs one each half minute. A stream that is closed, or whose
     reader has gone, ends the display and not the training.
 
-    Args: samples: in an epoch; None where that is not known, and then there is no bar but a count.
+    Args: samples: in an epoch; None where that is not known, and then there is no bar but a count. unit: what they are.
     """
 
-    def __init__(self, epochs: int, samples: int | None, *, verbose: bool = True, stream: TextIO | None = None):
-        self.epochs, self.samples = epochs, samples
+    def __init__(
+        self,
+        epochs: int,
+        samples: int | None,
+        *,
+        unit: str = "images",
+        verbose: bool = True,
+        stream: TextIO | None = None,
+    ):
+        self.epochs, self.samples, self.unit = epochs, samples, unit
         self.stream: Any = sys.stdout if stream is None else stream
         self.verbose = verbose and self.stream is not None  # a process may have no standard output
         self.moving = self.verbose and (is_terminal(self.stream) or (stream is None and in_notebook()))
@@ -65,7 +73,7 @@ class Display:
             self.told = now
             of = "" if self.samples is None else f"/{self.samples:,}"
             left = "" if self.samples is None else f"  {(self.samples - seen) / self._rate(seen):.0f} s left"
-            self.line(f"{self.title}  {seen:,}{of}  {measured(values)}  {self._rate(seen):,.0f} images/s{left}")
+            self.line(f"{self.title}  {seen:,}{of}  {measured(values)}  {self._rate(seen):,.0f} {self.unit}/s{left}")
 
     def _rate(self, seen: int) -> float:
         """Samples a second."""
@@ -77,7 +85,7 @@ class Display:
         rate, width = self._rate(seen), columns(self.stream)
         said = [shown(name, value) for name, value in values.items() if value is not None]
         if self.samples is None:
-            return "  ".join([self.title, f"{seen:,} images", *said, f"{rate:,.0f}/s"])[: width - 1]
+            return "  ".join([self.title, f"{seen:,} {self.unit}", *said, f"{rate:,.0f}/s"])[: width - 1]
         began = seen > self.skipped
         timed = [f"{seconds((self.samples - seen) / rate)} left", f"{rate:,.0f}/s"] if began else ["", ""]
         weighed = [*said[:1], timed[0], *said[1:], timed[1]]
@@ -104,7 +112,9 @@ class Display:
     def end(self, row: Mapping[str, Any]) -> None:
         """The epoch's row of the history."""
         self.close()
-        self.line(f"{self.title}  {measured(row)}  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s")
+        self.line(
+            f"{self.title}  {measured(row)}  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} {self.unit}/s"
+        )
 
     def line(self, text: str) -> None:
         """A line of text, above the bar if there is one."""

@@ -25,10 +25,10 @@ const pen = new Pen(get("pen"), drawn);
 const layers = new Layers(get("layers"), choose);
 const unit = new Unit(get("unit"), (at) => {
   if (at.back) return layers.reveal();
-  selected = { ...selected, ...at };
-  layers.select(selected);
+  selected = { ...selected, row: at.row, column: at.column };
+  layers.move(selected);
   paintSeen();
-  keepUnit();
+  if (!at.sliding) keepUnit(); // browsers allow few changes of the address in a second
 });
 
 const network = () => networks[get("network").value];
@@ -181,7 +181,7 @@ function reveal() {
 
 const NOTES = {
   cam: "Blue: the places whose features speak for it.",
-  saliency: "Blue: pixels whose ink would speak for it; orange: against it.",
+  saliency: "Blue: pixels that change the score most.",
 };
 
 async function overlay() {

@@ -37,6 +37,12 @@ export class Layers {
     this.paint();
   }
 
+  // The same map, at another place.
+  move(selected) {
+    this.selected = selected;
+    this.rows.find((row) => row.layer.name === selected.layer)?.paint();
+  }
+
   // Go to the map that is looked at.
   reveal() {
     const row = this.rows.find((found) => found.layer.name === this.selected?.layer);

@@ -30,11 +30,12 @@ export function cssColour(share) {
   return `rgb(${pixel.slice(0, 3).map(Math.round).join(" ")})`;
 }
 
-// Whether dark letters are to be read on the colour of this share.
+// Whether dark letters are read better than white ones on the colour of this share: by its luminance (WCAG 2).
 export function darkOn(share) {
   const pixel = [0, 0, 0, 0];
   colour(pixel, 0, share);
-  return 0.3 * pixel[0] + 0.59 * pixel[1] + 0.11 * pixel[2] > 140;
+  const [r, g, b] = pixel.map((value) => (value / 255) ** 2.2);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18;
 }
 
 // Give a canvas this size on the page; its context, in units of the page's pixels.
@@ -57,19 +58,15 @@ const scratch = document.createElement("canvas");
 
 // Draw H × W values at (x, y) in a square of `side`; at(row, column) is each one's share of the scale.
 export function heat(context, height, width, at, x, y, wide, high) {
-  if (scratch.width < width || scratch.height < height) {
-    scratch.width = Math.max(scratch.width, width);
-    scratch.height = Math.max(scratch.height, height);
-  }
   const pixels = new ImageData(width, height);
   for (let r = 0, i = 0; r < height; r++) for (let c = 0; c < width; c++, i++) colour(pixels.data, i, at(r, c));
   blit(context, pixels, x, y, wide, high);
 }
 
 export function blit(context, pixels, x, y, wide, high) {
-  if (scratch.width < pixels.width || scratch.height < pixels.height) {
-    scratch.width = Math.max(scratch.width, pixels.width);
-    scratch.height = Math.max(scratch.height, pixels.height);
+  if (scratch.width !== pixels.width || scratch.height !== pixels.height) {
+    scratch.width = pixels.width; // no larger: smoothing looks beyond the border
+    scratch.height = pixels.height;
   }
   const small = scratch.getContext("2d", { willReadFrequently: true });
   small.putImageData(pixels, 0, 0);

@@ -89,7 +89,7 @@ export class Unit {
     this.row = Math.max(0, Math.min(high - 1, row));
     this.column = Math.max(0, Math.min(wide - 1, column));
     this.update();
-    this.moved({ row: this.row, column: this.column });
+    this.moved({ row: this.row, column: this.column, sliding: this.timer !== 0 });
   }
 
   start() {
@@ -110,7 +110,7 @@ export class Unit {
     if (this.slide) this.slide.textContent = "Slide the kernel";
     if (this.far !== Infinity && this.answer) {
       this.far = Infinity;
-      this.update();
+      this.go(this.row, this.column);
     }
   }
 
