@@ -140,36 +140,35 @@ def test_grad_cam_takes_any_convolution():
         insight.grad_cam(line, pictures()[:, 0])
 
 
-def test_grad_cam_finds_a_planted_patch():
-    """The stripes of a bright square on noise tell the class, upright or lying. The map's mass lies where the layer's
-    windows touch the square."""
-    tn.seed(0)
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(0, 0.1, (1500, 16, 16, 1)).astype(np.float32), rng.integers(0, 2, 1500)
-    corners = rng.integers(0, 13, (1500, 2))
-    stripes = np.indices((4, 4))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_grad_cam_finds_a_planted_patch(seed):
+    """The stripes of a bright square on faint noise tell the class, upright or lying. The map's mass lies where the
+    layer's windows touch the square. (Without biases: with them, a channel may be on everywhere, and speak so.)"""
+    tn.seed(seed)
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(0, 0.05, (1000, 16, 16, 1)).astype(np.float32), rng.integers(0, 2, 1000)
+    corners, stripes = rng.integers(0, 13, (1000, 2)), np.indices((4, 4))
     for image, label, (i, j) in zip(x, y, corners, strict=True):
-        image[i : i + 4, j : j + 4, 0] += 2.0 * (stripes[label] % 2)
+        image[i : i + 4, j : j + 4, 0] += 4.0 * (stripes[label] % 2)
     model = nn.Sequential(
-        nn.Conv2d(8, 3, padding="same", activation="relu"),
+        nn.Conv2d(8, 3, padding="same", activation="relu", bias=False),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, 3, padding="same", activation="relu"),
+        nn.Conv2d(16, 3, padding="same", activation="relu", bias=False),
         nn.GlobalAvgPool2d(),
         nn.Dense(2),
         input_shape=(16, 16, 1),
     )
-    tn.fit(model, (x[:1200], y[:1200]), epochs=12, lr=0.01, verbose=False)
-    held = slice(1200, 1300)
+    tn.fit(model, (x[:800], y[:800]), epochs=10, lr=0.01, verbose=False)
+    held = slice(800, 900)
     assert tn.evaluate(model, (x[held], y[held]))["accuracy"] >= 0.95
     maps = insight.grad_cam(model, x[held], target=y[held], upsample=False)
-    seen = insight.receptive_field(model)["2"]
-    mass = np.zeros(100)
+    seen, mass = insight.receptive_field(model)["2"], 0.0
     for n, (i, j) in enumerate(corners[held]):
         for row, column in np.ndindex(8, 8):
             (top, bottom), (left, right) = seen.box(row, column)
             if top < i + 4 and bottom > i and left < j + 4 and right > j:
-                mass[n] += maps[n, row, column]
-    assert mass.sum() >= 0.95 * maps.sum() > 0
+                mass += maps[n, row, column]
+    assert mass >= 0.95 * maps.sum() > 0
 
 
 # ---- layers -----------------------------------------------------------------------------------------------------
