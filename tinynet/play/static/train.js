@@ -101,7 +101,7 @@ async function start() {
 async function table(file) {
   if (!file) return;
   if (file.size > 8e6) {
-    trouble(new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the page takes tables of up to 8 MB`));
+    trouble(new Error(`the table ${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the page takes tables of up to 8 MB`));
     return;
   }
   const found = await act("table", {}, new Uint8Array(await file.arrayBuffer()));
