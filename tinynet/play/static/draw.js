@@ -19,6 +19,7 @@ let selected = null;
 let over = null; // the overlay's map
 let asking = false;
 let newest = 0;
+let failed = false; // the last look
 let last = 0; // when the last look began, and how long it took
 let took = 0;
 let start = 0;
@@ -63,10 +64,12 @@ async function look(since = null) {
     over = null;
     show();
     took = performance.now() - last;
-    trouble(null);
+    if (failed) trouble(null); // what something else had to say stays
+    failed = false;
     if (since !== null) requestAnimationFrame(() => told(performance.now() - since));
   } catch (error) {
     if (mine === newest) trouble(error);
+    failed = true;
   }
   asking = false;
   if (mine === newest && !pen.open) details();
@@ -267,6 +270,7 @@ async function file(given) {
     trouble(new Error(`the file ${given.name} is no picture that the browser can read`));
     return;
   }
+  trouble(null);
   const scale = Math.min(1, 640 / Math.max(image.width, image.height));
   const [width, height] = [image.width, image.height].map((side) => Math.max(1, Math.round(side * scale)));
   const context = new OffscreenCanvas(width, height).getContext("2d");
