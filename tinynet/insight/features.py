@@ -77,8 +77,9 @@ def attention_maps(model: Module, x: np.ndarray | tuple | dict) -> dict[str, np.
 def _attention(q: Any, k: Any, mask: Any, causal: bool) -> np.ndarray:
     """softmax(q kᵀ / √D), 0 where the mask is False, and, if causal, for later keys."""
     s = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1]).astype(q.dtype)
-    earlier = np.tri(*s.shape[-2:], dtype=bool)
-    allowed = np.broadcast_to((True if mask is None else mask) & (earlier if causal else np.True_), s.shape)
+    allowed = np.broadcast_to(True if mask is None else mask, s.shape)
+    if causal:
+        allowed = allowed & np.tri(*s.shape[-2:], dtype=np.bool_)
     s = np.exp(s - np.max(s, -1, keepdims=True, where=allowed, initial=np.finfo(s.dtype).min), where=allowed, out=s * 0)
     total = s.sum(-1, keepdims=True)
     return np.divide(s, total, out=s, where=total > 0)
