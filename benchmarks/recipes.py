@@ -57,7 +57,7 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, ep
     """Shift and flip, SGD with momentum, one cycle up to the rate 0.2."""
     (x, y), test = tn.data.cifar10()
     x, y = x[:samples], y[:samples]
-    model = nn.Sequential(nn.Normalize.fit(x), tn.models.resnet20())
+    model = nn.Sequential(nn.Normalize.fit(x), tn.models.resnet20(), input_shape=x.shape[1:])
     return classify(
         model,
         (x, y),

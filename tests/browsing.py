@@ -83,7 +83,7 @@ def strokes_of(digit, rng=None):
                 points = points + rng.normal(0, untidy, points.shape)
             points = points if corner is None else np.concatenate([corner, points])
             corner = points[-1:]
-            curve.append(digits._spline(len(points), 8) @ points)
+            curve.append(digits._spline(len(points), 2) @ points)
         strokes.append(np.concatenate(curve) - digits.BOX / 2)
     if rng is not None:
         slant, turn = rng.normal(*digits.SLANT), rng.normal(*digits.TURN)

@@ -24,7 +24,7 @@ WAIT = "document.body.dataset.ready === 'true'"
 def run(tmp_path_factory):
     """A folder with a run of the command: a small convolutional network that knows digits well enough."""
     folder = tmp_path_factory.mktemp("play")
-    options = ["--model", "mnist_small", "--samples", "6000", "--epochs", "2", "--lr", "0.003", "--workers", "1"]
+    options = ["--model", "mnist_small", "--samples", "6000", "--epochs", "3", "--lr", "0.003", "--workers", "1"]
     subprocess.run([sys.executable, "-m", "tinynet", "train", *options], cwd=folder, check=True, capture_output=True)
     return folder
 

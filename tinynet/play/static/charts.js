@@ -1,7 +1,7 @@
 // Charts on canvases: curves, histograms, a confusion matrix, the plane. Each also says in words what it shows.
 
 import { shown } from "./page.js";
-import { blit, cssColour, darkOn, heat, largest, palette, sized } from "./paint.js";
+import { blit, cssColour, darkOn, largest, palette, Sheet, sized } from "./paint.js";
 
 const CLASSES = ["#2a6fbb", "#d9702b", "#3f9362", "#8d5fb0", "#b9912b", "#c24d6a", "#4aa3b5", "#7a6a58", "#5c6bc0", "#8a9a35"];
 const [LEFT, BELOW] = [42, 20];
@@ -165,8 +165,14 @@ export function tiles(canvas, { shape, values }, side = 44) {
   const context = sized(canvas, width, Math.ceil(count / columns) * (side + 4) - 4);
   const size = high * wide * channels;
   const most = largest(values);
+  const sheet = new Sheet(context);
+  const place = (k) => [(k % columns) * (side + 4), Math.floor(k / columns) * (side + 4)];
+  if (channels !== 3) {
+    for (let k = 0; k < count; k++) sheet.heat(high, wide, (r, c) => values[k * size + (r * wide + c) * channels] / most, ...place(k), side, side);
+    sheet.put();
+  }
   for (let k = 0; k < count; k++) {
-    const [x, y] = [(k % columns) * (side + 4), Math.floor(k / columns) * (side + 4)];
+    const [x, y] = place(k);
     if (channels === 3) {
       const pixels = new ImageData(wide, high);
       for (let i = 0; i < high * wide; i++) {
@@ -174,7 +180,7 @@ export function tiles(canvas, { shape, values }, side = 44) {
         pixels.data[4 * i + 3] = 255;
       }
       blit(context, pixels, x, y, side, side);
-    } else heat(context, high, wide, (r, c) => values[k * size + (r * wide + c) * channels] / most, x, y, side, side);
+    }
     context.strokeStyle = palette().named("line");
     context.strokeRect(x + 0.5, y + 0.5, side - 1, side - 1);
   }

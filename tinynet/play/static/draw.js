@@ -8,7 +8,8 @@ import { Pen, SIDE } from "./pen.js";
 import { Unit } from "./unit.js";
 
 const LARGEST = 8e6; // bytes of a picture that is dropped
-const LIVE = 90; // milliseconds between two looks while the pen is down
+const LIVE = 90; // milliseconds between two looks while the pen is down, at least; and how much of the time they take
+const SHARE = 4;
 const PAGE = 24; // samples that are shown together
 
 let networks = {};
@@ -17,8 +18,9 @@ let answer = null;
 let selected = null;
 let over = null; // the overlay's map
 let asking = false;
-let again = null;
-let last = 0;
+let newest = 0;
+let last = 0; // when the last look began, and how long it took
+let took = 0;
 let start = 0;
 
 const pen = new Pen(get("pen"), drawn);
@@ -37,10 +39,8 @@ const network = () => networks[get("network").value];
 
 function drawn(done) {
   source = { from: "drawing" };
-  if (done) {
-    keep({ ink: pen.text, sample: null });
-    look(performance.now());
-  } else if (performance.now() - last > LIVE && !asking) look();
+  if (done) look(performance.now()).then(() => keep({ ink: pen.text, sample: null }));
+  else if (!asking && performance.now() - last > Math.max(LIVE, SHARE * took)) look();
 }
 
 function asked(more = {}) {
@@ -50,36 +50,32 @@ function asked(more = {}) {
   return [{ ...request, height: SIDE, width: SIDE }, pen.ink()];
 }
 
-// Ask for the maps of what is on the pad; one question at a time, the newest last. since: when a stroke ended.
+// Ask for the maps of what is on the pad. since: when a stroke ended. An answer that is no longer the newest is dropped.
 async function look(since = null) {
   if (!network()) return;
-  if (asking) {
-    again = { since: since ?? again?.since ?? null };
-    return;
-  }
+  const mine = ++newest;
   asking = true;
   last = performance.now();
   try {
-    answer = await ask("POST", "look", ...asked());
+    const found = await ask("POST", "look", ...asked());
+    if (mine !== newest) return;
+    answer = found;
     over = null;
     show();
+    took = performance.now() - last;
     trouble(null);
-    if (since !== null) {
-      requestAnimationFrame(() => {
-        const ms = performance.now() - since;
-        get("time").textContent = `${Math.round(ms)} ms`;
-        document.dispatchEvent(new CustomEvent("looked", { detail: ms }));
-      });
-    }
+    if (since !== null) requestAnimationFrame(() => told(performance.now() - since));
   } catch (error) {
-    trouble(error);
+    if (mine === newest) trouble(error);
   }
   asking = false;
-  if (again) {
-    const { since: then } = again;
-    again = null;
-    look(then);
-  } else if (since !== null || !pen.open) details();
+  if (mine === newest && !pen.open) details();
+}
+
+// Say how soon the picture was there.
+function told(ms) {
+  get("time").textContent = `${Math.round(ms)} ms`;
+  document.dispatchEvent(new CustomEvent("looked", { detail: ms }));
 }
 
 // What is asked for only when the pen rests.
@@ -101,17 +97,26 @@ function show() {
   get("answer").classList.toggle("unsure", !nothing && p[order[0]] < 0.6);
   const many = classes.length > 12;
   const listed = many ? order.slice(0, 10) : [...classes.keys()];
-  get("bars").replaceChildren(
-    ...listed.map((i) => {
-      const share = nothing ? 0 : p[i];
-      const bar = make("span", { class: "fill" });
-      bar.style.width = `${100 * share}%`;
-      return make("li", { class: !nothing && i === order[0] ? "best" : null }, make("span", { class: "name" }, classes[i]), make("span", { class: "track", "aria-hidden": "true" }, bar), make("span", { class: "value" }, nothing ? "" : percent(share)));
-    }),
-  );
+  bars(listed, (i) => (nothing ? 0 : p[i]), nothing ? -1 : order[0]);
   get("seen-size").textContent = times(arrays.input.shape);
   paintSeen();
   layers.show(answer);
+}
+
+// A bar for each class that is listed; those that are there are changed, not made anew.
+function bars(listed, share, best) {
+  const list = get("bars");
+  if (list.children.length !== listed.length) {
+    const line = () => make("li", {}, make("span", { class: "name" }), make("span", { class: "track", "aria-hidden": "true" }, make("span", { class: "fill" })), make("span", { class: "value" }));
+    list.replaceChildren(...listed.map(line));
+  }
+  listed.forEach((i, k) => {
+    const [name, track, value] = list.children[k].children;
+    list.children[k].className = i === best ? "best" : "";
+    name.textContent = answer.classes[i];
+    track.firstChild.style.width = `${100 * share(i)}%`;
+    value.textContent = best < 0 ? "" : percent(share(i));
+  });
 }
 
 // The picture as the network gets it, with the overlay and the receptive field of the chosen value.

@@ -1,7 +1,7 @@
 // The layers of a network, each a canvas of all its maps: heat maps with an outline as thick as they are active.
 
 import { get, make, say, shown, times } from "./page.js";
-import { heat, largest, palette, sized } from "./paint.js";
+import { largest, palette, Sheet, sized } from "./paint.js";
 
 const GAP = 6;
 
@@ -10,6 +10,9 @@ export class Layers {
   constructor(root, chosen) {
     Object.assign(this, { root, chosen, rows: [], selected: null });
     new ResizeObserver(() => this.paint()).observe(root);
+    this.sight = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) this.rows.find((row) => row.canvas === target)?.appear(isIntersecting);
+    }, { rootMargin: "300px" });
   }
 
   // Show an answer of the server.
@@ -19,6 +22,8 @@ export class Layers {
       this.names = names;
       this.rows = answer.layers.map((layer, i) => new Row(this, layer, i));
       this.root.replaceChildren(...this.rows.map((row) => row.root));
+      this.sight.disconnect();
+      for (const row of this.rows) this.sight.observe(row.canvas);
     }
     const last = answer.layers.at(-1);
     answer.layers.forEach((layer, i) => {
@@ -53,7 +58,7 @@ export class Layers {
 
 class Row {
   constructor(layers, layer, number) {
-    Object.assign(this, { layers, layer, at: { map: 0, row: 0, column: 0 } });
+    Object.assign(this, { layers, layer, at: { map: 0, row: 0, column: 0 }, visible: true });
     this.note = make("span", { class: "soft" });
     this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-roledescription": "heat maps" });
     this.root = make(
@@ -103,19 +108,32 @@ class Row {
     return { side, gap, columns, width, high: Math.ceil(count / columns) * (side + gap + below) - gap + 2, below };
   }
 
+  // Only what is in sight is drawn.
+  appear(visible) {
+    this.visible = visible;
+    if (visible) this.paint();
+  }
+
   paint() {
     if (!this.values || !this.canvas.clientWidth) return;
     const { side, gap, columns, width, high, below } = this.layout();
+    if (!this.visible) {
+      if (this.canvas.style.height !== `${high}px`) this.canvas.style.height = `${high}px`;
+      return;
+    }
     const context = sized(this.canvas, width, high);
     const [height, wide, count] = this.size;
     const { named } = palette();
     const selected = this.layers.selected?.layer === this.layer.name ? this.layers.selected : null;
+    const inner = side - 2;
+    const place = (k) => [(k % columns) * (side + gap) + 1, Math.floor(k / columns) * (side + gap + below) + 1];
+    const sheet = new Sheet(context);
     for (let k = 0; k < count; k++) {
-      const [x, y] = [(k % columns) * (side + gap) + 1, Math.floor(k / columns) * (side + gap + below) + 1];
-      const inner = side - 2;
-      context.globalAlpha = this.flat || this.strength[k] > 0.04 ? 1 : 0.55;
-      heat(context, height, wide, (r, c) => this.values[(r * wide + c) * count + k] / this.scale, x, y, inner, inner);
-      context.globalAlpha = 1;
+      sheet.heat(height, wide, (r, c) => this.values[(r * wide + c) * count + k] / this.scale, ...place(k), inner, inner);
+    }
+    sheet.put();
+    for (let k = 0; k < count; k++) {
+      const [x, y] = place(k);
       const mine = selected && selected.channel === this.channel(k);
       context.strokeStyle = mine ? named("ink") : named("line");
       context.lineWidth = mine ? 2.5 : 1;

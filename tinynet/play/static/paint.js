@@ -1,5 +1,6 @@
 // Colours of values: blue above zero, orange below, the ground at zero. And canvases that are sharp on every screen.
 
+const STEPS = 256; // of the colours on each side of zero
 let colours = null;
 
 export function palette() {
@@ -46,22 +47,69 @@ export function sized(canvas, width, height, fixed = true) {
     canvas.width = w;
     canvas.height = h;
   }
-  if (fixed) canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
+  if (fixed && canvas.style.height !== `${height}px`) canvas.style.height = `${height}px`; // else the page is laid out anew
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // pixels are written more than lines drawn
   context.setTransform(w / width, 0, 0, h / height, 0, 0);
   context.imageSmoothingEnabled = false;
   context.clearRect(0, 0, width, height);
   return context;
 }
 
-const scratch = document.createElement("canvas");
-
-// Draw H × W values at (x, y) in a square of `side`; at(row, column) is each one's share of the scale.
-export function heat(context, height, width, at, x, y, wide, high) {
-  const pixels = new ImageData(width, height);
-  for (let r = 0, i = 0; r < height; r++) for (let c = 0; c < width; c++, i++) colour(pixels.data, i, at(r, c));
-  blit(context, pixels, x, y, wide, high);
+// The colours of shares from -1 to 1, as pixels of 32 bits.
+function table() {
+  const found = palette();
+  if (!found.table) {
+    const bytes = new Uint8ClampedArray(4 * (2 * STEPS + 1));
+    for (let i = 0; i <= 2 * STEPS; i++) colour(bytes, i, i / STEPS - 1);
+    found.table = new Uint32Array(bytes.buffer);
+  }
+  return found.table;
 }
+
+// The pixels of a whole canvas: heat maps are written into them, and put() shows all at once. (Canvases scale pictures
+// themselves, but not hundreds of them within a frame.)
+export class Sheet {
+  constructor(context) {
+    this.context = context;
+    this.image = new ImageData(context.canvas.width, context.canvas.height);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    const { a, d } = context.getTransform();
+    this.scale = [a, d];
+  }
+
+  // H × W values in a rectangle at (x, y); at(row, column) is each one's share of the scale.
+  heat(height, width, at, x, y, wide, high) {
+    const colours = table();
+    const across = this.image.width;
+    const [left, top, w, h] = [x * this.scale[0], y * this.scale[1], wide * this.scale[0], high * this.scale[1]].map(Math.round);
+    const columns = Uint16Array.from({ length: Math.min(w, across - left) }, (_, i) => (i * width) / w);
+    const line = new Uint32Array(width);
+    const end = Math.min(h, this.image.height - top);
+    for (let i = 0, before = -1; i < end; i++) {
+      const row = Math.floor((i * height) / h);
+      const start = (top + i) * across + left;
+      if (row === before) this.pixels.copyWithin(start, start - across, start - across + columns.length);
+      else {
+        for (let c = 0; c < width; c++) line[c] = colours[Math.round(STEPS * Math.max(-1, Math.min(1, at(row, c)))) + STEPS];
+        for (let j = 0; j < columns.length; j++) this.pixels[start + j] = line[columns[j]];
+      }
+      before = row;
+    }
+  }
+
+  put() {
+    this.context.putImageData(this.image, 0, 0);
+  }
+}
+
+// One heat map on a canvas of its own.
+export function heat(context, height, width, at, x, y, wide, high) {
+  const sheet = new Sheet(context);
+  sheet.heat(height, width, at, x, y, wide, high);
+  sheet.put();
+}
+
+const scratch = document.createElement("canvas");
 
 export function blit(context, pixels, x, y, wide, high) {
   if (scratch.width !== pixels.width || scratch.height !== pixels.height) {
