@@ -105,7 +105,7 @@ export function confusion(canvas, counts, classes) {
       context.fillStyle = cssColour(share);
       context.fillRect(edge + c * cell, edge + r * cell, cell - 1, cell - 1);
       if (count && cell > 15) {
-        context.fillStyle = darkOn(share) ? "#16181c" : "#fff";
+        context.fillStyle = darkOn(share) ? "#000" : "#fff";
         context.fillText(count, edge + (c + 0.5) * cell, edge + (r + 0.5) * cell + 4);
       }
     }

@@ -257,14 +257,14 @@ async function backdrop() {
 async function file(given) {
   if (!given) return;
   if (given.size > LARGEST) {
-    trouble(new Error(`${given.name} has ${(given.size / 1e6).toFixed(1)} MB; the page takes pictures of up to ${LARGEST / 1e6} MB`));
+    trouble(new Error(`the picture ${given.name} has ${(given.size / 1e6).toFixed(1)} MB; the page takes pictures of up to ${LARGEST / 1e6} MB`));
     return;
   }
   let image;
   try {
     image = await createImageBitmap(given);
   } catch {
-    trouble(new Error(`${given.name || "this"} is no picture that the browser can read`));
+    trouble(new Error(`the file ${given.name} is no picture that the browser can read`));
     return;
   }
   const scale = Math.min(1, 640 / Math.max(image.width, image.height));

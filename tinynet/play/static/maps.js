@@ -100,11 +100,12 @@ class Row {
   layout() {
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const [height, , count] = this.size;
-    const side = rem * (this.classes ? 2.6 : this.flat ? 1.15 : height > 40 ? 5 : height > 18 ? 3.6 : height > 8 ? 2.9 : 2.2);
+    const grow = Math.max(1, Math.min(1.7, this.canvas.clientWidth / rem / 45)); // on a wall there is room
+    const side = grow * rem * (this.classes ? 2.6 : this.flat ? 1.15 : height > 40 ? 5 : height > 18 ? 3.6 : height > 8 ? 2.9 : 2.2);
     const gap = this.flat && !this.classes ? 3 : GAP;
     const width = this.canvas.clientWidth;
     const columns = Math.max(1, Math.min(count, Math.floor((width + gap) / (side + gap))));
-    const below = this.classes ? 1.3 * rem : 0;
+    const below = this.classes ? 1.3 * grow * rem : 0;
     return { side, gap, columns, width, high: Math.ceil(count / columns) * (side + gap + below) - gap + 2, below };
   }
 

@@ -37,7 +37,7 @@ export const times = (shape) => shape.join(" × ");
 export function shown(value, digits = 3) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  const text = size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(1) : value.toFixed(size >= 100 ? 1 : digits);
+  const text = size !== 0 && ((size < 0.001 && digits > 2) || size >= 1e5) ? value.toExponential(1) : value.toFixed(size >= 100 ? 1 : digits);
   return /^-0\.?0*$/.test(text) ? text.slice(1) : text.replace("-", "−");
 }
 

@@ -36,7 +36,7 @@ export function offer(found) {
   if (!before) {
     form.activation.value = "relu";
     form.optimizer.value = "adam";
-    if (found.plan) fill({ ...found.plan, rate: String(found.plan.rate), batch: String(found.plan.batch) });
+    if (found.plan && !state().values.has("data")) fill({ ...found.plan, rate: String(found.plan.rate), batch: String(found.plan.batch) });
   }
   fitted();
 }
@@ -101,7 +101,7 @@ async function start() {
 async function table(file) {
   if (!file) return;
   if (file.size > 8e6) {
-    trouble(new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the page takes tables of up to 8 MB`));
+    trouble(new Error(`the table ${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the page takes tables of up to 8 MB`));
     return;
   }
   const found = await act("table", {}, new Uint8Array(await file.arrayBuffer()));
@@ -267,7 +267,11 @@ function buttons() {
 
 export function open() {
   const { values } = state();
-  if (values.has("data")) fill(Object.fromEntries(values));
+  if (values.has("data")) {
+    fill(Object.fromEntries(values));
+    if (!values.has("rate")) form.rate.value = images() ? -3 : -2;
+    fitted();
+  }
   if (!answer) get("watch").replaceChildren(make("div", { class: "card empty" }, make("h2", {}, "Nothing is in training yet"), make("p", { class: "soft" }, "Press Start. The curves, the filters, the activations, the gradients and the mistakes appear here while the network learns; for points in the plane, the boundary that it draws.")));
   else show();
   look();

@@ -165,7 +165,7 @@ export class Unit {
     const c = this.input;
     const [input, kernel] = this.pictures;
     this.maps(input, (r, k) => x.values[(r * wide + k) * channels + c], high, wide, [left, top, (kw - 1) * dilation[1] + 1, (kh - 1) * dilation[0] + 1]);
-    if (channels > 1) input.text.textContent = `input map ${c + this.answer.first}, ${high} × ${wide}`;
+    if (channels > 1) input.text.textContent = `map ${c + this.answer.first}, ${high} × ${wide}`;
     else input.text.textContent = `input, ${high} × ${wide}`;
     const most = largest(w.values);
     const side = kernel.canvas.clientWidth;
@@ -255,7 +255,7 @@ function grid(caption, high, wide, at, scale, marked = null) {
       ...Array.from({ length: wide }, (_, v) => {
         const cell = make("td", {}, shown(at(u, v), 2));
         cell.style.background = cssColour(at(u, v) / scale);
-        cell.style.color = darkOn(at(u, v) / scale) ? "#16181c" : "#fff";
+        cell.style.color = darkOn(at(u, v) / scale) ? "#000" : "#fff";
         if (marked !== null && Math.abs(at(u, v) - marked) < 1e-7) cell.className = "marked";
         return cell;
       }),
