@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tinynet as tn
 from tests.references import KINKS, two
 from tests.references import reference as known
-from tinynet.backends.cpu import columns, conv, lines, memory, taps, threads, winograd
+from tinynet.backends.cpu import columns, conv, lines, memory, norm, taps, threads, winograd
 from tinynet.changes import overlap
 from tinynet.ops.cases import CASES, Case, normal
 from tinynet.tape import Node, Output
@@ -374,6 +374,46 @@ def repeated_rows() -> None:
     assert_allclose(dx[0], np.outer([0, 100_000, 1, 0], [g[0, 0, 0]] * 2), rtol=1e-6)
 
 
+def given_means() -> None:
+    """The gradient of a normalisation whose two means are given, for several samples and for one, by its formula; in
+    parts of a sample, too."""
+    be, rng, eps = tn.backends.get("numpy"), np.random.default_rng(0), 0.1
+    for n, centred, part in product((1, 2), (True, False), (norm.PART_BYTES, 1)):
+        g, x = rng.standard_normal((2, n, 5, 3, 2))
+        mean, var, a, b = rng.uniform(0.5, 2, (4, n, 3))
+        gamma = rng.standard_normal((3, 2))
+        root, zero = 1 / np.sqrt(var + eps), np.zeros((n, 3))
+        m, r, g_mean, gx_mean = (
+            v[:, None, :, None] for v in (mean if centred else zero, root, a if centred else zero, b)
+        )
+        expected = r * (gamma * g - g_mean - (x - m) * r * gx_mean)
+        given = (mean, var, gamma, eps, a, b) if centred else (None, var, gamma, eps, None, b)
+        before, norm.PART_BYTES = norm.PART_BYTES, part
+        try:
+            assert_allclose(be.normalize_grad(g, x, *given), expected, rtol=1e-11, atol=1e-12)
+        finally:
+            norm.PART_BYTES = before
+
+
+def batch_of_shares() -> None:
+    """Batch normalisation of a share, where another process has the same samples, is that of the batch of both."""
+    rng, shares = np.random.default_rng(0), tn.ops.normalisation.shares
+    x, gamma, beta, *gs = (rng.standard_normal(s) for s in ((4, 3), (3,), (3,), (4, 3), (3,), (3,)))
+    found = []
+    for gather, times in (None, 2), (lambda v: np.stack([v, v]), 1):
+        leaves = as_leaves([np.concatenate([x] * times), gamma, beta])
+        shares.gather = gather
+        try:
+            y, mean, var = tn.ops.batch_norm(*leaves)
+            weights = np.concatenate([gs[0]] * times), gs[1] * times, gs[2] * times
+            sum((out * w).sum() for out, w in zip((y, mean, var), weights, strict=True)).backward()
+        finally:
+            shares.gather = None
+        found.append([leaves[0].grad.data[:4], *(leaf.grad.data / times for leaf in leaves[1:])])
+    for one, other in zip(*found, strict=True):
+        assert_allclose(other, one, rtol=1e-11, atol=1e-12)
+
+
 @contextmanager
 def small_tiles() -> Iterator[None]:
     """Within, convolutions work in the smallest tiles that there are, as large images make them do."""
@@ -513,5 +553,7 @@ PROOFS = {
     **{f"kink {i}: {name}": partial(kinks, name, *rest) for i, (name, *rest) in enumerate(KINKS)},
     "dropout": dropout_scale,
     "repeated rows": repeated_rows,
+    "given means": given_means,
+    "batch of shares": batch_of_shares,
     "adjoint": partial(adjoint, "numpy"),
 }

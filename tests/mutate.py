@@ -176,6 +176,10 @@ EQUIVALENT = {
     "another Sub in `dx[:, lines - top :] = 0": "likewise: with a line above there is one below",
     "another Sub in `dx[:, :, width - left :] = 0": "likewise",
     "always else in `columns = kept[number] if kept": "what was not kept is made again",
+    "5 + 1 in `if not any(need[1:5])": "there are five inputs that may want a gradient",
+    "3 + 1 in `dgamma, dbeta = be.normalize_scale_grad": "likewise three",
+    "2 + 1 in `return y, lambda g, need: vjp(g, (*need[:2], None))[:2]": "the third is eps, which has no gradient",
+    "always else in `centre = _line(mean, rows, shape[1]) if one": "made for each part, it is the same",
     "1 + 1 in `share = be.divide(x if ord == 2": "where y is 0, x is: the share is 0 by any divisor",
     "1 + 1 in `if dx is not None and (kh, kw, oh, c) ==": "with two lines or a stride of two, oh is not h",
 }

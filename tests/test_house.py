@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ops": ENGINE | {"gradcheck", "hints"},
     "data": {"console", "folders", "integers", "nested"},
     "nn": ENGINE | {"hints", "ops"},
-    "optim": LAYERS,
+    "optim": LAYERS | {"data"},
     "models": LAYERS,
     "saving": LAYERS | {"models", "optim"},
     "parallel": LAYERS | {"models", "nested", "optim", "saving"},

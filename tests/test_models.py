@@ -54,6 +54,12 @@ def test_parameter_count(name):
     assert sum(p.size for p in make(name).parameters()) == COUNTS[name][2]
 
 
+@pytest.mark.parametrize("name", [name for name in sorted(COUNTS) if isinstance(COUNTS[name][0], tuple)])
+def test_other_images_and_classes(name):
+    model = getattr(models, name)(classes=3, input_shape=(33, 30, 2))
+    assert model(np.zeros((2, 33, 30, 2), np.float32)).shape == (2, 3)
+
+
 @pytest.mark.parametrize("name", sorted(COUNTS))
 def test_it_trains(name):
     shape, outputs, _ = COUNTS[name]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import tinynet as tn
+from tests import checks
 from tests import strategies as draw
 from tinynet import nn, ops, optim
 from tinynet.backends import cpu
@@ -329,3 +330,8 @@ def test_fusion_leaves_training_and_hooks_alone():
     assert fused(model.layers, 0)[1] == 4
     model.layers[1].register_forward_hook(lambda *_: None)
     assert fused(model.layers, 0)[1] == 1
+
+
+@pytest.mark.parametrize("proof", [checks.given_means, checks.batch_of_shares], ids=lambda proof: proof.__name__)
+def test_what_replicas_share(proof):
+    proof()

@@ -67,7 +67,11 @@ def test_shares_hold_all_items_in_order_where_there_are_enough():
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-@pytest.mark.parametrize("how", [*winograd.TILES[3, 3], lines.Lines(winograd.TILES[3, 3][0]), "taps"], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [*winograd.TILES[3, 3], lines.Lines(winograd.TILES[3, 3][0]), "taps"],
+    ids=lambda how: f"{type(how).__name__}{getattr(how, 'm', '')}",
+)
 def test_a_convolution_is_the_same_with_threads(monkeypatch, how, pooled):
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((17, 11, 10, 4), (3, 3, 4, 6), (6,)))

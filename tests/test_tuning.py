@@ -65,6 +65,27 @@ def test_find_lr_suggests_a_rate_that_learns_and_changes_nothing(loader):
     assert after(suggestion) < after(suggestion / 100)
 
 
+def test_find_lr_builds_its_copy_and_takes_lists_several_inputs_and_names():
+    class Both(nn.Module):
+        def __init__(self):
+            self.dense = nn.Dense(1)
+
+        def forward(self, a, b):
+            return self.dense(a) + self.dense(b)
+
+    x, y = problem()
+    for model, inputs in (
+        (nn.Sequential(nn.BatchNorm(), nn.Dense(1)), x),
+        (nn.Sequential(nn.Dense(1)), x.tolist()),
+        (Both(), (x, x)),
+        (Both(), {"a": x, "b": x}),
+    ):
+        found = optim.find_lr(model, (inputs, y), loss=ops.mse, optimizer="sgd", batch_size=32)
+        assert found.suggestion > 0 and model.unbuilt()
+    with pytest.raises(ValueError, match="find_lr: optimizer 'sdg' is unknown; choose one of sgd, adam"):
+        optim.find_lr(model, (inputs, y), optimizer="sdg")
+
+
 def test_find_lr_refuses_what_makes_no_sense():
     model, (x, y) = nn.Dense(1).build(5), problem()
     for wrong in ({"low": 1.0, "high": 0.1}, {"low": 0}, {"steps": 3}):

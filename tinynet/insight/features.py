@@ -60,7 +60,7 @@ def attention_maps(model: Module, x: np.ndarray | tuple | dict) -> dict[str, np.
     def around(name: str, function: Callable, be: Any, inputs: list, options: dict) -> tuple[Any, Any]:
         if name == "scaled_dot_product_attention":
             q, k, _, mask = (None if a is None else be.numpy(be.asarray(a)) for a in inputs[:4])
-            waiting.append(_attention(q, k, mask))
+            waiting.append(_attention(q, k, mask, inputs[4]))
         return function(be, *inputs, **options)
 
     def ended(name: str) -> None:
@@ -74,10 +74,12 @@ def attention_maps(model: Module, x: np.ndarray | tuple | dict) -> dict[str, np.
     return found
 
 
-def _attention(q: Any, k: Any, mask: Any) -> np.ndarray:
-    """softmax(q kᵀ / √D), 0 where the mask is False."""
+def _attention(q: Any, k: Any, mask: Any, causal: bool) -> np.ndarray:
+    """softmax(q kᵀ / √D), 0 where the mask is False, and, if causal, for later keys."""
     s = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1]).astype(q.dtype)
     allowed = np.broadcast_to(True if mask is None else mask, s.shape)
+    if causal:
+        allowed = allowed & np.tri(*s.shape[-2:], dtype=np.bool_)
     s = np.exp(s - np.max(s, -1, keepdims=True, where=allowed, initial=np.finfo(s.dtype).min), where=allowed, out=s * 0)
     total = s.sum(-1, keepdims=True)
     return np.divide(s, total, out=s, where=total > 0)

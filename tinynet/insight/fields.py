@@ -77,5 +77,5 @@ def _before(pads: Any) -> tuple[int, int]:
 
 
 def _slices(index: tuple) -> bool:
-    """Whether an index takes every so manieth pixel, in their order."""
+    """Whether an index takes every n-th pixel along its axes, in order."""
     return all(isinstance(s, slice) and (s.step or 1) > 0 for s in index)

@@ -1,8 +1,8 @@
 """The networks that people meet first, a few lines each; logits out.
 
 All convolutions are 3×3 without padding, followed by relu; pools are 2×2 maximum; hidden dense layers are
-followed by relu. Those with a fixed input come built; the others are built by their first input, by
-`.build(shape)`, or by `features=`.
+followed by relu. The convolutional ones come built, for other images with `input_shape=`; the others are built by
+their first input, by `.build(shape)`, or by `features=`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def mlp(features: int | None = None, classes: int = 10, hidden: tuple[int, ...] 
     return Sequential(Flatten(), *(Dense(n, activation="relu") for n in hidden), Dense(classes), input_shape=features)
 
 
-def mnist_small(classes: int = 10) -> Sequential:
+def mnist_small(classes: int = 10, *, input_shape: tuple = (28, 28, 1)) -> Sequential:
     """28×28×1: conv 32, pool, dense `classes`."""
-    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(classes), input_shape=(28, 28, 1))
+    return Sequential(_conv(32), MaxPool2d(2), Flatten(), Dense(classes), input_shape=input_shape)
 
 
-def mnist_cnn(classes: int = 10) -> Sequential:
+def mnist_cnn(classes: int = 10, *, input_shape: tuple = (28, 28, 1)) -> Sequential:
     """28×28×1: conv 32, pool, conv 64, pool, dropout, dense 128, dropout, dense `classes`."""
     return Sequential(
         _conv(32),
@@ -46,18 +46,18 @@ def mnist_cnn(classes: int = 10) -> Sequential:
         Dense(128, activation="relu"),
         Dropout(0.5),
         Dense(classes),
-        input_shape=(28, 28, 1),
+        input_shape=input_shape,
     )
 
 
-def cifar_small(classes: int = 10) -> Sequential:
+def cifar_small(classes: int = 10, *, input_shape: tuple = (32, 32, 3)) -> Sequential:
     """32×32×3: conv 32, pool, dense 64, dense `classes`."""
     return Sequential(
-        _conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(classes), input_shape=(32, 32, 3)
+        _conv(32), MaxPool2d(2), Flatten(), Dense(64, activation="relu"), Dense(classes), input_shape=input_shape
     )
 
 
-def cifar_cnn(classes: int = 10) -> Sequential:
+def cifar_cnn(classes: int = 10, *, input_shape: tuple = (32, 32, 3)) -> Sequential:
     """32×32×3: conv 32, pool, conv 64, pool, conv 64, dense 64, dense `classes`."""
     return Sequential(
         _conv(32),
@@ -68,11 +68,11 @@ def cifar_cnn(classes: int = 10) -> Sequential:
         Flatten(),
         Dense(64, activation="relu"),
         Dense(classes),
-        input_shape=(32, 32, 3),
+        input_shape=input_shape,
     )
 
 
-def image128_cnn(classes: int = 5) -> Sequential:
+def image128_cnn(classes: int = 5, *, input_shape: tuple = (128, 128, 3)) -> Sequential:
     """128×128×3: conv 32, pool, conv 64, pool, conv 128, pool, dense 128, dense `classes`."""
     return Sequential(
         _conv(32),
@@ -84,11 +84,11 @@ def image128_cnn(classes: int = 5) -> Sequential:
         Flatten(),
         Dense(128, activation="relu"),
         Dense(classes),
-        input_shape=(128, 128, 3),
+        input_shape=input_shape,
     )
 
 
-def deep_cnn(classes: int = 10) -> Sequential:
+def deep_cnn(classes: int = 10, *, input_shape: tuple = (32, 32, 3)) -> Sequential:
     """32×32×3: conv 32, conv 32, pool, conv 64, conv 64, pool, conv 128, dense 128, dense `classes`."""
     return Sequential(
         _conv(32),
@@ -101,5 +101,5 @@ def deep_cnn(classes: int = 10) -> Sequential:
         Flatten(),
         Dense(128, activation="relu"),
         Dense(classes),
-        input_shape=(32, 32, 3),
+        input_shape=input_shape,
     )

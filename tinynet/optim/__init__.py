@@ -4,13 +4,8 @@ from . import schedules
 from .averaging import EMA, SWA, update_statistics
 from .clip import clip_grad_norm, clip_grad_value
 from .optimizer import Group, Optimizer
-from .rules import LAMB, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, NAdam, RMSprop
+from .rules import LAMB, OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, NAdam, RMSprop
 from .tuning import find_lr, layerwise, no_decay
-
-OPTIMIZERS = {
-    rule.__name__.lower(): rule
-    for rule in (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, Lion, LAMB, Muon)
-}
 
 __all__ = [
     "EMA",

@@ -373,3 +373,9 @@ def take(options: dict, *names: str) -> tuple:
     """The values of these settings in this order; a pair (betas) as two."""
     values = (options[name] for name in names)
     return tuple(v for value in values for v in (value if isinstance(value, tuple | list) else (value,)))
+
+
+OPTIMIZERS = {
+    rule.__name__.lower(): rule
+    for rule in (SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, Lion, LAMB, Muon)
+}

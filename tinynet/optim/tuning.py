@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data import Loader
 from ..hints import explained
+from ..nn import door
 from ..nn.module import Module
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
 from .optimizer import Optimizer
-from .rules import Adam
+from .rules import OPTIMIZERS, Adam
 
 
 def no_decay(model: Module) -> list[dict[str, Any]]:
@@ -62,7 +64,7 @@ def find_lr(
     data: Any,
     *,
     loss: Callable = softmax_cross_entropy,
-    optimizer: Callable[..., Optimizer] = Adam,
+    optimizer: str | Callable[..., Optimizer] = Adam,
     low: float = 1e-7,
     high: float = 10.0,
     steps: int = 100,
@@ -74,24 +76,35 @@ def find_lr(
     Model, optimisers and random state are left as they are.
 
     Args:
-        data: arrays (x, y), or a Loader, whose epoch stays as it is.
-        optimizer: a rule such as optim.SGD, or a function (params, lr=…) that returns an Optimizer.
+        model: one without sizes is built for the data: the copy alone.
+        data: (x, y), arrays or lists; x may be a tuple or dict of several inputs; or a Loader, whose epoch stays as
+            it is.
+        optimizer: a rule such as optim.SGD or its name, or a function (params, lr=…) that returns an Optimizer.
         low, high: the first rate and the last.
         batch_size: of arrays.
-    Raises: ValueError for settings that make no sense, and where the loss is not finite at the lowest rate.
+    Raises: ValueError for settings that make no sense, an unknown rule, and a loss that is not finite at the lowest
+        rate.
     """
     if not (0 < low < high and steps >= 10):
         raise ValueError(f"find_lr: needs 0 < low < high and steps >= 10, got low={low}, high={high}, steps={steps}")
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"find_lr: optimizer {optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+        optimizer = OPTIMIZERS[optimizer]
+    loader = data if hasattr(data, "iterate") else Loader(*data, batch_size=batch_size, prefetch=0)
     twin, held = copy.deepcopy(model), (random.state.seed, dict(random.state.steps))
+    batches = itertools.chain.from_iterable(map(loader.iterate, itertools.count()))
     points: list[tuple[float, float]] = []
     mean = best = 0.0
     try:
+        if twin.built is None or twin.unbuilt():
+            door.build(twin, loader.sample()[0])
         twin.train()
         rule = optimizer(twin.parameters(), lr=low)
-        for step, (x, y) in enumerate(itertools.islice(_batches(data, batch_size), steps)):
+        for step, (x, y) in enumerate(itertools.islice(batches, steps)):
             rule.lr = low * (high / low) ** (step / (steps - 1))
             rule.zero_grad()
-            value = loss(twin(x), y)
+            value = loss(door.call(twin, x), y)
             value.backward()
             rule.step(value)
             mean += 0.1 * (value.item() - mean)
@@ -106,14 +119,3 @@ def find_lr(
         raise ValueError(f"find_lr: the loss is not finite at a learning rate of {low:g}; choose a lower one")
     curve = np.array(points)
     return Found(curve, float(curve[curve[:, 1].argmin(), 0]) / 10)
-
-
-def _batches(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
-    """Batches (x, y) without end."""
-    for epoch in itertools.count():
-        if hasattr(data, "iterate"):
-            yield from data.iterate(epoch)
-            continue
-        x, y = data
-        order = np.random.default_rng(epoch).permutation(len(x))
-        yield from ((x[part], y[part]) for part in np.split(order, range(batch_size, len(x), batch_size)))
