@@ -496,7 +496,7 @@ def poisoned() -> Iterator[None]:
         array.fill(np.nan if array.dtype.kind == "f" else 1)
         return array
 
-    modules = [m for m in list(sys.modules.values()) if getattr(m, "empty", None) is real]
+    modules = [m for m in list(sys.modules.values()) if getattr(m, "__dict__", {}).get("empty") is real]
     for module in modules:
         module.empty = empty
     try:

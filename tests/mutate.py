@@ -223,7 +223,7 @@ def source_mutants(module: ModuleType) -> Iterator[Mutant]:
 def derivatives(module: ModuleType, tree: ast.Module) -> Iterator[tuple[FunctionType, list[ast.AST]]]:
     """(function, what of it computes a derivative): the module's functions, and the slopes in rows such as
     `exp = function("exp", …, lambda be, y: y)`, found in memory by their line."""
-    living = [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__module__ == module.__name__]
+    living = [f for f in gc.get_objects() if type(f) is FunctionType and f.__module__ == module.__name__]
     slopes = {f.__code__.co_firstlineno: f for f in living if f.__name__ == "<lambda>"}
     for definition in tree.body:
         if isinstance(definition, ast.FunctionDef):

@@ -133,7 +133,7 @@ def test_help_has_examples(capsys):
 
 
 def test_ctrl_c_then_resume_ends_as_uninterrupted(tmp_path):
-    arguments = [*QUICK, "--epochs", "12", "--seed", "4"]
+    arguments = [*QUICK, "--epochs", "40", "--seed", "4"]  # so many that Ctrl-C comes before the end
     run = subprocess.Popen(
         [sys.executable, "-m", "tinynet", "train", *arguments, "--out", "broken"],
         cwd=tmp_path,

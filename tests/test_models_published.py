@@ -184,9 +184,10 @@ def test_a_small_copy_takes_a_step_with_any_number_of_workers(name):
     for workers in (1, 2):
         tn.seed(3)
         model = built(name, make)
-        (row,) = tn.fit(
-            model, (x, y), epochs=1, batch_size=4, optimizer="sgd", loss=loss_of, workers=workers, verbose=False
-        )
+        with tn.set_conv_algorithm("exact"):
+            (row,) = tn.fit(
+                model, (x, y), epochs=1, batch_size=4, optimizer="sgd", loss=loss_of, workers=workers, verbose=False
+            )
         losses.append(row["loss"])
         assert all(np.isfinite(p.numpy()).all() for p in model.parameters())
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
@@ -197,7 +198,7 @@ def test_a_small_copy_takes_a_step_on_a_device(name, backend):  # noqa: F811
     make, x, y = SMALL[name]
     losses = {}
     for place in ("numpy", backend):
-        with tn.use(place):
+        with tn.use(place), tn.set_conv_algorithm("exact"):  # Winograd's rounding grows in norms of two samples
             tn.seed(4)
             model = built(name, make)
             optimizer = optim.SGD(model.parameters(), 1e-3)
