@@ -77,7 +77,7 @@ def table() -> str:
             command = f"`benchmarks/trained.py {name}`"
         else:
             figure, minutes, command = "not run", 0.0, f"`benchmarks/trained.py {name}`"
-        rows.append(f"| {recipe.what} | {recipe.asked} | {figure} | {minutes:.1f} min | {command} |")
+        rows.append(f"| {recipe.what} | {recipe.asked or '-'} | {figure} | {minutes:.1f} min | {command} |")
     return "\n".join(rows)
 
 

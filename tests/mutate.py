@@ -332,6 +332,9 @@ def in_source(mutant: Mutant) -> Iterator[None]:
 
 
 def main(names: list[str]) -> int:
+    known = [*autograd.OPS, *(module.__name__.removeprefix("tinynet.") for module in modules())]
+    if unknown := [name for name in names if name not in known]:  # --help, too
+        sys.exit(f"{__doc__}\nthere is no {unknown[0]}; there are {', '.join(known)}")
     survivors, total, start = [], 0, time.time()
     using = users()
     for name in autograd.OPS:

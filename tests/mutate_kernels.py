@@ -298,8 +298,9 @@ def outcomes(good: Cuda, todo: list[Mutant], launches: dict) -> Iterator[tuple[M
 
 
 def main(arguments: list[str]) -> int:
-    everything = "--all" in arguments
-    files = [a for a in arguments if not a.startswith("-")] or list(TABLE)
+    everything, files = "--all" in arguments, [a for a in arguments if a != "--all"] or list(TABLE)
+    if unknown := [name for name in files if name not in TABLE]:  # --help, too
+        sys.exit(f"{__doc__}\nthere is no {unknown[0]}; there are {', '.join(TABLE)}, and --all")
     cuda_calls.FLOATS = cuda_calls.FLOATS[1:]  # in double, a wrong bit is no rounding error
     good = Cuda("simulator", SimulatorLauncher(check=True))
     good.launcher.prepare()
