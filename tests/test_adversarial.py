@@ -129,6 +129,7 @@ def test_mistakes_are_explained():
     for call, error, text in (
         (lambda: fgsm(model, (x * 255).astype(np.uint8), y, 0.1), TypeError, "dtype uint8; it must be floating"),
         (lambda: fgsm(model, x * 255, y, 0.1), ValueError, r"x lies in .* not within clip=\(0\.0, 1\.0\)"),
+        (lambda: fgsm(model, (x, x), y, 0.1), TypeError, "takes one array"),
         (lambda: fgsm(model, x, y, -1), ValueError, "eps >= 0"),
         (lambda: pgd(model, x, y[:3], 0.1), ValueError, "a label for each x"),
         (lambda: pgd(model, x, y, 0.1, steps=0), ValueError, "steps"),

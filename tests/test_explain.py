@@ -70,6 +70,8 @@ def test_what_is_no_image_is_refused(image):
         insight.explain(Corner(), image[None])
     with pytest.raises(ValueError, match="grad_cam: no layer's output is maps"):
         insight.explain(nn.Sequential(nn.Flatten(), nn.Dense(2), input_shape=(4, 4, 1)), np.ones((4, 4, 1), np.float32))
+    with pytest.raises(ValueError, match=r"explain: the model's output is \(1, 2, 2, 3\); a classifier's is \(N, cl"):
+        insight.explain(nn.Sequential(nn.Conv2d(3, 3)), np.ones((4, 4, 1), np.float32))
 
 
 @needs_matplotlib

@@ -178,6 +178,18 @@ def test_points_are_principal_components(monkeypatch):
     assert insight.pca(Recurrent(), RNG.integers(0, 9, (7, 6)), layer="lstm.1.0").shape == (7, 2)
 
 
+def test_the_states_of_layers_above_each_other_are_those_of_the_samples():
+    """Their first axis is the layers', not the samples'."""
+    model, x = nn.LSTM(3, layers=2).eval(), RNG.standard_normal((5, 4, 2)).astype(np.float32)
+    model(x)
+    state = insight.feature_maps(model, x)["LSTM.1.0"]
+    assert state.shape == (2, 5, 3)
+    flat = insight.pca(nn.Sequential(nn.Flatten()), np.ascontiguousarray(state.swapaxes(0, 1)), layer="0")
+    np.testing.assert_allclose(insight.pca(model, x, layer="LSTM.1.0"), flat, atol=1e-6)
+    with pytest.raises(ValueError, match=r"pca: the output \(2, 4\) of layer '0' has no axis of 5 samples"):
+        insight.pca(nn.Sequential(nn.Lambda(lambda x: x[:2, :, 0])), x)
+
+
 # ---- the loss around the weights --------------------------------------------------------------------------------
 
 

@@ -103,3 +103,21 @@ def test_every_operation_has_a_reference():
     assert [name for name in tn.ops.__all__ if not references.reference(name)] == ["dropout", "gaussian_noise"], (
         "its values are tested in test_random.py"
     )
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.fn is getattr(tn.ops, c.name)], ids=str)
+def test_lists_are_arrays(case):
+    """Each input as a list of numbers, in the first call all of them, else one beside tensors."""
+    arrays = case.arrays(np.float32)
+    lists = [x.tolist() if x.ndim and x.size else x for x in arrays]
+
+    def outputs(inputs):
+        tn.seed(0)
+        return [y.numpy() for y in checks.outputs_of(case, inputs)]
+
+    expected = outputs(arrays)
+    tensors = [tn.tensor(x) for x in arrays]
+    calls = [lists, *([*tensors[:i], lists[i], *tensors[i + 1 :]] for i in range(len(lists)))]
+    for inputs in calls:
+        for y, z in zip(outputs(inputs), expected, strict=True):
+            np.testing.assert_array_equal(y, z, strict=True)

@@ -20,6 +20,7 @@ from ..nn.module import Module, Parameter, restoring_modes
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
 from ..tensor import Tensor, tensor
+from .watching import one_array
 
 
 def fgsm(
@@ -67,6 +68,7 @@ def pgd(
             tn.seed's, so another at each call, as adversarial training wants it.
         The others: as `fgsm`.
     """
+    one_array("fgsm, pgd", x)
     x, y = (a.numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (x, y))
     if x.dtype.kind != "f":
         raise TypeError(f"fgsm, pgd: x has dtype {x.dtype}; it must be floating, so that it can change a little")

@@ -68,12 +68,14 @@ def explain(model: Module, image: np.ndarray, *, classes: Sequence[str] | None =
     changes the answer.
 
     Args: classes: the K names, by default numbers.
-    Raises: ValueError where `image` is no single image, or the model has no convolution.
+    Raises: ValueError where `image` is no single image, or the model no classifier or without a convolution.
     """
     if np.ndim(image) != 3:
         raise ValueError(f"explain: the image {np.shape(image)} must be (H, W, C), a single one")
     image = np.asarray(image)
     probability = predict(model, image[None])[0]
+    if probability.ndim != 1:
+        raise ValueError(f"explain: the model's output is {(1, *probability.shape)}; a classifier's is (N, classes)")
     likeliest = np.argsort(-probability, kind="stable")
     cams = [grad_cam(model, image[None], target=int(i))[0] for i in likeliest[:2]]
     names = tuple(map(str, range(len(probability)) if classes is None else classes))

@@ -148,19 +148,29 @@ def checked(name: str, model: Any) -> None:
         raise TypeError(f"{name}: the model must be a Module, not {type(model).__name__}; write {name}(model, x)")
 
 
+def one_array(name: str, x: Any) -> None:
+    """TypeError where x is the inputs of a model that takes several."""
+    if isinstance(x, dict) or (isinstance(x, tuple) and len(list(leaves(x))) and hasattr(x[0], "shape")):
+        raise TypeError(f"{name}: takes one array (N, …) of inputs, not several; wrap the model in one that holds them")
+
+
+def no_gradient(name: str, dtype: Any) -> TypeError:
+    """What to say of a model that reads ids."""
+    return TypeError(
+        f"{name}: the input holds {dtype} (ids), to which no gradient flows; look at a layer behind the "
+        "embedding, as grad_cam(layer=…) does"
+    )
+
+
 def as_leaf(name: str, model: Module, x: Any) -> Tensor:
     """A batch (N, …) as a new Tensor on the model's backend, in its dtype, that wants a gradient.
 
     Raises TypeError where it is several arrays, or holds no floats.
     """
-    if isinstance(x, dict) or (isinstance(x, tuple) and len(list(leaves(x))) and hasattr(x[0], "shape")):
-        raise TypeError(f"{name}: takes one array (N, …) of inputs, not several; wrap the model in one that holds them")
+    one_array(name, x)
     (made,), _ = door.prepared(model, (x,), {})
     if made.dtype.kind != "f":
-        raise TypeError(
-            f"{name}: the input holds {made.dtype} (ids), to which no gradient flows; look at a layer behind the "
-            "embedding, as grad_cam(layer=…) does"
-        )
+        raise no_gradient(name, made.dtype)
     if not made.ndim:
         raise ValueError(f"{name}: the input is one number; it must be a batch (N, …)")
     return Tensor(made.data, made.backend).requires_grad_()

@@ -48,7 +48,7 @@ TOPICS = (
 from .activation import *
 from .attention import *
 from .conv import *
-from .described import describe
+from .described import describe, with_lists
 from .einsum import *
 from .elementwise import *
 from .embedding import *
@@ -66,8 +66,8 @@ from .scan import *
 from .shape import *
 
 __all__ = [_name for _topic in TOPICS for _name in _topic.__all__]
-protocols.PUBLIC.update((_name, globals()[_name]) for _name in __all__)
-
 for _topic in TOPICS:
     for _name in _topic.__all__:
         describe(vars(_topic)[_name], _topic in (activation, elementwise, logic))
+        globals()[_name] = vars(_topic)[_name] = with_lists(vars(_topic)[_name])
+protocols.PUBLIC.update((_name, globals()[_name]) for _name in __all__)

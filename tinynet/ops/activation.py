@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..autograd import op
 from ..tensor import Tensor, tensor
 from .elementwise import abs, clip, minimum
@@ -144,6 +146,8 @@ def softsign(x: Any) -> Tensor:
 @op(integers="float64")
 def prelu(be, x, slope):
     """x where x > 0, else slope·x, with a learned slope that broadcasts: one, or (C,) for channels (He et al. 2015)."""
+    if isinstance(slope, list | tuple):
+        slope = be.asarray(np.asarray(slope, x.dtype))
     y = be.where(be.greater(x, 0), x, be.multiply(x, slope))
     return y, lambda g, need: (
         be.multiply(g, be.where(be.greater(x, 0), 1.0, slope)) if need[0] else None,

@@ -1,10 +1,15 @@
-"""What `help` shows of an operation: its signature without quotes, and what is the same for all elementwise ones."""
+"""What is the same for all operations: `help` shows signatures without quotes, and lists are arrays."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
+
+from ..integers import operand
+from ..tensor import Tensor
 
 DTYPES = {
     "int64": "Integers and bools are computed in int64.",
@@ -29,3 +34,21 @@ def describe(function: Callable, elementwise: bool) -> None:
             f"shape.\nRaises: {'ValueError where shapes do not broadcast or backends differ; ' if several else ''}"
             f"TypeError for uint64 and for what is no real number."
         )
+
+
+def with_lists(function: Callable) -> Callable:
+    """A composed operation whose tensors may be given as lists, too, as those of `@op` may."""
+    if hasattr(function, "integers"):  # made by @op
+        return function
+    parameters = enumerate(inspect.signature(function, eval_str=True).parameters.values())
+    places = {key for i, p in parameters if p.annotation in (Tensor, Tensor | None) for key in (i, p.name)}
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if list in map(type, args):
+            args = tuple([operand(x) if type(x) is list and i in places else x for i, x in enumerate(args)])
+        if options:
+            options = {key: operand(x) if type(x) is list and key in places else x for key, x in options.items()}
+        return function(*args, **options)
+
+    return call

@@ -201,7 +201,7 @@ def mse(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
     Returns: a 0-d Tensor, or one of that shape with reduction="none".
     Raises: ValueError where the shapes differ.
     """
-    _same_shape("mse", prediction, target)
+    prediction = _of_shape("mse", prediction, target)
     away = prediction - target
     return _reduced("mse", away * away, reduction)
 
@@ -239,7 +239,7 @@ def binary_cross_entropy_with_logits(logits: Tensor, targets: Any, *, reduction:
     Returns: a 0-d Tensor, or one of that shape with reduction="none".
     Raises: ValueError where the shapes differ.
     """
-    _same_shape("binary_cross_entropy_with_logits", logits, targets)
+    logits = _of_shape("binary_cross_entropy_with_logits", logits, targets)
     return _reduced("binary_cross_entropy_with_logits", softplus(logits) - logits * targets, reduction)
 
 
@@ -378,18 +378,18 @@ def _in_order(call: str, logits: Any, labels: Any) -> None:
         )
 
 
-def _same_shape(name: str, x: Tensor, y: Any) -> None:
+def _of_shape(name: str, x: Any, y: Any) -> Tensor:
+    """x as a floating tensor, whose shape must be y's."""
+    x = reduce.computed(name, x, "float64")
     if np.shape(y) != x.shape:
-        raise ValueError(
-            f"{name}: prediction {x.shape} and target {np.shape(y)} must have one shape"
-            f"{'; reshape the target to match' if np.size(y) == x.size else ''}"
-        )
+        hint = "; reshape the target to match" if np.size(y) == x.size else ""
+        raise ValueError(f"{name}: prediction {x.shape} and target {np.shape(y)} must have one shape{hint}")
+    return x
 
 
 def _pair(name: str, y: Any, t: Any) -> tuple[Tensor, Tensor]:
     """Both as tensors of one shape and dtype."""
-    y = reduce.computed(name, y, "float64")
-    _same_shape(name, y, t)
+    y = _of_shape(name, y, t)
     return y, _beside(t, y)
 
 

@@ -171,6 +171,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
     Returns: a list of Tensors, views of x.
     Raises: ValueError where x is not divisible into so many parts.
     """
+    x = computed("split", x, "kept")
     axis = axes_of("split", axis, x.ndim)[0]
     n = x.shape[axis]
     if not np.ndim(sections):
