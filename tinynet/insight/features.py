@@ -12,7 +12,7 @@ from ..integers import count
 from ..nn import Conv1d
 from ..nn.module import Module
 from ..tensor import Tensor
-from .watching import as_leaf, checked, hosts, inspecting, layer_outputs, operations
+from .watching import as_leaf, checked, hosts, inspecting, layer_outputs, no_gradient, one_array, operations
 
 BATCH = 256  # samples at once
 
@@ -104,12 +104,14 @@ def activation_maximization(
         steps: so many; rate: each one's length, as a share of the limits' distance; decay: the share of the distance to
             their middle that each step goes back. limits: of the input's values. seed: of the noise.
     Returns: an array of the shape that the model was built for, (H, W, C).
-    Raises: ValueError where the model is not built, or there is no such layer or unit.
+    Raises: ValueError where the model is not built, or there is no such layer or unit; TypeError where it reads ids.
     """
     name = "activation_maximization"
     checked(name, model)
     if not model.built:
         raise ValueError(f"{name}: the model is not built; call model.build((28, 28, 1)) with your input's shape")
+    if np.dtype(model.input_dtype or np.float32).kind != "f":
+        raise no_gradient(name, np.dtype(model.input_dtype))
     low, high = limits
     rng = np.random.default_rng(seed)
     x = rng.uniform(0.45, 0.55, (1, *model.built)) * (high - low) + low
@@ -147,14 +149,21 @@ def pca(model: Module, x: np.ndarray, *, layer: str | None = None, components: i
     Raises: ValueError where there is no such layer, or it has fewer values, or there are fewer samples.
     """
     checked("pca", model)
-    rows = []
+    one_array("pca", x)
+    rows: list[np.ndarray] = []
+    axis = 0  # of the samples; the states of a recurrent layer are (layers, N, hidden)
     for first in range(0, len(x), BATCH):
         with inspecting(model), no_grad():
             found = layer_outputs(model, x[first : first + BATCH])[1]
             name = [*found][max(len(found) - 2, 0)] if layer is None else layer
             if name not in found:
                 raise ValueError(f"pca: there is no layer {name!r}; there are {', '.join(found)}")
-            rows.append(found[name].numpy().reshape(len(x[first : first + BATCH]), -1))
+            y, n = found[name].numpy(), len(x[first : first + BATCH])
+            if not rows and y.shape[:1] != (n,):
+                axis = 1
+            if y.shape[axis : axis + 1] != (n,):
+                raise ValueError(f"pca: the output {y.shape} of layer {name!r} has no axis of {n} samples")
+            rows.append(np.moveaxis(y, axis, 0).reshape(n, -1))
     values = np.concatenate(rows).astype(np.float64)
     if not 0 < components <= min(values.shape):
         raise ValueError(f"pca: components={components} of {values.shape[0]} samples with {values.shape[1]} values")
