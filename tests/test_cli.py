@@ -82,12 +82,6 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
         (["train", "--data", "./photos"], 2, "no such folder"),
         (["train", "--optimizer", "adan"], 2, "did you mean 'adam'?"),
         (["train", "--backend", "numpi"], 2, "did you mean 'numpy'?"),
-        (["train", "--model", "cifar_cnn", "--samples", "64"], 2, "mnist_small, mnist_cnn"),
-        (
-            ["train", "--model", "cifar_cnn", "--samples", "64"],
-            2,
-            "cifar_cnn takes images of 32×32×3, digits has 28×28×1",
-        ),
         (["train", "--model", "alexnet", "--samples", "64"], 2, "mnist_small, mnist_cnn, lenet5 (MaxPool2d: "),
         (["train", "--model", "gpt", "--data", "digits"], 2, "--model 'gpt' is unknown"),
         (["train", "--resume"], 2, "no interrupted run"),
