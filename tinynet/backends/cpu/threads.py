@@ -116,11 +116,10 @@ def single_threaded_blas() -> Callable[[], None]:
 
     A core that runs a replica has no time for another one's threads.
     """
-    changed = []
     with _forking:
-        for _, get, set_ in blas_libraries():
-            changed.append((set_, get()))
-            set_(1)
+        changed = [(set_, get()) for _, get, set_ in blas_libraries()]  # one may be found twice: first all are asked
+        for set_threads, _ in changed:
+            set_threads(1)
 
     def restore() -> None:
         with _forking:
