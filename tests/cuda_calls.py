@@ -446,7 +446,7 @@ def _pool_grad(d: Dice) -> Call:
 
 def _max_pool(d: Dice, draw: Callable) -> tuple:
     x, kernel, stride, padding = _pool(d, draw)
-    dilation = d.pick((1, 1), d.pair(1, 3))
+    dilation = d.pick((1, 1), (3, 1), (1, 3), d.pair(1, 3))
     grown = [(k - 1) * (r - 1) for k, r in zip(kernel, dilation, strict=True)]
     return (
         draw(len(x), *(n + g for n, g in zip(x.shape[1:3], grown, strict=True)), x.shape[3]),

@@ -79,6 +79,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("column_moments", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("normalize_scale_grad", "bound + 1", "i64 first = blockIdx.y"): "likewise",
     ("Relu", "bound + 1", "UNARY(Relu"): "zeros of either sign are equal",
+    ("AddRelu", "bound + 1", "BINARY(AddRelu"): "likewise",
+    ("normalize", "bound + 1", "if (relu && value < Acc<T>(0)"): "likewise",
     ("absolute", "bound + 1", "__device__"): "both are the same at 0",
     ("mish_e", "bound + 1", "template"): "both are the same where they are equal",
     ("power_of", "zero", "if (y < 0) return"): "the operation refuses negative exponents",
