@@ -101,9 +101,7 @@ def fashion(seed: int, workers: Any, folder: Path) -> dict:
 # ---- language ---------------------------------------------------------------------------------------------------
 
 
-def language(
-    model: nn.Module, corpus: text.Corpus, context: int, *, batch: int, steps: int, folder: Path, **settings: Any
-) -> dict:
+def language(model: nn.Module, corpus: text.Corpus, context: int, *, batch: int, steps: int, **settings: Any) -> dict:
     """Train on windows drawn anywhere; the loss over the whole validation text, in windows one after another."""
     rounds = 10
     train = tn.data.Loader(text.Windows(corpus.train, context), batch_size=batch, steps=steps // rounds)
@@ -120,18 +118,14 @@ def gpt(seed: int, workers: Any, folder: Path, *, steps: int = 2000) -> dict:
     model.build((64,))
     optimizer = optim.AdamW(optim.no_decay(model), 1e-3, betas=(0.9, 0.99), weight_decay=0.1)
     schedule = schedules.cosine(total=steps, warmup=100, final=0.1)
-    return language(
-        model, corpus, 64, batch=12, steps=steps, folder=folder, workers=workers, optimizer=optimizer, schedule=schedule
-    )
+    return language(model, corpus, 64, batch=12, steps=steps, workers=workers, optimizer=optimizer, schedule=schedule)
 
 
 def char_lstm(seed: int, workers: Any, folder: Path, *, steps: int = 3000) -> dict:
     corpus = text.tiny_shakespeare()
     model = tn.models.char_lstm(len(corpus.vocabulary), 256)
     schedule = schedules.one_cycle(total=steps)
-    return language(
-        model, corpus, 100, batch=32, steps=steps, folder=folder, workers=workers, lr=5e-3, schedule=schedule
-    )
+    return language(model, corpus, 100, batch=32, steps=steps, workers=workers, lr=5e-3, schedule=schedule)
 
 
 def in_torch(name: str, **settings: Any) -> Callable[..., dict]:

@@ -70,13 +70,12 @@ def table() -> str:
     for name, recipe in RECIPES.items():
         path = RESULTS / f"{name}.json"
         runs = json.loads(path.read_text())["runs"] if path.exists() else []
+        figure, minutes = "not run", 0.0
         if runs:
             values = [r["figure"] for r in runs]
             figure = recipe.show(statistics.mean(values)) + (f" (mean of {len(runs)})" if len(runs) > 1 else "")
             minutes = statistics.mean(r["seconds"] for r in runs) / 60
-            command = f"`benchmarks/trained.py {name}`"
-        else:
-            figure, minutes, command = "not run", 0.0, f"`benchmarks/trained.py {name}`"
+        command = f"`benchmarks/trained.py {name}`"
         rows.append(f"| {recipe.what} | {recipe.asked or '-'} | {figure} | {minutes:.1f} min | {command} |")
     return "\n".join(rows)
 

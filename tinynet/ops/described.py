@@ -47,7 +47,7 @@ def with_lists(function: Callable) -> Callable:
     def call(*args: Any, **options: Any) -> Any:
         if list in map(type, args):
             args = tuple([operand(x) if type(x) is list and i in places else x for i, x in enumerate(args)])
-        if options:
+        if list in map(type, options.values()):
             options = {key: operand(x) if type(x) is list and key in places else x for key, x in options.items()}
         return function(*args, **options)
 

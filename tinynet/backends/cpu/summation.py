@@ -10,6 +10,7 @@ NumPy adds forty times as fast.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,15 @@ class Sums:
     def join(self, other: Sums) -> None:
         if other.parts:
             self.add(other.total(other.parts[0]))
+
+    @staticmethod
+    def joined(pairs: Iterable[tuple[Sums, Sums]]) -> tuple[Sums, Sums]:
+        """The two sums of all, of the two that each thread has made."""
+        first, second = Sums(), Sums()
+        for a, b in pairs:
+            first.join(a)
+            second.join(b)
+        return first, second
 
     def total(self, nothing: np.ndarray) -> np.ndarray:
         while len(self.parts) > 1:

@@ -327,10 +327,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 dx[images, : inner.shape[1], : inner.shape[2]] = inner
         return du, db
 
-    dus, dbs = Sums(), Sums()
-    for of_du, of_db in threads.each(work, shares(parts)):
-        dus.join(of_du)
-        dbs.join(of_db)
+    dus, dbs = Sums.joined(threads.each(work, shares(parts)))
     db = dbs.total(np.zeros(f, x.dtype)) if has_bias and need[2] else None
     if not need[1]:
         return dx, None, db
