@@ -2,11 +2,11 @@
 
 >>> found = tn.search(make, {"width": [16, 64], "lr": (1e-4, 1e-1)}, (x, y), trials=9)  # a model is make(width=16)
 >>> print(found)  # a table, the best first; found.model is the best, trained
->>> tn.insight.plot_search(found, "search.png")
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import json
@@ -38,9 +38,9 @@ class Trial:
 
     settings: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)  # the rows that `fit` returned; none: it diverged
+    value: float = math.inf  # what it came to, less is better
 
     def row(self, monitor: str) -> list[str]:
-        """Its row of the table."""
         values = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in self.settings.values()]
         return [*values, str(len(self.history)), *(f"{row[monitor]:.4f}" for row in self.history[-1:])]
 
@@ -73,46 +73,41 @@ def search(
     train for a few epochs, the best third goes on for three times as many, and so on to `epochs`.
 
     Args:
-        make: a function of settings that returns a model. Those that `fit` takes (lr, batch_size, epochs, optimizer, …)
-            go there, all others here.
+        make: a function of settings that returns a model; those that `fit` takes (lr, epochs, …) go to it instead.
         space: lists of values by the settings' names, of which each is tried with each (a grid); with `trials=n` n
             settings are drawn, also from ranges (low, high): evenly in their logarithm, whole numbers of whole ones.
         data: as for `fit`. halving: one in how many goes on; 1: all train to the end.
         monitor: the column of the history that decides: "val_loss", "val_accuracy", …
-        folder: where search.json and a checkpoint a trial are kept. Called again, a search that was interrupted goes
-            on from there, to the same result; without a folder nothing is kept.
+        folder: keeps the state, from which an interrupted search, called again, goes on to the same result.
         options: what `fit` gets besides, the same for all trials: by default epochs=9, of a trial that is never
             stopped; validation=0.2, one split for all; seed=0, of initial weights, order, split and draws.
     Returns: a Search. Trials whose loss is not finite are losers. tn.seed's random state stays as it was.
     Raises: ValueError for a space that makes no sense, and where the folder holds another search.
     """
-    if (highest := higher_is_better(monitor)) is None:
+    if higher_is_better(monitor) is None:
         raise ValueError(f"search: monitor={monitor!r} must be a loss, an error or an accuracy, such as val_loss")
     options = {"epochs": 9, "validation": 0.2, "seed": 0, "verbose": False} | options
     found, halving = _drawn(space, trials, options["seed"]), count("search", "halving", halving, 1)
     rungs = int(math.log(min(len(found), options["epochs"]), halving) + 1e-9) if halving > 1 else 0
     asked = json.dumps(text([make, space, data, trials, halving, monitor, options | {"callbacks": None}]))
     with tempfile.TemporaryDirectory() as nowhere, random.restoring():
-        place = Path(nowhere if folder is None else folder)
-        place.mkdir(parents=True, exist_ok=True)
-        if (file := place / "search.json").exists():
-            then, rows = json.loads(file.read_text())
-            if then != asked:
-                raise ValueError(f"search: {place} holds another search; name another folder, or ask for the same")
-            for trial, row in zip(found, rows, strict=True):
-                trial.history = row
-        going, stopped, values = list(found), list[Trial](), dict[Trial, float]()
+        (place := Path(nowhere if folder is None else folder)).mkdir(parents=True, exist_ok=True)
+        then, rows = json.loads(file.read_text()) if (file := place / "search.json").exists() else (asked, [])
+        if then != asked:
+            raise ValueError(f"search: {place} holds another search; name another folder, or ask for the same")
+        for trial, row in zip(found, rows, strict=False):
+            trial.history = row
+        going, stopped = list(found), list[Trial]()
         for rung in range(rungs + 1):
             for t in going:
-                path, share = place / f"trial-{found.index(t)}", halving ** (rung - rungs)
-                values[t] = _trained(t, make, data, path, share, (monitor, highest), options)
+                _train(t, make, data, place / f"trial-{found.index(t)}", halving ** (rung - rungs), monitor, options)
                 with replacing(file) as temporary:
                     temporary.write_text(json.dumps([asked, [t.history for t in found]]))
                 say("  ".join(f"{k} {v}" for k, v in zip([*space, "epochs", monitor], t.row(monitor), strict=False)))
-            going.sort(key=values.__getitem__)
+            going.sort(key=lambda t: t.value)
             left = len(found) // halving ** (rung + 1) if rung < rungs else len(found)
-            going, stopped = going[:left], [*going[left:], *stopped]
-        if math.isinf(values[going[0]]):
+            going, stopped = going[:left], going[left:] + stopped
+        if math.isinf(going[0].value):
             raise ValueError("search: every trial's loss became NaN or infinite; search lower learning rates")
         model = load(place / f"trial-{found.index(going[0])}", _made(going[0], make, options["seed"]))
     return Search([*going, *stopped], monitor, model)
@@ -121,8 +116,7 @@ def search(
 def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) -> list[Trial]:
     """The trials: all choices of the space, or `trials` draws."""
     for name, v in space.items():
-        drawn = trials and isinstance(v, tuple) and len(v) == 2 and 0 < v[0] < v[1]
-        if not drawn and not (isinstance(v, list) and v):
+        if not (v if isinstance(v, list) else trials and isinstance(v, tuple) and len(v) == 2 and 0 < v[0] < v[1]):
             raise ValueError(f"search: {name}={v!r:.60} must be a list; with trials=n, also a range 0 < low < high")
     if trials is None:
         return [Trial(dict(zip(space, values, strict=True))) for values in itertools.product(*space.values())]
@@ -131,31 +125,28 @@ def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) ->
     def draw(v: Sequence[Any]) -> Any:
         if isinstance(v, list):
             return v[rng.integers(len(v))]
-        value = math.exp(rng.uniform(math.log(v[0]), math.log(v[1])))
-        return round(value) if isinstance(v[0], int) and isinstance(v[1], int) else value
+        value = math.exp(rng.uniform(*np.log(v)))
+        return round(value) if all(isinstance(end, int) for end in v) else value
 
     return [Trial({name: draw(v) for name, v in space.items()}) for _ in range(count("search", "trials", trials, 1))]
 
 
-def _made(trial: Trial, make: Callable, seed: int) -> Module:
+def _made(t: Trial, make: Callable, seed: int) -> Module:
     random.seed(seed)
-    return make(**{name: value for name, value in trial.settings.items() if name not in FIT})
+    return make(**{name: value for name, value in t.settings.items() if name not in FIT})
 
 
-def _trained(
-    t: Trial, make: Callable, data: Any, path: Path, share: float, told: tuple[str, bool], options: dict
-) -> float:
-    """Train a trial for a share of its epochs, from where it is. Returns what it then came to, less is better."""
-    monitor, highest = told
+def _train(t: Trial, make: Callable, data: Any, path: Path, share: float, monitor: str, options: dict) -> None:
+    """Train a trial for a share of its epochs, from where it is."""
     given = options | {name: value for name, value in t.settings.items() if name in FIT}
     given["epochs"] = max(1, math.ceil(given["epochs"] * share - 1e-9))
     if len(t.history) < given["epochs"]:
-        try:
-            t.history = fit(_made(t, make, options["seed"]), data, checkpoint=path, resume=True, **given)
-        except NonFiniteError:
-            t.history = []
-    rows = t.history[: given["epochs"]]  # a search that is taken up may know what came later
-    if rows and rows[-1].get(monitor) is None:
-        raise ValueError(f"search: the history has no {monitor}; it has {', '.join(rows[-1])}")
-    value = rows[-1][monitor] if rows else math.nan
-    return math.inf if not math.isfinite(value) else -value if highest else value
+        model, t.history = _made(t, make, options["seed"]), []
+        with contextlib.suppress(NonFiniteError):
+            t.history = fit(model, data, checkpoint=path, resume=True, **given)
+    for row in t.history[: given["epochs"]][-1:]:  # a search that is taken up may know what came later
+        if row.get(monitor) is None:
+            raise ValueError(f"search: the history has no {monitor}; it has {', '.join(row)}")
+        t.value = -row[monitor] if higher_is_better(monitor) else row[monitor]
+    if not t.history or not math.isfinite(t.value):
+        t.value = math.inf
