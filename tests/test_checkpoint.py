@@ -324,6 +324,7 @@ def deep(levels):
         ({"module": "__builtins__", "args": [], "kwargs": {}}, [3]),
         ({"module": "Dense", "args": ["x"], "kwargs": {"nonsense": 1}}, [3]),
         ({"module": "Sequential", "args": [DENSE] * 20_000, "kwargs": {}}, [3]),
+        ({"module": "LSTM", "args": [2], "kwargs": {"layers": 10**9}}, [5, 3]),
         ({"module": "MaxPool2d", "args": [2], "kwargs": {"padding": 10**6}}, [4, 4, 1]),
         ({"module": "MaxPool2d", "args": [10**6], "kwargs": {"padding": 10**6 - 1}}, [4, 4, 1]),
         ({"module": "Dense", "args": [2], "kwargs": {"activation": {"named": "eval"}}}, [3]),

@@ -383,6 +383,8 @@ def test_bad_input_is_refused_with_the_remedy():
         insight.saliency(Branching(), (X, X))
     with pytest.raises(TypeError, match="pca: takes one array"):
         insight.pca(Branching(), (X, X))
+    with pytest.raises(TypeError, match="activation_maximization: takes one array"):
+        insight.activation_maximization(Branching().build(*(X.shape[1:],) * 2), 0)
     with pytest.raises(TypeError, match="activation_maximization: the input holds int64"):
         insight.activation_maximization(tn.models.text_classifier(9).build(6), 0)
     with pytest.raises(TypeError, match=r"the model's output is \(2, 10, 10, 3\), not \(N, K\); pass target="):

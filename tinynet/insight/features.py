@@ -104,12 +104,15 @@ def activation_maximization(
         steps: so many; rate: each one's length, as a share of the limits' distance; decay: the share of the distance to
             their middle that each step goes back. limits: of the input's values. seed: of the noise.
     Returns: an array of the shape that the model was built for, (H, W, C).
-    Raises: ValueError where the model is not built, or there is no such layer or unit; TypeError where it reads ids.
+    Raises: ValueError where the model is not built, or there is no such layer or unit; TypeError where it reads ids or takes
+        several arrays.
     """
     name = "activation_maximization"
     checked(name, model)
     if not model.built:
         raise ValueError(f"{name}: the model is not built; call model.build((28, 28, 1)) with your input's shape")
+    if len(model.built_for or ()) > 1:
+        one_array(name, model.built_for)
     if np.dtype(model.input_dtype or np.float32).kind != "f":
         raise no_gradient(name, np.dtype(model.input_dtype))
     low, high = limits

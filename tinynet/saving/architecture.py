@@ -23,7 +23,7 @@ from ..ops import random
 from .registry import class_named, function_named, known, name_of
 
 SCALARS = (int, float, str, bool, type(None))
-MODULES, DEPTH = 10_000, 32  # a description of more, or deeper nested, is refused
+MODULES, PARAMETERS, DEPTH = 10_000, 100_000, 32  # a description of more, or deeper nested, is refused
 VALUES = 1 << 24  # of the inputs for which a class of the user's is run: 64 MiB in float32
 
 
@@ -191,9 +191,10 @@ def _no_larger(model: Module, weights: Mapping[str, np.ndarray] | None) -> Itera
     if weights is None:
         yield
         return
-    shapes = {w.shape for w in weights.values()}
+    shapes, left = {w.shape for w in weights.values()}, iter(range(PARAMETERS))
 
     def parameter(module: Module, shape: tuple, initialise: Callable) -> Parameter:
+        _refuse_many(next(left, None) is None)
         if tuple(shape) not in shapes:
             raise Unknown(f"the file holds no weights of shape {shape}")
         return type(module).parameter(module, shape, initialise)
@@ -208,6 +209,11 @@ def _no_larger(model: Module, weights: Mapping[str, np.ndarray] | None) -> Itera
             vars(module).pop("parameter", None)
 
 
+def _refuse_many(too_many: bool) -> None:
+    if too_many:
+        raise Unknown(f"it has more than {PARAMETERS:,} parameters")
+
+
 def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Parameter]:
     """Build a model of tinynet's layers for inputs of `shape` by arithmetic alone: nothing is run.
 
@@ -216,6 +222,7 @@ def build_unrun(model: Module, shape: tuple, ties: Mapping[str, str]) -> list[Pa
     new: list[Parameter] = []
 
     def parameter(size: tuple, initialise: Callable) -> Parameter:
+        _refuse_many(len(new) == PARAMETERS)
         new.append(Parameter(np.broadcast_to(np.float32(0), size), backends.current()))
         return new[-1]
 
