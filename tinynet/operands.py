@@ -15,12 +15,18 @@ from .tensor import Tensor
 FIXED = frozenset({type(None), bool, int, float, str, slice, type(...)})  # operands that nobody can change
 
 
-def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bool]:
-    """(the backend or None, the inputs as its arrays, their nodes, whether all arrays are known to be floating)."""
+def fixed(a: Any) -> bool:
+    """Whether nobody can change this operand."""
+    return type(a) in FIXED or (type(a) is tuple and all(map(fixed, a)))
+
+
+def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bool, bool]:
+    """(the backend or None, the inputs as its arrays, their nodes, whether all arrays are known to be floating, whether
+    an operand is something of the caller's that he may change)."""
     be: Any = None
     inputs: list[Any] = []
     parents: list[Any] = []
-    floating, lists, dtype = True, False, None
+    floating, lists, dtype, lent = True, False, None, False
     for a in args:
         if isinstance(a, Tensor):
             if a.backend is not be:
@@ -34,17 +40,21 @@ def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bo
             else:
                 dtype = x.dtype
             continue
-        if type(a) is float or type(a) is int or a is None:
+        if type(a) in FIXED:
             pass
+        elif type(a) is tuple and len(inputs) not in operands:
+            lent = lent or not fixed(a)
         elif isinstance(a, generic):  # a number: float64 ones must not promote
             a = a.item()
         elif isinstance(a, Real) and not isinstance(a, int):  # a Fraction
             a = float(a)
         elif hasattr(type(a), "__array__") or (isinstance(a, list | tuple) and len(inputs) in operands):
             lists = lists or isinstance(a, list | tuple)
-            a, floating = whole.operand(a), False
+            a, floating, lent = whole.operand(a), False, True
             if not a.ndim and len(inputs) not in operands:
                 a = a.item()  # a limit, a rate
+        else:
+            lent = True
         inputs.append(a)
         parents.append(None)
     if lists and dtype is not None:  # Python's ints in a list do not promote either
@@ -52,7 +62,7 @@ def gathered(name: str, args: tuple, operands: set) -> tuple[Any, list, list, bo
             x.astype(dtype) if isinstance(a, list | tuple) and isinstance(x, np.ndarray) and x.dtype.kind == "i" else x
             for a, x in zip(args, inputs, strict=True)
         ]
-    return be, inputs, parents, floating
+    return be, inputs, parents, floating, lent
 
 
 def kept(be: Any, value: Any) -> Any:

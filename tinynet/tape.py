@@ -20,7 +20,7 @@ from numpy import generic
 from . import integers as whole
 from .backends.switches import decorated
 from .changes import clock
-from .operands import FIXED, explained, gathered, kept, positional
+from .operands import explained, gathered, kept, positional
 from .tensor import Tensor, tensor
 
 OPS: dict[str, Callable] = {}  # every operation by name; the tests and `tinynet gradcheck` walk it
@@ -118,14 +118,14 @@ def op(function: Callable | None = None, *, integers: str = "int64") -> Any:
     def apply(*args: Any, **options: Any) -> Any:
         if options and not names.keys().isdisjoint(options):
             args, options = positional(name, parameters, args, options)
-        be, inputs, parents, floating = gathered(name, args, operands)
+        be, inputs, parents, floating, lent = gathered(name, args, operands)
         if be is None:  # arrays and lists alone: they become tensors of the current backend
             if not args:
                 raise TypeError(f"{name}: the argument {next(iter(names), 'x')!r} is missing")
             return apply(tensor(args[0]), *args[1:], **options)
         recorded = mode.recording and any(parents)
         if recorded:
-            if any(type(a) not in FIXED for a, node in zip(args, parents, strict=True) if node is None):
+            if lent:
                 inputs = [x if isinstance(a, Tensor) else kept(be, x) for a, x in zip(args, inputs, strict=True)]
             if options:
                 options = {key: kept(be, value) for key, value in options.items()}

@@ -104,8 +104,8 @@ def activation_maximization(
         steps: so many; rate: each one's length, as a share of the limits' distance; decay: the share of the distance to
             their middle that each step goes back. limits: of the input's values. seed: of the noise.
     Returns: an array of the shape that the model was built for, (H, W, C).
-    Raises: ValueError where the model is not built, or there is no such layer or unit; TypeError where it reads ids or takes
-        several arrays.
+    Raises: ValueError where the model is not built, or there is no such layer or unit; TypeError where it reads ids or
+        takes several arrays.
     """
     name = "activation_maximization"
     checked(name, model)

@@ -69,7 +69,7 @@ class Dense(Module):
         return field
 
     def forward(self, x: Tensor) -> Tensor:
-        together = in_one_step(self.activation) if fusing() else None
+        together = in_one_step(self.activation) if self.activation and fusing() else None
         y = ops.dense(x, self.weight, self.bias, activation=together)
         return y if self.activation is None or together else self.activation(y)
 

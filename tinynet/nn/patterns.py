@@ -125,12 +125,12 @@ def fused(layers: list, i: int) -> tuple[Run | None, int]:
     Layers that have not been called yet, or have hooks, run by themselves.
     """
     for tests, run in PATTERNS.get(type(layers[i]), ()):
-        found = layers[i : i + len(tests)]
-        if len(found) < len(tests):
+        stop = i + len(tests)
+        if stop > len(layers):
             continue
-        for layer, test in zip(found, tests, strict=True):
-            if not test(layer) or layer.built is None or layer._hooks:
+        for k, test in enumerate(tests, i):
+            if not test(layer := layers[k]) or layer.built is None or layer._hooks:
                 break
         else:
-            return run(*found), len(found)
+            return run(*layers[i:stop]), len(tests)
     return None, 1

@@ -291,6 +291,7 @@ for _n, _t, _c, _h, _options in (
     (2, 3, 1, 2, {"reverse": True}),
     (3, 4, 2, 2, {"lengths": (4, 0, 2)}),
     (2, 3, 2, 1, {"lengths": (1, 3), "reverse": True}),
+    (2, 11, 1, 1, {}),  # more steps than are prepared at one time
     (1, 1, 1, 1, {}),
     (0, 2, 2, 2, {}),
 ):

@@ -17,6 +17,8 @@ __all__ = ["conv1d", "conv2d", "conv_relu_pool", "conv_transpose2d"]
 
 def pair(name: str, what: str, value: Any, least: int = 1) -> Pair:
     """An int, or (vertical, horizontal), as a pair; each at least `least`."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= least:
+        return value  # type: ignore[return-value]
     try:
         values = counts(name, what, value)
     except TypeError:

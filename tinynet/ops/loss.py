@@ -371,7 +371,7 @@ def _reduced(name: str, losses: Tensor, reduction: str, weights: Tensor | None =
 
 def _in_order(call: str, logits: Any, labels: Any) -> None:
     """Raise where the arguments are the other way round."""
-    if np.ndim(logits) == 1 and np.ndim(labels) == 2:
+    if np.ndim(labels) == 2 and np.ndim(logits) == 1:
         raise ValueError(
             f"{call.partition('(')[0]}: the arguments are the other way round: the first has shape {np.shape(logits)}, "
             f"the second {np.shape(labels)}; write {call}"

@@ -371,8 +371,11 @@ def orthogonal(x: Tensor, steps: int, eps: float, coefficients: tuple[float, flo
 
 def take(options: dict, *names: str) -> tuple:
     """The values of these settings in this order; a pair (betas) as two."""
-    values = (options[name] for name in names)
-    return tuple(v for value in values for v in (value if isinstance(value, tuple | list) else (value,)))
+    values: list = []
+    for name in names:
+        value = options[name]
+        values += value if isinstance(value, tuple | list) else (value,)
+    return tuple(values)
 
 
 OPTIMIZERS = {

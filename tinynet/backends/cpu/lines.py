@@ -144,9 +144,7 @@ def backward(g: np.ndarray, saved: Any, need: tuple) -> tuple:
                 frame = empty((n, th * m + kh - 1, wide, c), x.dtype)
             _add_lines(frame[:, lines.start * m : lines.stop * m + kh - 1], dv, tile, lines.start == 0)
             if lines.stop == th:
-                seen = frame[:, top : top + x.shape[1], left : left + x.shape[2]]
-                dx[images, : seen.shape[1]] = seen
-                dx[images, seen.shape[1] :] = 0
+                dx[images] = frame[:, top : top + x.shape[1], left : left + x.shape[2]]
         return du, db
 
     dus, dbs = Sums.joined(threads.each(work, shares(parts)))

@@ -39,7 +39,7 @@ def matmul(x, y, transpose_x=False, transpose_y=False, *, out=None):
             return _turned(x, y, out)
         if m <= THIN and k >= LONG * max(m, n):
             return _sum_of_products(x, y, out)
-    return _in_depth(x, y, out)
+    return np.matmul(x, y, out=out) if k <= DEEP else _in_depth(x, y, out)
 
 
 def product(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:

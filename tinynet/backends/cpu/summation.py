@@ -108,8 +108,9 @@ class Sums:
         self.parts: list[np.ndarray] = []  # sums of ever fewer arrays: the powers of two that make up `count`
 
     def add(self, x: np.ndarray) -> None:
-        self.count += 1
-        for _ in range((self.count & -self.count).bit_length() - 1):
+        self.count = times = self.count + 1
+        while times % 2 == 0:
+            times //= 2
             x = np.add(self.parts.pop(), x, out=x)
         self.parts.append(x)
 
