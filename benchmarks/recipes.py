@@ -94,7 +94,7 @@ def fashion(seed: int, workers: Any, folder: Path) -> dict:
     train, test = tn.data.fashion_mnist()
     moved = tn.data.compose(tn.data.random_shift(2), tn.data.random_flip())
     return classify(
-        small_resnet(24), train, test, epochs=10, workers=workers, augment=moved, optimizer="adamw", lr=4e-3
+        small_resnet(24), train, test, epochs=8, workers=workers, augment=moved, optimizer="adamw", lr=4e-3
     )
 
 

@@ -604,9 +604,9 @@ def _step(d: Dice, vectors: tuple[float, ...], *rest: Any, optional: int = 0, co
 def _guarded(d: Dice) -> Call:
     g = d.normal(d.pick(0, 1, 7, 300, 5000))
     if len(g):
-        g[d.int(0, len(g) - 1)] = d.pick(0.0, 4.0, -4.0, 5.0, np.nan, np.inf, -np.inf)
-    loss = d.pick(None, np.asarray(1.5, d.T), np.asarray(2, np.float64), np.asarray(np.nan, d.T))
-    return d.call(g, loss, d.pick(4.5, 4.0), any_layout=False)
+        g[d.int(0, len(g) - 1)] = d.pick(*[4.0, -4.0] * 4, 0.0, 5.0, -5.0, np.nan, np.inf, -np.inf)
+    loss = d.pick(*[None, np.asarray(1.5, d.T), np.asarray(2, np.float64)] * 2, np.asarray(np.nan, d.T))
+    return d.call(g, loss, d.pick(4.0, 4.0, 4.5), any_layout=False)
 
 
 calls("guard")(_guarded)
