@@ -1,7 +1,6 @@
 """Search: which settings train a network best, the losers stopped early.
 
 >>> found = tn.search(make, {"width": [16, 64], "lr": (1e-4, 1e-1)}, (x, y), trials=9)  # a model is make(width=16)
->>> print(found)  # a table, the best first; found.model is the best, trained
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ def search(
         make: a function of settings that returns a model; those that `fit` takes (lr, epochs, …) go to it instead.
         space: lists of values by the settings' names, of which each is tried with each (a grid); with `trials=n` n
             settings are drawn, also from ranges (low, high): evenly in their logarithm, whole numbers of whole ones.
-        data: as for `fit`. halving: one in how many goes on; 1: all train to the end.
-        monitor: the column of the history that decides: "val_loss", "val_accuracy", …
+        data: as for `fit`. halving: one in how many goes on; 1: all do. monitor: the history's column that decides.
         folder: keeps the state, from which an interrupted search, called again, goes on to the same result.
         options: what `fit` gets besides, the same for all trials: by default epochs=9, of a trial that is never
             stopped; validation=0.2, one split for all; seed=0, of initial weights, order, split and draws.
@@ -105,12 +103,12 @@ def search(
                     temporary.write_text(json.dumps([asked, [t.history for t in found]]))
                 say("  ".join(f"{k} {v}" for k, v in zip([*space, "epochs", monitor], t.row(monitor), strict=False)))
             going.sort(key=lambda t: t.value)
-            left = len(found) // halving ** (rung + 1) if rung < rungs else len(found)
-            going, stopped = going[:left], going[left:] + stopped
-        if math.isinf(going[0].value):
+            going, stopped = going[: (left := len(found) // halving ** (rung + 1))], going[left:] + stopped
+        best = (ranked := going + stopped)[0]
+        if math.isinf(best.value):
             raise ValueError("search: every trial's loss became NaN or infinite; search lower learning rates")
-        model = load(place / f"trial-{found.index(going[0])}", _made(going[0], make, options["seed"]))
-    return Search([*going, *stopped], monitor, model)
+        model = load(place / f"trial-{found.index(best)}", _made(best, make, options["seed"]))
+    return Search(ranked, monitor, model)
 
 
 def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) -> list[Trial]:
@@ -144,9 +142,8 @@ def _train(t: Trial, make: Callable, data: Any, path: Path, share: float, monito
         model, t.history = _made(t, make, options["seed"]), []
         with contextlib.suppress(NonFiniteError):
             t.history = fit(model, data, checkpoint=path, resume=True, **given)
-    for row in t.history[: given["epochs"]][-1:]:  # a search that is taken up may know what came later
-        if row.get(monitor) is None:
-            raise ValueError(f"search: the history has no {monitor}; it has {', '.join(row)}")
-        t.value = -row[monitor] if higher_is_better(monitor) else row[monitor]
-    if not t.history or not math.isfinite(t.value):
-        t.value = math.inf
+    last = (t.history[: given["epochs"]] or [{monitor: math.inf}])[-1]  # a search taken up may know what came later
+    if last.get(monitor) is None:
+        raise ValueError(f"search: the history has no {monitor}; it has {', '.join(last)}")
+    value = -last[monitor] if t.history and higher_is_better(monitor) else last[monitor]
+    t.value = value if math.isfinite(value) else math.inf
