@@ -172,7 +172,10 @@ def _sums(z, rows, g, k):
 
 def _line(v, rows, k):
     """v (N, G) for lines of so many rows: (N, 1, rows·G·K), or (N, 1, 1) where a line has one value."""
-    return v[:, None] if v.shape[1] == 1 else np.tile(np.repeat(v, k, 1), (1, rows))[:, None]
+    if v.shape[1] == 1:
+        return v[:, None]
+    row = v if k == 1 else np.repeat(v, k, 1)
+    return row[:, None].repeat(rows, 1).reshape(len(v), 1, rows * row.shape[1])  # np.tile takes four times as long
 
 
 def _scales(root, gamma, rows, k):
