@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recipes_generative
 
 import tinynet as tn
@@ -93,9 +94,12 @@ def mnist(seed: int, workers: Any, folder: Path) -> dict:
 
 
 def fashion(seed: int, workers: Any, folder: Path) -> dict:
-    train, test = tn.data.fashion_mnist()
-    moved = tn.data.compose(tn.data.random_shift(2), tn.data.random_flip())
-    return classify(small_resnet(24), train, test, epochs=8, workers=workers, augment=moved, optimizer="adamw", lr=4e-3)
+    """Trained on images and their mirror images; the figure is that of the mean of what it says of both."""
+    train, (x, y) = tn.data.fashion_mnist()
+    model, flip = small_resnet(24), tn.data.random_flip()
+    made = classify(model, train, (x, y), epochs=8, workers=workers, augment=flip, optimizer="adamw", lr=4e-3)
+    seen = tn.predict(model, x) + tn.predict(model, np.ascontiguousarray(x[:, :, ::-1]))
+    return made | {"figure": float((seen.argmax(1) == y).mean()), "of the images alone": made["figure"]}
 
 
 # ---- language ---------------------------------------------------------------------------------------------------
