@@ -17,9 +17,9 @@ def guard(g, loss, most):
     with np.errstate(all="ignore"):
         total = float(np.dot(g, g))  # one pass at the memory's speed; where it says no, the elements decide
         sound = (math.isfinite(total) and total <= most * most) or bool((np.abs(g) <= most).all())
-    if not sound:
-        return np.full((), np.nan, g.dtype)
-    return np.zeros((), g.dtype) if loss is None else loss
+        if not sound:
+            return np.full((), np.nan, g.dtype)
+        return np.zeros((), g.dtype) if loss is None else np.asarray(loss, g.dtype)
 
 
 def squares(x):
