@@ -76,7 +76,7 @@ def search(
         space: lists of values by the settings' names, of which each is tried with each (a grid); with `trials=n` n
             settings are drawn, also from ranges (low, high): evenly in their logarithm, whole numbers of whole ones.
         data: as for `fit`. halving: one in how many goes on; 1: all do. monitor: the history's column that decides.
-        folder: keeps the state, from which an interrupted search, called again, goes on to the same result.
+        folder: keeps search.json and the checkpoints, from which an interrupted search, called again, goes on alike.
         options: what `fit` gets besides, the same for all trials: by default epochs=9, of a trial that is never
             stopped; validation=0.2, one split for all; seed=0, of initial weights, order, split and draws.
     Returns: a Search. Trials whose loss is not finite are losers. tn.seed's random state stays as it was.
@@ -90,10 +90,11 @@ def search(
     asked = json.dumps(text([make, space, data, trials, halving, monitor, options | {"callbacks": None}]))
     with tempfile.TemporaryDirectory() as nowhere, random.restoring():
         (place := Path(nowhere if folder is None else folder)).mkdir(parents=True, exist_ok=True)
-        then, rows = json.loads(file.read_text()) if (file := place / "search.json").exists() else (asked, [])
+        file = place / "search.json"
+        then, rows = json.loads(file.read_text()) if file.exists() else (asked, [[]] * len(found))
         if then != asked:
             raise ValueError(f"search: {place} holds another search; name another folder, or ask for the same")
-        for trial, row in zip(found, rows, strict=False):
+        for trial, row in zip(found, rows, strict=True):
             trial.history = row
         going, stopped = list(found), list[Trial]()
         for rung in range(rungs + 1):
@@ -102,13 +103,13 @@ def search(
                 with replacing(file) as temporary:
                     temporary.write_text(json.dumps([asked, [t.history for t in found]]))
                 say("  ".join(f"{k} {v}" for k, v in zip([*space, "epochs", monitor], t.row(monitor), strict=False)))
-            going.sort(key=lambda t: t.value)
-            going, stopped = going[: (left := len(found) // halving ** (rung + 1))], going[left:] + stopped
-        best = (ranked := going + stopped)[0]
+            ranked = sorted(going, key=lambda t: t.value) + stopped
+            left = len(found) // halving ** (rung + 1)
+            going, stopped = ranked[:left], ranked[left:]
+        best = ranked[0]
         if math.isinf(best.value):
             raise ValueError("search: every trial's loss became NaN or infinite; search lower learning rates")
-        model = load(place / f"trial-{found.index(best)}", _made(best, make, options["seed"]))
-    return Search(ranked, monitor, model)
+        return Search(ranked, monitor, load(place / f"trial-{found.index(best)}", _made(best, make, options["seed"])))
 
 
 def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) -> list[Trial]:
