@@ -83,7 +83,7 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
         (["train", "--optimizer", "adan"], 2, "did you mean 'adam'?"),
         (["train", "--backend", "numpi"], 2, "did you mean 'numpy'?"),
         (["train", "--model", "alexnet", "--samples", "64"], 2, "mnist_small, mnist_cnn, lenet5 (MaxPool2d: "),
-        (["train", "--model", "gpt", "--data", "digits"], 2, "--model 'gpt' is unknown"),
+        (["train", "--model", "gpt", "--data", "digits"], 2, "gpt learns texts, and digits has images; choose one of"),
         (["train", "--resume"], 2, "no interrupted run"),
         (["train", "--resume", "nowhere"], 2, "no such run"),
         (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
@@ -162,6 +162,28 @@ def test_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
     assert cli.main(["train", "--data", "my photos", "--model", "mlp", "--epochs", "2", "--workers", "1"]) == 0
     assert (tmp_path / "runs" / "mlp-my-photos-1" / runs.CHECKPOINT).exists()
     assert cli.main(["evaluate"]) == 0 and "class 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [("a class", "was begun with the classes a, b"), ("a picture", "cannot be")]
+)
+def test_a_run_is_not_taken_up_with_other_pictures_and_stays_as_it_was(change, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(30):
+            np.save(tmp_path / "photos" / name / f"{i}.npy", rng.random((28, 28), dtype=np.float32))
+    train = ["train", "--data", "photos", "--model", "mlp", "--epochs", "1", "--workers", "1", "--out", "run"]
+    assert cli.main(train) == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    if change == "a class":
+        (tmp_path / "photos" / "ant").mkdir()
+    for i in range(30):
+        np.save(tmp_path / "photos" / ("ant" if change == "a class" else "a") / f"{i}.npy", np.ones((28, 28), "f4"))
+    assert cli.main(["train", "--resume", "run"]) in (1, 2)
+    assert text in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
 
 
 def test_doctor_finds_what_there_is(capsys):

@@ -127,6 +127,33 @@ def test_sample_writes_on(run, capsys):
     assert len(sample("run/checkpoint.safetensors")) == 501
 
 
+def test_a_text_without_a_prompt_begins_as_a_line_does(run, monkeypatch, capsys):
+    from tinynet import training
+
+    given = []
+    monkeypatch.setattr(
+        training, "generate", lambda model, ids, *_, **__: given.append(ids.tolist()) or np.array([0, 0])
+    )
+    assert cli.main(["sample", "run"]) == 0
+    symbols = json.loads(Path("run/vocabulary.json").read_text())["symbols"]
+    assert [[symbols[i] for i in ids] for ids in given] == [["\n"]]
+    Path("run/vocabulary.json").write_text(json.dumps({"kind": "Characters", "symbols": symbols[1:]}))
+    assert symbols[0] == "\n" and cli.main(["sample", "run"]) == 0 and given[1] == [0]
+
+
+@pytest.mark.parametrize("changed", [VERSE.replace(" ", "@"), VERSE + "more", VERSE.replace("So", "oS")])
+def test_a_run_is_not_taken_up_with_another_text_and_stays_as_it_was(changed, run, capsys):
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    settings = json.loads(before["settings.json"])
+    Path("verse.txt").write_text(changed)
+    settings["data"] = str(Path("verse.txt").resolve())
+    Path("run/settings.json").write_text(json.dumps(settings))
+    before["settings.json"] = Path("run/settings.json").read_bytes()
+    assert cli.main(["train", "--resume", "run"]) in (1, 2)
+    assert "begun with other characters" in (shown := capsys.readouterr().err) or "cannot be resumed" in shown
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
 def test_sample_finds_the_newest_language_model(capsys):
     assert cli.main(["train", "--model", "gpt", "--epochs", "1", "--workers", "1"]) == 0
     assert cli.main(["train", "--model", "mlp", "--samples", "64", "--epochs", "1", "--workers", "1"]) == 0
@@ -151,11 +178,11 @@ def test_evaluate_measures_what_train_measured(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
-        (["train", "--data", "verse.txt", "--model", "mlp"], 2, "There are: gpt, char_lstm"),
-        (["train", "--data", "digits", "--model", "gpt"], 2, "There are: logistic_regression"),
+        (["train", "--data", "verse.txt", "--model", "mlp"], 2, "learns images, and"),
+        (["train", "--data", "digits", "--model", "gpt"], 2, "gpt learns texts, and digits has images; choose"),
         (["train", "--data", "nothing.txt"], 2, "no such folder, and no such text file"),
         (["train", "--data", "shakespear"], 2, "did you mean 'shakespeare'?"),
-        (["train", "--data", "short.txt"], 1, "make no window of 64"),
+        (["train", "--data", "short.txt"], 2, "5 characters are too few: the last tenth"),
         (["train", "--data", "bytes.txt"], 1, "is no text in UTF-8"),
         (["train", "--resume", "run", "--epochs", "3"], 2, "over which the learning rate falls"),
         (["train", "--resume", "run", "--data", "shakespeare"], 2, "was begun with --data"),

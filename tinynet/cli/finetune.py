@@ -89,12 +89,13 @@ def finetune(arguments: argparse.Namespace) -> int:
         say(f"a new last layer for {len(task.classes)} classes")
     if arguments.freeze:
         model.freeze(*arguments.freeze)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise UsageError(f"--freeze {' '.join(arguments.freeze)} leaves no parameter that could learn")
     thaw = GradualUnfreezing(model, arguments.thaw)
     settings = _settings(arguments, type(model).__name__ if not source else source["model"], data, path, task)
     folder = runs.new_folder(settings["model"], data, arguments.out)
-    runs.write_settings(folder, settings)
     say(f"{len(task.train[0]):,} images to train, {len(model.stages())} stages to thaw; into {plain(folder)}")
-    try:
+    with runs.running(folder, settings, f"what it has learnt is in {folder}; finetune begins anew"):
         history = fit(
             model,
             Loader(*task.train, batch_size=settings["batch_size"], seed=settings["seed"]),
@@ -108,9 +109,6 @@ def finetune(arguments: argparse.Namespace) -> int:
         )
         measured = report(model, task.test, classes=task.classes)
         pictures = drawn_pictures(folder, settings, history, measured, task)
-    except KeyboardInterrupt:
-        runs.write_settings(folder, settings | {"status": "interrupted"})
-        raise KeyboardInterrupt(f"what it has learnt is in {folder}; finetune begins anew") from None
     finished(folder, settings, history, measured, pictures)
     return 0
 
@@ -132,5 +130,4 @@ def _settings(arguments: argparse.Namespace, model: str, data: str, path: Path, 
         "finetuned": str(path),
         "freeze": arguments.freeze,
         "classes": list(task.classes),
-        "status": "running",
     }

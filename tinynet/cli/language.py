@@ -62,22 +62,31 @@ def train(folder: Path | None, settings: dict[str, Any], out: str | None) -> int
     from ..training.fit import fit
 
     text, recipe = corpus(settings["data"], settings["samples"]), RECIPES[settings["model"]]
+    if len(text.validation) <= recipe.length:
+        raise UsageError(
+            f"--data {settings['data']}: {len(text.train) + len(text.validation)} characters are too few: the last "
+            f"tenth is to validate with, and must hold {recipe.length + 1}; give {10 * (recipe.length + 1)} or more"
+        )
     seed(settings["seed"])
     model = tasks.LANGUAGE[settings["model"]](len(text.vocabulary)).build(recipe.length, input_dtype=np.int64)
     windows = data.text.Windows(text.train, recipe.length)
     held_out = data.text.Windows(text.validation, recipe.length, stride=recipe.length)
     if folder is None:
         folder = runs.new_folder(settings["model"], settings["data"], out)
-    settings |= {"classes": [], "steps": STEPS, "status": "running"}
-    runs.write_settings(folder, settings)
-    _write(folder / VOCABULARY, json.dumps(text.vocabulary.to_json()))
+        _write(folder / VOCABULARY, json.dumps(text.vocabulary.to_json()))
+    elif vocabulary(folder / runs.CHECKPOINT).to_json() != text.vocabulary.to_json():
+        raise UsageError(
+            f"{folder} was begun with other characters than {settings['data']} has now: put the text back as it was, "
+            "or begin a new run"
+        )
+    settings |= {"classes": [], "steps": STEPS}
     say(
         f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(settings['data'])}: "
         f"{len(text.train):,} characters to train, {len(text.validation):,} to validate, {len(text.vocabulary)} "
         f"different ones; an epoch is {STEPS} steps of {settings['batch_size']} windows of {recipe.length} characters; "
         f"into {plain(folder)}"
     )
-    try:
+    with runs.running(folder, settings, f"go on with: tinynet train --resume {folder}"):
         history = fit(
             model,
             data.Loader(windows, batch_size=settings["batch_size"], steps=STEPS, seed=settings["seed"]),
@@ -95,9 +104,6 @@ def train(folder: Path | None, settings: dict[str, Any], out: str | None) -> int
             resume=True,
             csv=folder / runs.HISTORY,
         )
-    except KeyboardInterrupt:
-        runs.write_settings(folder, settings | {"status": "interrupted"})
-        raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
     _finished(folder, settings, history)
     return 0
 

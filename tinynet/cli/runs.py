@@ -9,6 +9,7 @@ runs/mnist_cnn-digits-1/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,25 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     with replacing(folder / SETTINGS) as temporary:
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         temporary.write_bytes(text.encode("utf-8", "surrogatepass"))  # a folder's name may be no UTF-8
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: dict[str, Any], next_step: str) -> Iterator[None]:
+    """Within this context settings.json says that the run is running; Ctrl-C leaves it interrupted, and says the next
+    step. A run that was to go on and is refused has the settings that it had."""
+    path = folder / SETTINGS
+    before = path.read_bytes() if path.exists() else None
+    write_settings(folder, settings | {"status": "running"})
+    try:
+        yield
+    except KeyboardInterrupt:
+        write_settings(folder, settings | {"status": "interrupted"})
+        raise KeyboardInterrupt(next_step) from None
+    except Exception:
+        if before is not None:
+            with replacing(path) as temporary:
+                temporary.write_bytes(before)
+        raise
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from .. import backends
 from ..console import harmless, say
 from ..data import DataError
+from ..data.text import Vocabulary
 from ..saving.checkpoint import CheckpointError, load
 from . import language, runs, usage
 from .usage import UsageError, chosen_backend
@@ -28,6 +29,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=usage.seed, default=0, metavar="N", help="of the draws (default: 0)")
 
 
+def _new_line(vocabulary: Vocabulary) -> np.ndarray:
+    """What stands before a text that begins anew: a line's end, or the first symbol where the text has no lines."""
+    try:
+        return vocabulary.encode("\n")
+    except DataError:
+        return np.zeros(1, np.int64)
+
+
 def sample(arguments: argparse.Namespace) -> int:
     """Print the prompt and what the model adds to it."""
     from ..training import generate
@@ -40,7 +49,7 @@ def sample(arguments: argparse.Namespace) -> int:
         raise CheckpointError(f"{path}: is no file")
     vocabulary, model = language.vocabulary(path), load(path)
     try:
-        ids = vocabulary.encode(arguments.prompt) if arguments.prompt else np.zeros(1, np.int64)
+        ids = vocabulary.encode(arguments.prompt) if arguments.prompt else _new_line(vocabulary)
     except DataError as error:
         raise UsageError(f"--prompt: {error}; it learnt {vocabulary.decode(range(len(vocabulary)))!r:.300}") from None
     written = generate(

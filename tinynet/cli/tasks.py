@@ -65,6 +65,15 @@ def is_text(name: str) -> bool:
     return name in TEXTS or Path(name).is_file()
 
 
+def model_for(name: str, data: str) -> str:
+    """The network's name, if it learns the data; else a UsageError that says what does."""
+    fits, others = models_for(data), CLASSIFIERS if is_text(data) else LANGUAGE
+    if name in others:
+        kinds = ("images", "is a text") if is_text(data) else ("texts", "has images")
+        raise UsageError(f"--model {name} learns {kinds[0]}, and {data} {kinds[1]}; choose one of {', '.join(fits)}")
+    return choose("--model", name, fits)
+
+
 def models_for(name: str) -> dict[str, Callable[..., Module]]:
     """The networks that learn the data called `name`."""
     return LANGUAGE if is_text(name) else CLASSIFIERS

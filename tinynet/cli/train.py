@@ -36,8 +36,13 @@ def train(arguments: argparse.Namespace) -> int:
     model = tasks.make_model(settings["model"], task)
     if folder is None:
         folder = runs.new_folder(settings["model"], settings["data"], arguments.out)
-    settings |= {"classes": list(task.classes), "status": "running"}
-    runs.write_settings(folder, settings)
+    elif settings["classes"] != list(task.classes):
+        names = (plain(", ".join(classes), 200) for classes in (settings["classes"], task.classes))
+        raise UsageError(
+            f"{folder} was begun with the classes {next(names)}; {task.name} has {next(names)} now: "
+            "put the data back as they were, or begin a new run"
+        )
+    settings["classes"] = list(task.classes)
     checkpoint = folder / runs.CHECKPOINT
     say(
         f"{settings['model']} ({sum(p.size for p in model.parameters()):,} parameters) on {plain(task.name)}: "
@@ -45,7 +50,7 @@ def train(arguments: argparse.Namespace) -> int:
         f"{len(task.test[0]):,} to test; into {plain(folder)}"
     )
     train = Loader(*task.train, batch_size=settings["batch_size"], seed=settings["seed"])
-    try:
+    with runs.running(folder, settings, f"go on with: tinynet train --resume {folder}"):
         history = fit(
             model,
             train,
@@ -61,9 +66,6 @@ def train(arguments: argparse.Namespace) -> int:
         )
         measured = report(model, task.test, classes=task.classes)
         pictures = drawn_pictures(folder, settings, history, measured, task)
-    except KeyboardInterrupt:
-        runs.write_settings(folder, settings | {"status": "interrupted"})
-        raise KeyboardInterrupt(f"go on with: tinynet train --resume {folder}") from None
     finished(folder, settings, history, measured, pictures)
     return 0
 
@@ -102,7 +104,7 @@ def _started(arguments: argparse.Namespace) -> tuple[None, dict[str, Any]]:
         model = arguments.model
     elif note:
         say(plain(note, 400))
-    choose("--model", model, tasks.models_for(data))
+    tasks.model_for(model, data)
     recipe = language.RECIPES.get(model)
     return None, {
         "tinynet": __version__,
