@@ -38,6 +38,21 @@ def learning(model):
     return {name for name, p in model.named_parameters() if p.requires_grad}
 
 
+class HeadFirst(nn.Module):
+    """Its attributes are not in the order in which data go through them."""
+
+    def __init__(self):
+        self.head, self.body = nn.Dense(3), nn.Dense(4)
+
+    def forward(self, x):
+        return self.head(tn.ops.relu(self.body(x)))
+
+
+class ClassesFirst(HeadFirst):
+    def __init__(self, classes=3):
+        self.head, self.body = nn.Dense(classes), nn.Dense(4)
+
+
 @tn.register
 class Own(nn.Module):
     def __init__(self, classes=10, width=5):
@@ -226,6 +241,7 @@ def test_mistakes_of_the_command(here, tmp_path, capsys):
         (["runs/mlp-digits-1", "--data", "digit"], 2, "did you mean 'digits'?"),
         (["runs/mlp-digits-1", "--data", "shakespeare"], 2, "is a text; finetune takes images"),
         (["runs/mlp-digits-1", "--data", "digits", "--freeze", "features", *QUICK], 1, "is the name of no parameter"),
+        (["runs/mlp-digits-1", "--data", "digits", "--freeze", "*", *QUICK], 2, "leaves no parameter that could learn"),
         ([str(tmp_path / "points"), "--data", "digits"], 2, "takes inputs of shape (3,), not images"),
     ):
         assert cli.main(["finetune", *arguments, "--out", str(tmp_path / "none")]) == status
@@ -247,3 +263,20 @@ def test_ctrl_c_leaves_what_was_learnt(here, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["status"] == "interrupted"
     assert tn.load(tmp_path / "new" / "checkpoint.safetensors").output_shape == (10,)
     assert cli.main(["train", "--resume", str(tmp_path / "new")]) == 2
+
+
+@pytest.mark.parametrize("classes", [3, 4, 7])
+def test_a_head_that_is_not_the_last_attribute_is_not_mistaken(classes):
+    x = data()[0].reshape(-1, 36)
+    model = HeadFirst().build(36)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=f"new_head: body, .* is not the head: with {classes} outputs there"):
+        new_head(model, classes)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert model(x).shape == (48, 3)
+    model = ClassesFirst().build(36)
+    other = new_head(model, classes)
+    assert other(x).shape == (48, classes)
+    np.testing.assert_array_equal(other.body.weight.numpy(), model.body.weight.numpy())
+    assert classes != 3 or not np.array_equal(other.head.weight.numpy(), model.head.weight.numpy())

@@ -21,34 +21,62 @@ from ..nn.module import Module, made_with
 def new_head(model: Module, classes: int) -> Module:
     """The model with a fresh last layer of `classes` outputs; the weights below are kept.
 
-    The last layer with weights must be a Dense or Conv2d. Of a class of networks that takes `classes=` another object
-    is made, so that a file of it can be loaded; other models are changed in place.
+    Of a class of networks that takes `classes=` another object is made, so that a file of it can be loaded; its head is
+    what has other shapes with other classes. Other models are changed in place: their last layer with weights, in the
+    order of attributes, must be the head, a Dense or Conv2d.
 
     Args: model: built, as one that was trained or loaded is.
-    Returns: the model, built. Raises: ValueError where its last layer is another, RuntimeError where it is not built.
+    Returns: the model, built.
+    Raises: ValueError where no such head is found, RuntimeError where the model is not built.
     """
     classes = count("new_head", "classes", classes, 1)
-    modules, (*_, last) = dict(model.named_modules()), dict(model.named_parameters())
-    name = last.rpartition(".")[0]
+    model.parameters()  # raises where it is not built
+    if "classes" in inspect.signature(type(model)).parameters:
+        return _of_classes(model, classes)
+    modules, names = dict(model.named_modules()), [name for name, _ in model.named_parameters()]
+    name = names[-1].rpartition(".")[0] if names else ""
     parent, _, place = name.rpartition(".")
     layer, holder = modules.get(name), modules.get(parent)
     if not isinstance(layer, nn.Dense | nn.Conv2d):
         raise ValueError(f"new_head: the last layer with weights, {name}, is a {layer!r:.60}, not a Dense or Conv2d")
-    if "classes" in inspect.signature(type(model)).parameters:
-        other = _made_again(model, "classes", classes).build(model.built)
-        old, state = model.state_dict(), other.state_dict()
-        kept = {n: w for n, w in old.items() if not n.startswith(f"{name}.") and w.shape == state[n].shape}
-        if frozen := [n for n, p in model.named_parameters() if not p.requires_grad and n in kept]:
-            other.freeze(*frozen)
-        return other.load_state_dict(state | kept)
-    fresh = _made_again(layer, next(iter(inspect.signature(type(layer)).parameters)), classes)
-    if isinstance(holder, nn.Sequential):
-        holder[int(place)] = fresh
-    elif holder is not None and getattr(holder, place, None) is layer:
-        setattr(holder, place, fresh)
-    else:
+    if not isinstance(holder, nn.Sequential) and getattr(holder, place, None) is not layer:
         raise ValueError(f"new_head: {name} stands in a list; put another layer there yourself, then build the model")
-    return model.build(model.built)
+    _put(holder, place, _made_again(layer, next(iter(inspect.signature(type(layer)).parameters)), classes))
+    try:
+        model.build(model.built)
+        fits, found = model.output_shape[-1] == classes, f"the outputs are {model.output_shape}"
+    except ValueError as error:
+        fits, found = False, str(error)
+    if not fits:
+        _put(holder, place, layer)
+        model.build(model.built)
+        raise ValueError(
+            f"new_head: {name}, the last layer with weights, is not the head: with {classes} outputs there, {found}; "
+            "make the head the last of the model's attributes, or put another layer in its place yourself"
+        )
+    return model
+
+
+def _put(holder: Any, place: str, layer: Module) -> None:
+    """Let `layer` stand at this place of a Sequential, or of another module."""
+    if isinstance(holder, nn.Sequential):
+        holder[int(place)] = layer
+    else:
+        setattr(holder, place, layer)
+
+
+def _of_classes(model: Module, classes: int) -> Module:
+    """Another object of the model's class, with its weights but for those whose shapes the number of classes decides,
+    and frozen where it is."""
+    old, other = model.state_dict(), _made_again(model, "classes", classes).build(model.built)
+    shapes = {name: w.shape for name, w in other.state_dict().items()}
+    if all(w.shape == shapes[name] for name, w in old.items()):  # as many as before: one more tells what the head is
+        probe = _made_again(model, "classes", classes + 1).build(model.built)
+        shapes = {name: w.shape for name, w in probe.state_dict().items()}
+    kept = {name: w for name, w in old.items() if w.shape == shapes[name]}
+    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad and name in kept]:
+        other.freeze(*frozen)
+    return other.load_state_dict(other.state_dict() | kept)
 
 
 def _made_again(module: Module, argument: str, value: int) -> Module:
