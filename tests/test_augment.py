@@ -278,6 +278,11 @@ def test_mixing_takes_probabilities_and_targets_too():
         (lambda: colour.random_noise(-1), "random_noise"),
         (lambda: colour.random_blur(float("inf")), "random_blur"),
         (lambda: mixing.cutout(0), "cutout"),
+        (lambda: mixing.mixup(classes="10"), "mixup: classes='10' must be an int"),
+        (lambda: augment.random_affine(scale=0.1), "scale=0.1 must be a pair"),
+        (lambda: colour.color_jitter()(batch() * 2 - 1, RNG(0)), r"color_jitter: x lies in .*nn.Normalize.fit"),
+        (lambda: colour.color_jitter(hue=0.1)(batch() * 255, RNG(0)), r"not in \[0, 1\]; divide by 255"),
+        (lambda: colour.color_jitter()(batch() * np.nan, RNG(0)), r"not in \[0, 1\]"),
         (lambda: mixing.mixup(0), "mixup: alpha"),
         (lambda: mixing.cutmix(-1), "cutmix: alpha"),
         (lambda: mixing.mixup()(batch(), RNG(0), np.arange(6)), r"mixup\(classes=10\)"),
@@ -294,6 +299,63 @@ def test_mixing_takes_probabilities_and_targets_too():
 def test_mistakes_are_explained(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (
+            lambda: augment.compose([augment.random_flip()]),
+            r"compose: augment must be one function, got a list.*compose",
+        ),
+        (lambda: Loader(batch(), np.arange(6), augment=[1]), "Loader: augment must be one function, got a list"),
+        (lambda: Loader(batch(), np.arange(6), augment=augment.random_flip), r"call it: random_flip\(…\)"),
+        (lambda: augment.compose(mixing.mixup), r"call it: mixup\(…\)"),
+        (lambda: augment.with_masks(3), r"with_masks: augment must be a function \(x, rng\) -> x, got 3$"),
+        (lambda: augment.with_masks(mixing.mixup()), "changes labels itself"),
+        (lambda: colour.color_jitter(brightness=(0.5, 1.5)), r"brightness=\(0.5, 1.5\) must be a number"),
+        (lambda: augment.random_rotate((-10, 10)), r"rotate=\(-10, 10\) must be a number"),
+        (lambda: colour.random_blur((0.1, 2)), r"random_blur: sigma=\(0.1, 2\) must be a number"),
+        (lambda: colour.random_noise("a"), "random_noise: std='a' must be a number"),
+        (lambda: augment.random_flip([0.5]), r"random_flip: probability=\[0.5\] must be a number"),
+        (lambda: mixing.cutmix((1, 1)), r"cutmix: alpha=\(1, 1\) must be a number"),
+    ],
+)
+def test_what_is_no_augmentation_and_no_number_is_named(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        wrong()
+
+
+# ---- masks ------------------------------------------------------------------------------------------------------
+
+
+MOVES = [name for name in IMAGES if name not in ("color_jitter", "random_noise", "random_blur", "compose")]
+
+
+@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_masks_move_with_their_images_and_stay_classes(name, dtype):
+    truth = RNG(0).integers(0, 2 if dtype == "bool" else 3, (20, 9, 7)).astype(dtype)
+    images = (truth[..., None] == np.unique(truth)).astype(np.float32)  # a channel for each class
+    moves = augment.compose(colour.random_noise(0.01), IMAGES[name], colour.random_blur(0.01))
+    for masks in (truth, truth[..., None]):
+        x, y = augment.with_masks(moves)(images, RNG(3), masks)
+        assert y.shape == masks.shape and y.dtype == masks.dtype and set(np.unique(y)) <= set(np.unique(truth))
+        shares = np.concatenate([1 - x[..., 1:].sum(-1, keepdims=True), x[..., 1:]], -1)  # what comes in is class 0
+        sure = np.sort(shares, -1)[..., -1] - np.sort(shares, -1)[..., -2] > 0.2
+        np.testing.assert_array_equal(y.reshape(truth.shape)[sure], np.unique(truth)[shares.argmax(-1)][sure])
+        assert sure.mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    "colours", [colour.color_jitter(brightness=0.5), colour.random_noise(0.1), colour.random_blur(2)]
+)
+def test_colours_leave_masks_alone(colours):
+    x, masks = batch(), RNG(0).random((6, 9, 7, 2))
+    for mixed in (colours, augment.compose(colours, colours)):
+        changed, y = augment.with_masks(mixed)(x, RNG(0), masks)
+        assert not np.array_equal(changed, x)
+        np.testing.assert_array_equal(y, masks)
 
 
 # ---- in training ------------------------------------------------------------------------------------------------

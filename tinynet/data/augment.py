@@ -32,6 +32,28 @@ class WithLabels:
         return self.function(x, rng, y)
 
 
+@dataclass(frozen=True)
+class Colours:
+    """An augmentation that moves nothing, so that `with_masks` leaves the masks alone."""
+
+    function: Augment
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        return self.function(x, rng)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Augmentations of images, one after another."""
+
+    parts: tuple[Augment, ...]
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        for augment in self.parts:
+            x = augment(x, rng)
+        return x
+
+
 def augmented(augment: Any, x: Any, rng: np.random.Generator, y: Any) -> tuple[Any, Any]:
     """(x, y) of a batch after an augmentation, a function or a WithLabels; None changes nothing."""
     if isinstance(augment, WithLabels):
@@ -42,27 +64,51 @@ def augmented(augment: Any, x: Any, rng: np.random.Generator, y: Any) -> tuple[A
 def compose(*augments: Any) -> Any:
     """All of these, one after another; a WithLabels where one of them is."""
 
+    for augment in augments:
+        function("compose", augment)
+
     def pair(x: Array, rng: np.random.Generator, y: Any) -> tuple[Array, Any]:
         for augment in augments:
             x, y = augmented(augment, x, rng, y)
         return x, y
 
-    def composed(x: Array, rng: np.random.Generator) -> Array:
-        for augment in augments:
-            x = augment(x, rng)
-        return x
-
-    return WithLabels(pair) if any(isinstance(augment, WithLabels) for augment in augments) else composed
+    return WithLabels(pair) if any(isinstance(augment, WithLabels) for augment in augments) else Composed(augments)
 
 
 def with_masks(augment: Augment) -> WithLabels:
-    """Move labels that are images (N, H, W, K), such as the masks of a segmentation, as the images are moved."""
+    """Move labels that are images, such as the masks of a segmentation, as the images are moved; changes of colours,
+    noise and blur are the images' alone.
+
+    Masks are class numbers, integers or bools (N, H, W) or (N, H, W, 1), and stay such: each pixel becomes the class
+    that has the largest share of it, and what comes in is class 0. Others, (N, H, W, K), are treated as images.
+    """
+    function("with_masks", augment)
+    if isinstance(augment, WithLabels):
+        raise TypeError("with_masks: this augmentation changes labels itself; put the others alone into with_masks")
+    if isinstance(augment, Composed):
+        return compose(WithLabels(lambda x, rng, y: (x, y)), *map(with_masks, augment.parts))
+    if isinstance(augment, Colours):
+        return WithLabels(lambda x, rng, y: (augment(x, rng), y))
 
     def both(x: Array, rng: np.random.Generator, y: Any) -> tuple[Array, Any]:
-        seed = int(rng.integers(1 << 62))
-        return augment(x, np.random.default_rng(seed)), augment(y, np.random.default_rng(seed))
+        seed, y = int(rng.integers(1 << 62)), np.asarray(y)
+        moved = augment(x, np.random.default_rng(seed))
+        if y.dtype.kind in "iub" and (y.ndim == 3 or y.shape[3:] == (1,)):
+            return moved, _moved_classes(augment, y, seed)
+        return moved, augment(y, np.random.default_rng(seed))
 
     return WithLabels(both)
+
+
+def _moved_classes(augment: Augment, y: Array, seed: int) -> Array:
+    """Class numbers (N, H, W) or (N, H, W, 1) after an augmentation, by the share that each has of a pixel."""
+    found, most, rest = np.zeros_like(y), np.zeros((*y.shape[:3], 1), np.float32), np.float32(1)
+    for label in np.unique(y[y != 0]):
+        here = augment((y == label).reshape(most.shape).astype(np.float32), np.random.default_rng(seed))
+        found[(here > most).reshape(y.shape)] = label
+        most, rest = np.maximum(most, here), rest - here
+    found[np.broadcast_to(rest >= most, most.shape).reshape(y.shape)] = 0
+    return found
 
 
 def random_flip(probability: float = 0.5, *, vertical: bool = False) -> Augment:
@@ -109,6 +155,9 @@ def random_affine(
         largest slant in degrees, either way. shift: the largest way in pixels, fractions too, along each axis. Each is
         drawn evenly, for each image.
     """
+    numbers("random_affine", rotate=rotate, shear=shear, shift=shift)
+    if np.shape(scale) != (2,):
+        raise ValueError(f"random_affine: scale={scale!r} must be a pair, the smallest and the largest factor")
     low, high = scale
     if not (0 <= rotate <= 360 and 0 < low <= high < np.inf and 0 <= shear < 90 and 0 <= shift < np.inf):
         raise ValueError(
@@ -205,7 +254,32 @@ def images(name: str, x: Array) -> Array:
     return x
 
 
+def function(name: str, augment: Any) -> None:
+    """Raise TypeError for what is no augmentation, with the remedy for a list, and for a maker that was not called."""
+    if isinstance(augment, list | tuple):
+        raise TypeError(
+            f"{name}: augment must be one function, got a {type(augment).__name__}; join them: compose(a, b)"
+        )
+    own = getattr(augment, "__qualname__", "") if getattr(augment, "__module__", "").startswith(__package__) else ""
+    if not callable(augment) or (own and "." not in own):
+        raise TypeError(
+            f"{name}: augment must be a function (x, rng) -> x, got {augment!r:.60}"
+            + f"; call it: {own}(…)" * bool(own)
+        )
+
+
+def numbers(name: str, **values: Any) -> None:
+    """Raise TypeError for an argument that is not one number."""
+    for argument, value in values.items():
+        if not isinstance(value, int | float | np.number):
+            raise TypeError(
+                f"{name}: {argument}={value!r:.60} must be a number, how far it goes at most; the amount is drawn anew "
+                "for each image"
+            )
+
+
 def share(name: str, probability: float) -> None:
     """Raise ValueError for what is no probability."""
+    numbers(name, probability=probability)
     if not 0 <= probability <= 1:
         raise ValueError(f"{name}: probability must be from 0 to 1, got {probability}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import count
-from .augment import Augment, WithLabels, augmented
+from .augment import Augment, WithLabels, augmented, function
 from .files import DataError
 from .sources import Arrays, Batches, sample_of, source
 
@@ -69,6 +69,8 @@ class Loader:
                 f"Loader: wants batch_size >= 1, prefetch >= 0 and 0 <= seed < 2**64, got "
                 f"batch_size={batch_size}, prefetch={prefetch}, seed={seed}"
             )
+        if augment is not None:
+            function("Loader", augment)
         self.shuffle, self.drop_last, self.augment, self.epoch = shuffle, drop_last, augment, 0
         self.steps = None if steps is None else count("Loader", "steps", steps, 1)
         if steps is not None and isinstance(self.source, Batches):
@@ -101,7 +103,7 @@ class Loader:
         settings |= {"drop_last": True} if self.drop_last else {}
         settings |= {} if self.steps is None else {"steps": self.steps}
         if self.augment is not None:
-            settings["augment"] = getattr(self.augment, "__qualname__", repr(self.augment))
+            settings["augment"] = getattr(self.augment, "__qualname__", type(self.augment).__name__)
         return f"Loader({self.source!r}, {', '.join(f'{k}={v}' for k, v in settings.items())})"
 
     def set_epoch(self, epoch: int) -> None:

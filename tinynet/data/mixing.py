@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..integers import count
-from .augment import Array, Augment, WithLabels, as_dtype, as_floats, images, share
+from .augment import Array, Augment, WithLabels, as_dtype, as_floats, images, numbers, share
 
 
 def cutout(size: int, *, probability: float = 1.0) -> Augment:
@@ -29,7 +29,7 @@ def mixup(alpha: float = 0.2, *, classes: int | None = None) -> WithLabels:
         class numbers (N,); they become probabilities (N, classes), which softmax_cross_entropy takes, too. Without it y
         are floats (N, …), probabilities or targets.
     """
-    _positive("mixup", alpha)
+    classes = _checked("mixup", alpha, classes)
 
     def mix(x: Array, rng: np.random.Generator, y: Any) -> tuple[Array, Array]:
         own, other = rng.beta(alpha, alpha, len(x)), rng.permutation(len(x))
@@ -43,7 +43,7 @@ def cutmix(alpha: float = 1.0, *, classes: int | None = None) -> WithLabels:
 
     Args: as `mixup`. The box has the image's proportions, its centre is anywhere; what lies outside is cut off.
     """
-    _positive("cutmix", alpha)
+    classes = _checked("cutmix", alpha, classes)
 
     def mix(x: Array, rng: np.random.Generator, y: Any) -> tuple[Array, Array]:
         n, height, width, _ = images("cutmix", x).shape
@@ -85,6 +85,9 @@ def _labels(name: str, y: Any, other: Array, own: Array, classes: int | None) ->
     return _blended(y, y[other], own)
 
 
-def _positive(name: str, alpha: float) -> None:
+def _checked(name: str, alpha: float, classes: int | None) -> int | None:
+    """The number of classes. ValueError or TypeError for what cannot be."""
+    numbers(name, alpha=alpha)
     if not 0 < alpha < np.inf:
         raise ValueError(f"{name}: alpha={alpha} must be above 0")
+    return None if classes is None else count(name, "classes", classes, 1)
