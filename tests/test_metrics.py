@@ -54,6 +54,18 @@ def test_each_metric_is_its_definition(n, k, seed):
     )
 
 
+def test_equal_logits_count_in_their_order_and_nan_is_wrong():
+    labels = np.arange(4)
+    flat, half = np.zeros((4, 5), np.float32), np.tile(np.array([1, 2, 2, 0, 2], np.float32), (4, 1))
+    for logits, ranks in ((flat, [0, 1, 2, 3]), (half, [3, 0, 1, 4])):
+        out = tn.tensor(logits)
+        for k in range(1, 6):
+            assert metrics.top(k)(out, labels).tolist() == [rank < k for rank in ranks]
+        assert metrics.top(1)(out, labels).tolist() == metrics.accuracy(out, labels).tolist()
+    half[:, 3] = np.nan
+    assert not metrics.top(5)(tn.tensor(half), labels).any()
+
+
 def test_what_does_not_apply_is_none():
     out, one = tn.tensor(np.zeros((4, 3), np.float32)), tn.tensor(np.zeros((4, 1), np.float32))
     for metric in (metrics.accuracy, metrics.top(2)):

@@ -111,6 +111,17 @@ def test_the_area_is_the_share_of_pairs_in_order(seed, n):
     assert insight.roc_curve(positive, scores).area == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_infinite_scores_are_ties_as_others_are(seed, n):
+    rng = np.random.default_rng(seed)
+    positive, ranks = np.append(rng.integers(0, 2, n), [0, 1]), rng.integers(0, 4, n + 2)
+    infinite = np.array([-np.inf, 0, 1, np.inf])[ranks]  # as log-odds of what is certain are
+    for curve in (insight.roc_curve, insight.precision_recall_curve):
+        close(curve(positive, infinite).x, curve(positive, ranks).x)
+        close(curve(positive, infinite).y, curve(positive, ranks).y)
+        assert curve(positive, infinite).area == curve(positive, ranks).area
+
+
 def test_absent_classes_score_zero():
     matrix = insight.confusion([0, 1, 1], [1, 1, 1], 4)
     assert matrix.sum() == 3 and matrix.shape == (4, 4)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..integers import count
+from ..training.metrics import among_top
 
 
 class ClassScores(NamedTuple):
@@ -101,11 +102,10 @@ def precision_recall_curve(positive: Any, scores: Any) -> Curve:
 
 
 def top_k_accuracy(labels: Any, scores: Any, k: int) -> float:
-    """The share of samples whose label (N,) is among the k largest scores (N, K); `fit(metrics="top_5")` measures the
-    same: fewer than k classes score higher than it."""
+    """The share of samples whose label (N,) is among the k largest scores (N, K), the first of equal ones before the
+    others; `fit(metrics="top_5")` measures the same."""
     labels, scores = _classified("top_k_accuracy", labels, scores)
-    higher = (scores > np.take_along_axis(scores, labels[:, None], 1)).sum(1)
-    return float((higher < count("top_k_accuracy", "k", k, 1)).mean())
+    return float(among_top(scores, labels, count("top_k_accuracy", "k", k, 1)).mean())
 
 
 def calibration(labels: Any, probabilities: Any, bins: int = 10) -> Calibration:
@@ -140,7 +140,7 @@ def _cumulated(name: str, positive: Any, scores: Any) -> tuple[np.ndarray, np.nd
     positive, scores = _binary(name, positive, scores)
     order = np.argsort(-scores, kind="stable")
     sorted_scores = scores[order]
-    last = np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)  # of each stretch of equal scores
+    last = np.append(np.flatnonzero(sorted_scores[1:] != sorted_scores[:-1]), len(scores) - 1)  # of equal scores each
     return np.cumsum(positive[order])[last], 1.0 + last, sorted_scores[last]
 
 

@@ -41,17 +41,24 @@ def mae(outputs: Any, y: Any) -> np.ndarray | None:
 
 
 def top(k: int) -> Metric:
-    """The metric whether the label is among the k largest logits, called top_k: `top(5)` is "top_5"."""
+    """The metric whether the label is `among_top` k logits, called top_k: `top(5)` is "top_5"."""
 
     def metric(outputs: Any, y: Any) -> np.ndarray | None:
         if accuracy(outputs, y) is None:
             return None
-        logits, labels = outputs.numpy(), np.asarray(y)[..., None]
-        larger = (logits > np.take_along_axis(logits, labels, -1)).sum(-1)
-        return _by_sample(larger < k)
+        return _by_sample(among_top(outputs.numpy(), np.asarray(y), k))
 
     metric.__name__ = f"top_{k}"
     return metric
+
+
+def among_top(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether the label (N, …) is among the k largest of its scores (N, …, K), as bools (N, …). Of equal ones the first
+    is the larger, as argmax has it, so that top_1 is the accuracy; where a score is NaN, it is not."""
+    at, place = labels[..., None], np.arange(scores.shape[-1])
+    own = np.take_along_axis(scores, at, -1)
+    ahead = (scores > own) | ((scores == own) & (place < at))
+    return (ahead.sum(-1) < k) & ~np.isnan(scores).any(-1)
 
 
 NAMED: dict[str, Metric] = {"accuracy": accuracy, "binary_accuracy": binary_accuracy, "mse": mse, "mae": mae}
