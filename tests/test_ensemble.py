@@ -81,3 +81,41 @@ def test_mistakes_are_explained():
     ):
         with pytest.raises(error, match=f"Ensemble: .*{text}"):
             tn.Ensemble(parts)
+
+
+def test_numbers_and_labels_are_averaged_as_such():
+    numbers = [m.eval() for m in members(2, 1)]
+    mean = np.mean([m(X).numpy() for m in numbers], 0)
+    np.testing.assert_allclose(tn.Ensemble(numbers, average="outputs")(X).numpy(), mean, rtol=1e-5)
+    labels = [m.eval() for m in members(3, 4)]
+    odds = tn.Ensemble(labels, average="sigmoid")(X)
+    sigmoids = np.mean([ops.sigmoid(m(X)).numpy() for m in labels], 0)
+    np.testing.assert_allclose(ops.sigmoid(odds).numpy(), sigmoids, rtol=1e-5)
+    ends = [nn.Sequential(nn.Dense(3), nn.Softmax(), input_shape=5) for _ in range(2)]
+    certain = tn.Ensemble(ends, average="outputs")(X).numpy()
+    np.testing.assert_allclose(certain, np.mean([tn.predict(m, X) for m in ends], 0), rtol=1e-5)
+
+
+def test_the_loss_of_the_members_tells_a_wrong_average(tmp_path):
+    def trained(outputs, loss):
+        (model,) = members(1, outputs)
+        target = np.zeros((20, outputs), np.float32)
+        y = np.arange(20) % 4 if loss is ops.softmax_cross_entropy else target
+        quiet(model, (X, y), epochs=1, metrics=[], loss=loss)
+        tn.save(model, tmp_path / "m")
+        return [model, tn.load(tmp_path / "m")]
+
+    for outputs, loss, average in (
+        (1, ops.mse, "outputs"),
+        (4, ops.l1, "outputs"),
+        (4, ops.binary_cross_entropy_with_logits, "sigmoid"),
+    ):
+        for model in trained(outputs, loss):
+            with pytest.raises(ValueError, match=f"was trained with {loss.__name__}; pass average='{average}'"):
+                tn.Ensemble([model])
+            tn.save(tn.Ensemble([model], average=average), tmp_path / "e")
+            assert tn.load(tmp_path / "e").average == average
+    for outputs, loss in ((4, ops.softmax_cross_entropy), (1, ops.binary_cross_entropy_with_logits)):
+        assert len(tn.Ensemble(trained(outputs, loss))) == 2
+    with pytest.raises(ValueError, match="average='mean' is none of softmax, sigmoid, outputs"):
+        tn.Ensemble(members(), average="mean")
