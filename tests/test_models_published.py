@@ -42,6 +42,9 @@ IDS = RNG.integers(0, 7, (4, 5))
 CLASSES = np.array([0, 2, 1, 2])
 
 
+SMALL_VIT = {"patch": 4, "layers": 1, "heads": 2, "width": 8, "input_shape": (8, 8, 3)}
+
+
 def images(*shape):
     return RNG.random((4, *shape)).astype(np.float32)
 
@@ -217,6 +220,49 @@ def test_lengths_end_a_text_where_padding_begins():
     for row, ids, n in zip(y, IDS, lengths, strict=True):
         np.testing.assert_allclose(row, model(ids[None, :n]).numpy()[0], rtol=1e-5, atol=1e-6)
     tn.fit(model, ((IDS, lengths), CLASSES), epochs=1, verbose=False)
+
+
+def test_an_empty_text_among_others_is_no_mistake():
+    model = models.text_classifier(7, 2, hidden=3, embedding=2).build(3, input_dtype=np.int64)
+    texts = tn.data.text.Buckets([[], [1, 2], [3]], [0, 1, 1], batch_size=1)
+    assert np.isfinite(tn.fit(model, texts, epochs=2, verbose=False)[-1]["loss"])
+
+
+def test_what_is_trained_by_steps_alone_is_saved_whole(tmp_path):
+    by_hand, generating = models.char_lstm(7, 4, embedding=3), models.char_lstm(7, 4, embedding=3)
+    by_hand.step(IDS)
+    tn.generate(generating, [1], 2)
+    for model in (by_hand, generating):
+        tn.save(model, tmp_path / "m")
+        np.testing.assert_array_equal(tn.load(tmp_path / "m")(IDS).numpy(), model(IDS).numpy())
+
+
+@pytest.mark.parametrize(
+    "call, error, text",
+    [
+        (
+            lambda: models.vit(4, **SMALL_VIT)(np.ones((1, 9, 8, 3))),
+            ValueError,
+            r"ViT: .* \(9, 8, 3\) must be divisible",
+        ),
+        (lambda: models.vit(4, patch=3, input_shape=(8, 8, 3)), ValueError, "must be divisible by patch=3"),
+        (lambda: models.vit(patch=0), ValueError, "vit: patch=0 must be an int >= 1"),
+        (lambda: models.vit(patch=(4, 4)), ValueError, r"vit: patch=\(4, 4\) must be an int"),
+        (lambda: models.vit(layers=-1), ValueError, "vit: layers=-1 must be"),
+        (lambda: models.gpt(9, layers=-2), ValueError, "gpt: layers=-2 must be"),
+        (lambda: models.unet(depth=-1), ValueError, "unet: depth=-1 must be"),
+        (lambda: models.mobilenet_v2(width=0), ValueError, "mobilenet_v2: width=0 must be above 0"),
+        (lambda: models.autoencoder(input_shape=(28, 28)), ValueError, r"must be \(H, W, C\) of one image"),
+        (lambda: models.lenet5(input_shape=28), ValueError, r"lenet5: input_shape=28 must be \(H, W, C\)"),
+        (lambda: models.lenet5(input_shape=(None, 28, 28, 1)), ValueError, r"as in the default \(28, 28, 1\)"),
+        (lambda: models.resnet20(num_classes=10), TypeError, "in tinynet: classes="),
+        (lambda: models.vgg16(pretrained=True), TypeError, "in tinynet: no weights come along"),
+        (lambda: models.gpt(9, block_size=4), TypeError, "in tinynet: context="),
+    ],
+)
+def test_mistakes_are_explained(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
 
 
 def test_dcgan_draws_images_and_is_trained_against_itself():

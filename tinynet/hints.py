@@ -93,6 +93,10 @@ KEYWORDS = {
     "dilation_rate": "dilation=",
     "use_bias": "bias=",
     "kernel_initializer": "kernel_init=",
+    **dict.fromkeys(("num_classes", "n_classes", "num_labels"), "classes="),
+    **dict.fromkeys(("pretrained", "weights"), "no weights come along; train the network, or tn.load(path) your own"),
+    "block_size": "context=",
+    "vocab_size": "vocabulary, the first argument: tn.models.gpt(65)",
     "p": "rate, the first argument: nn.Dropout(0.5)",
     **dict.fromkeys(("negative_slope", "alpha"), "slope, the first argument: nn.LeakyReLU(0.01)"),
     # training

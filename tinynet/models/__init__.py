@@ -27,6 +27,7 @@ from .googlenet import googlenet
 from .gpt import GPT, gpt
 from .lenet import lenet5
 from .mobilenet import mobilenet_v1, mobilenet_v2
+from .parts import builder
 from .recurrent import CharLSTM, TextClassifier, char_lstm, text_classifier
 from .resnet import PaddedShortcut, resnet18, resnet20, resnet34, resnet50
 from .shufflenet import ChannelShuffle, shufflenet_v1
@@ -36,7 +37,7 @@ from .vgg import vgg11, vgg16
 from .vit import ViT, vit
 
 CLASSIFIERS: dict[str, Callable] = {  # of images: a logit for each of `classes`
-    f.__name__: f
+    f.__name__: builder(f)
     for f in (
         logistic_regression,
         mlp,
@@ -64,8 +65,10 @@ CLASSIFIERS: dict[str, Callable] = {  # of images: a logit for each of `classes`
     )
 }
 MODELS: dict[str, Callable] = CLASSIFIERS | {
-    f.__name__: f for f in (linear_regression, autoencoder, unet, dcgan, char_lstm, text_classifier, gpt)
+    f.__name__: builder(f) for f in (linear_regression, autoencoder, unet, dcgan, char_lstm, text_classifier, gpt)
 }
+
+globals().update(MODELS)  # as they are called from outside: with errors that explain
 
 __all__ = [
     "CLASSIFIERS",

@@ -60,6 +60,7 @@ def gpt(
     For the 65 characters of Shakespeare 809,856 parameters, and 55,058,432 multiply-adds for 64 of them. Weights are
     drawn from N(0, 0.02²), those that write into the residual stream from N(0, 0.02² / (2 · layers)).
     """
+    layers = count("gpt", "layers", layers, 1)
     blocks = (TransformerBlock(heads, 4 * width, dropout=dropout, causal=True) for _ in range(layers))
     model = GPT(vocabulary, width, context, *blocks, dropout=dropout)
     model.build(context)

@@ -50,6 +50,8 @@ def mobilenet_v2(classes: int = 1000, *, width: float = 1.0, input_shape: tuple 
     3,504,872 parameters, 300,774,272 multiply-adds. Args: width: the factor for the channels of all layers but, where
     it is below 1, the last.
     """
+    if not width > 0:
+        raise ValueError(f"mobilenet_v2: width={width} must be above 0")
 
     def scaled(channels: int) -> int:
         """A multiple of 8, and no less than 90%."""

@@ -23,6 +23,8 @@ class CharLSTM(Module):
 
     def step(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """(logits, the LSTM's state after the last of ids), from the state before the first; see `tn.generate`."""
+        if self.built is None:  # so that what is trained by steps alone can be saved
+            self.build(np.shape(ids)[1:], input_dtype=np.int64)
         y, state = self.lstm(self.embedding(ids), state)
         return self.head(y), state
 

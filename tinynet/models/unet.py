@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..integers import count
 from ..nn import Concatenate, Conv2d, ConvTranspose2d, MaxPool2d, Module, Sequential
 
 
@@ -25,6 +26,7 @@ def unet(classes: int = 2, *, width: int = 64, depth: int = 4, input_shape: tupl
     31,030,658 parameters, 48,096,083,968 multiply-adds. Borders are padded, so that the size stays.
     Args: width: the channels of the uppermost level, of which each below has twice as many. depth: the pools.
     """
+    depth = count("unet", "depth", depth, 0)
     if input_shape[0] % 2**depth or input_shape[1] % 2**depth:
         raise ValueError(f"unet: the sides of input_shape={input_shape} must be divisible by {2**depth}")
     return Sequential(*_level(width, depth), Conv2d(classes, 1), input_shape=input_shape)

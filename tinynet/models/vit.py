@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ops
+from ..integers import count
 from ..nn import Conv2d, Dense, Dropout, LayerNorm, Module, Parameter, Sequential, TransformerBlock, init
 from ..tensor import Tensor
 from .parts import normal
@@ -22,17 +23,19 @@ class ViT(Module):
     input_dtype = np.float32
 
     def __init__(self, classes: int, width: int, patch: int, *blocks: Module, dropout: float = 0.0):
+        self.patch = count("vit", "patch", patch, 1)
         self.patches = Conv2d(width, patch, stride=patch, kernel_init="lecun_normal")
         self.drop = Dropout(dropout)
         self.blocks, self.norm = Sequential(*blocks), LayerNorm()
         self.head = Dense(classes, kernel_init="zeros")
 
     def create(self, shape: tuple) -> None:
-        height, across, width = self.patches.output_size(shape)
+        height, across, width = self._cut(shape)
         self.token = self.parameter((1, 1, width), init.zeros)
         self.positions = self.parameter((1 + height * across, width), init.normal)
 
     def forward(self, x: Tensor) -> Tensor:
+        self._cut(x.shape[1:])
         x = self.patches(x)
         n, height, across, width = x.shape
         token = ops.broadcast_to(self.token, (n, 1, width))
@@ -40,9 +43,15 @@ class ViT(Module):
         return self.head(self.norm(self.blocks(self.drop(x)))[:, 0])
 
     def output_size(self, shape: tuple) -> tuple:
-        height, across, width = self.patches.output_size(shape)
+        height, across, width = self._cut(shape)
         steps = self.norm.output_size(self.blocks.output_size(self.drop.output_size((1 + height * across, width))))
         return self.head.output_size(steps[1:])
+
+    def _cut(self, shape: tuple) -> tuple:
+        """(rows of patches, patches a row, width) of images of `shape`. ValueError where patches do not fill them."""
+        if len(shape) == 3 and (shape[0] % self.patch or shape[1] % self.patch):
+            raise ValueError(f"ViT: the sides of images {shape} must be divisible by patch={self.patch}")
+        return self.patches.output_size(shape)
 
 
 def vit(
@@ -61,8 +70,7 @@ def vit(
     The head begins at 0, the positions with N(0, 0.02²). Args: patch: a patch's side. hidden: the features between the
     dense layers of a block; 4 · width by default.
     """
-    if input_shape[0] % patch or input_shape[1] % patch:
-        raise ValueError(f"vit: the sides of input_shape={input_shape} must be divisible by patch={patch}")
+    layers = count("vit", "layers", layers, 1)
     blocks = (TransformerBlock(heads, hidden or 4 * width, dropout=dropout) for _ in range(layers))
     model = ViT(classes, width, patch, *blocks, dropout=dropout)
     model.build(input_shape)

@@ -36,9 +36,10 @@ def check_loss(model: Module, loss: Callable) -> None:
     if function is ops.softmax_cross_entropy and isinstance(size, tuple) and size[-1:] == (1,):
         remedy = " without the sigmoid" if end == "sigmoid" else ""
         raise ValueError(
-            "softmax_cross_entropy: the model's output has one value a sample, and softmax over one class is always 1; "
-            f"for two classes use loss=ops.binary_cross_entropy_with_logits{remedy}, with y of shape (N, 1) and values "
-            "0.0 or 1.0, or a last layer of two, nn.Dense(2), with y of shape (N,); for numbers use loss=ops.mse"
+            f"softmax_cross_entropy: the model's outputs {('N', *size)} have one value a sample, or place, and softmax "
+            "over one class is always 1; for two classes use loss=ops.binary_cross_entropy_with_logits"
+            f"{remedy}, with y of shape (N, 1) and values 0.0 or 1.0, or a last layer of two, nn.Dense(2), with y of "
+            "shape (N,); for numbers use loss=ops.mse"
         )
     if end is None or function in _told.setdefault(model, set()):
         return
