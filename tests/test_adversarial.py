@@ -133,6 +133,14 @@ def test_mistakes_are_explained():
         (lambda: fgsm(model, x, y, -1), ValueError, "eps >= 0"),
         (lambda: pgd(model, x, y[:3], 0.1), ValueError, "a label for each x"),
         (lambda: pgd(model, x, y, 0.1, steps=0), ValueError, "steps"),
+        (
+            lambda: fgsm(model, np.where(x == x.max(), np.nan, x), y, 0.1),
+            ValueError,
+            r"x lies in \[nan, nan\], not within",
+        ),
+        (lambda: pgd(model, x, y, 0.1, step=-0.1), ValueError, "step=-0.1 must be 0 or more"),
+        (lambda: pgd(model, x, y, 0.1, step=np.nan), ValueError, "step=nan must be"),
+        (lambda: fgsm(model, x, y, 0.1, batch_size=0), ValueError, "batch_size"),
         (lambda: quiet(model, (x, y), attack=0.1), TypeError, r"fit: attack=0\.1 must be a function"),
     ):
         with pytest.raises(error, match=text):

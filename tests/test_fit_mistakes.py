@@ -157,3 +157,15 @@ def test_a_state_that_no_file_holds_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(TypeError, match="complex128"):
         quiet(model, data(), checkpoint=tmp_path / "run")
     assert np.array_equal(before, model.inner.weight.numpy()) and os.listdir(tmp_path) == []
+
+
+def test_one_rate_for_groups_of_several_is_refused():
+    model = nn.Sequential(nn.Dense(4), nn.Dense(3), input_shape=5)
+    x, y = np.zeros((4, 5), np.float32), np.arange(4) % 3
+    optimizer = tn.optim.Adam(tn.optim.layerwise(model, 1e-3))
+    with pytest.raises(
+        ValueError, match=r"fit: lr=0\.1 would be the rate of all of the optimizer's groups, which have"
+    ):
+        tn.fit(model, (x, y), lr=0.1, optimizer=optimizer, epochs=1, verbose=False)
+    assert tn.fit(model, (x, y), optimizer=optimizer, epochs=1, verbose=False)
+    tn.fit(model, (x, y), lr=0.1, optimizer=tn.optim.Adam(model.parameters()), epochs=1, verbose=False)

@@ -193,6 +193,19 @@ def test_errors(call, message):
         call()
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_no_steps_leave_the_state_and_have_no_gradient(kind):
+    layer = kind(3).build((4, 2))
+    x = tn.tensor(np.zeros((2, 0, 2), np.float32), requires_grad=True)
+    h = tn.tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    y, state = layer(x, (h[None], h[None]) if kind is nn.LSTM else h[None])
+    last = state[0] if kind is nn.LSTM else state
+    assert y.shape == (2, 0, 3)
+    np.testing.assert_array_equal(last.numpy()[0], h.numpy())
+    last.sum().backward()
+    np.testing.assert_array_equal(h.grad.numpy(), np.ones((2, 3)))
+
+
 def test_references_agree_with_the_layer():
     """The loops that the operations are held to are what a reader would write by hand, and what the layers compute."""
     assert {"rnn", "lstm", "gru"} <= set(REFERENCES)

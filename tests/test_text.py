@@ -231,6 +231,11 @@ def test_padding_stands_behind():
     ids, lengths = text.pad([[1, 2], [3, 4, 5]], length=2)
     assert ids.tolist() == [[1, 2], [3, 4]] and lengths.tolist() == [2, 2]
     assert text.pad([])[0].shape == (0, 0)
+    for wrong in ([[1], [1.7, 2.2]], [[[1]]], ["ab"]):
+        with pytest.raises(DataError, match=f"pad: sequence {len(wrong) - 1} must hold integers"):
+            text.pad(wrong)
+    with pytest.raises(TypeError, match=r"pad: value=0\.5 must be an int"):
+        text.pad([[1]], value=0.5)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(1, 9), st.booleans())
@@ -256,5 +261,8 @@ def test_the_order_of_buckets_is_of_the_seed_and_the_epoch():
         return [int(i) for _, y in loader.iterate(epoch) for i in y]
 
     assert order(0) == order(0) != order(1) and order(0) != order(0, seed=2)
+    buckets = text.Buckets(sequences, np.arange(60), batch_size=8, seed=1)
+    for epoch in range(3):  # in a loop of one's own, as a Loader
+        assert [int(i) for _, y in buckets for i in y] == order(epoch)
     with pytest.raises(DataError, match="must be as many"):
         text.Buckets(sequences, [1])

@@ -173,7 +173,10 @@ class BytePairs:
 
 def _flat(chunks: Iterable[str]) -> Ids:
     """The bytes of all chunks in one array, -1 after each."""
-    return np.array([i for chunk in chunks for i in (*chunk.encode(), -1)], np.int64)
+    try:
+        return np.array([i for chunk in chunks for i in (*chunk.encode(), -1)], np.int64)
+    except UnicodeEncodeError as error:
+        raise DataError(f"BytePairs: {error.object[error.start]!a} is half a character, a surrogate") from None
 
 
 def _join(ids: Ids, a: int, b: int, number: int) -> NDArray[np.intp]:

@@ -52,14 +52,24 @@ def pad(sequences: Sequence[Any], *, value: int = 0, length: int | None = None) 
 
     Args: value: what stands behind the shorter ones. length: T; by default that of the longest; of longer ones the
         beginning is kept.
+    Raises: DataError where a sequence holds other things than integers.
     """
+    sequences = [_ids(i, s) for i, s in enumerate(sequences)]
     lengths = np.array([len(s) for s in sequences], np.int64)
     width = int(lengths.max(initial=0)) if length is None else count("pad", "length", length, 1)
     lengths = np.minimum(lengths, width)
-    padded = np.full((len(sequences), width), value, np.int64)
+    padded = np.full((len(sequences), width), count("pad", "value", value), np.int64)
     for row, sequence, n in zip(padded, sequences, lengths, strict=True):
         row[:n] = sequence[:n]
     return padded, lengths
+
+
+def _ids(i: int, sequence: Any) -> NDArray[Any]:
+    """One sequence, as an array of integers."""
+    ids = np.asarray(sequence)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise DataError(f"pad: sequence {i} must hold integers (T,), got {ids.dtype} {ids.shape}")
+    return ids
 
 
 class Buckets:
@@ -93,7 +103,12 @@ class Buckets:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[tuple[Ids, Ids], Any]]:
-        rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64)))
+        """The next epoch."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self._batches(epoch)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[tuple[Ids, Ids], Any]]:
+        rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
         order = np.arange(len(self.sequences))
         order = rng.permutation(order) if self.shuffle else order
         order = order[np.argsort([len(self.sequences[i]) for i in order.tolist()], kind="stable")]

@@ -75,11 +75,14 @@ def pgd(
     if not (math.isfinite(eps) and eps >= 0) or len(x) != len(y) or not len(x):
         raise ValueError(f"fgsm, pgd: wants eps >= 0 and a label for each x, got eps={eps}, {x.shape} and {y.shape}")
     low, high = clip
-    if x.min() < low or x.max() > high:
+    if not (x.min() >= low and x.max() <= high):  # NaN is not within either
         raise ValueError(
             f"fgsm, pgd: x lies in [{x.min():g}, {x.max():g}], not within clip={clip}; pass the range of the inputs"
         )
-    steps, rate = count("pgd", "steps", steps, 1), 2.5 * eps / steps if step is None else step
+    steps, batch_size = count("pgd", "steps", steps, 1), count("fgsm, pgd", "batch_size", batch_size, 1)
+    rate = 2.5 * eps / steps if step is None else step
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"pgd: step={step} must be 0 or more")
     least, most = np.maximum(x - eps, low).astype(x.dtype), np.minimum(x + eps, high).astype(x.dtype)
     bad = x.copy()
     if start:

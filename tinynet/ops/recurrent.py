@@ -131,7 +131,7 @@ def _weight_grads(be, rows, shape, hs, wx, dzx, dzh, d_states, need, own_bias):
     """The gradients of (x, *states, wx, wh, b), and bh, each in one go over all time steps."""
     n, time, features = shape
     if not time:
-        return (None, *d_states)
+        return (None, *d_states, *[None] * (3 + own_bias))
     x, *states, w, u, b = list(need)[: len(d_states) + 4]
     ax = be.concatenate(dzx, 0)
     ah = ax if dzh[0] is dzx[0] else be.concatenate(dzh, 0)

@@ -113,6 +113,11 @@ def as_optimizer(given: Any, lr: float | None, model: Module) -> optim.Optimizer
     """The optimiser; a model's new one takes the place of any other."""
     if isinstance(given, optim.Optimizer):
         if lr is not None:
+            if len(rates := sorted({group.lr for group in given.groups})) > 1:
+                raise ValueError(
+                    f"fit: lr={lr} would be the rate of all of the optimizer's groups, which have {rates}; "
+                    "leave lr= out, or give the groups other rates"
+                )
             given.lr = lr
         parallel.check_moves("fit", given, model)
         return given

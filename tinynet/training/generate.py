@@ -41,7 +41,7 @@ def generate(
         )
     if not 0 <= temperature < np.inf:
         raise ValueError(f"generate: temperature={temperature} must be 0 or more")
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = np.random.Generator(np.random.Philox(count("generate", "seed", seed, 0)))
     known = np.atleast_2d(given).astype(np.int64)
     step, context, state, new = getattr(model, "step", None), getattr(model, "context", None), None, known
     with one_blas_thread(), parallel.evaluating(model):
