@@ -88,7 +88,11 @@ def test_predict_without_pillow_says_how_to_get_it(here, capsys, monkeypatch):
         (["train", "--resume", "nowhere"], 2, "no such run"),
         (["train", "--out", "runs/mlp-digits-1"], 2, "holds a run already"),
         (["train", "--resume", "runs/mlp-digits-1", "--batch-size", "8"], 2, "was begun with --batch-size 64"),
+        (["train", "--modle", "mlp"], 2, "train takes no --modle; did you mean --model?; tinynet train --help"),
+        (["train", "mnist"], 2, "train takes no mnist; tinynet train --help"),
+        (["train", "--model", "unet"], 2, "--model unet is trained in Python, by tn.fit(tn.models.unet("),
         (["evaluate", "nowhere"], 2, "no such run"),
+        (["evaluate", "runs/mlp-digit-1"], 2, "no such run or checkpoint; did you mean runs/mlp-digits-1?"),
         (["evaluate", "runs"], 2, "holds no checkpoint"),
         (["evaluate", "stdout.txt"], 1, "is no checkpoint, or damaged"),
         (["predict", "stdout.txt"], 1, "stdout.txt"),
@@ -100,6 +104,23 @@ def test_mistakes_are_explained(here, capsys, arguments, status, text):
     shown = capsys.readouterr().err
     assert text in shown and "Traceback" not in shown
     assert sorted(p.name for p in Path("runs").iterdir()) == ["mlp-digits-1"]  # no folder for what did not begin
+
+
+@pytest.mark.parametrize("name", ["thesis.pdf", "photo.JPG", "digit.npy"])
+def test_a_file_that_is_no_text_is_not_learnt_as_one(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("%PDF" * 1000)
+    assert cli.main(["train", "--data", name]) == 2
+    assert f"--data {name}: is no text; give a text file, a folder with" in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_are_shown_apart(here, capsys):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        np.save(f"{folder}/1.npy", tn.data.synthetic_digits(1, 5)[0][0])
+    assert cli.main(["predict", "a/1.npy", "b/1.npy", "--show"]) == 0
+    assert "wrote 1-seen.png" in (shown := capsys.readouterr().out) and "wrote 1-seen-2.png" in shown
+    assert Path("1-seen.png").exists() and Path("1-seen-2.png").exists()
 
 
 def test_networks_of_any_size_are_built_for_the_data():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinynet as tn
 from tinynet import cli, models
 from tinynet.cli import language, tasks
 from tinynet.saving import checkpoint
@@ -160,6 +161,15 @@ def test_sample_finds_the_newest_language_model(capsys):
     capsys.readouterr()
     assert cli.main(["sample", "--length", "12"]) == 0
     assert len(capsys.readouterr().out) == 13
+    assert cli.main(["train", "--model", "gpt", "--epochs", "1", "--workers", "1"]) == 0
+    np.save("digit.npy", tn.data.synthetic_digits(1, 5)[0][0])
+    capsys.readouterr()
+    for command in (["predict", "digit.npy"], ["evaluate", "--data", "digits"]):
+        assert cli.main(command) == 0  # the newest that reads images
+        assert "mlp-digits-1" in capsys.readouterr().out
+    assert cli.main(["trace", "digit.npy"]) == 0
+    assert cli.main(["explain", "digit.npy", "--run", "runs/gpt-shakespeare-1"]) == 2
+    assert "not images; choose another by --run" in (shown := capsys.readouterr().err) and "gpt-shakespeare-1" in shown
     assert cli.main(["sample", "runs/mlp-digits-1"]) == 2
     assert "has no vocabulary.json beside it" in capsys.readouterr().err
 
@@ -189,7 +199,7 @@ def test_evaluate_measures_what_train_measured(run, capsys):
         (["evaluate", "run", "--data", "digits"], 2, "is a language model"),
         (["predict", "x.npy", "--run", "run"], 2, "tinynet sample lets it write"),
         (["finetune", "run", "--data", "verse.txt"], 2, "is a text; finetune takes images"),
-        (["sample", "run", "--prompt", "ß"], 2, r"the vocabulary has no '\xdf'; it learnt"),
+        (["sample", "run", "--prompt", "ß"], 2, "the vocabulary has no 'ß'; it learnt"),
         (["sample", "run", "--temperature", "-1"], 2, "0 or more"),
         (["sample", "nowhere"], 2, "no such run"),
         (["sample"], 2, "no run in"),

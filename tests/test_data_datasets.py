@@ -98,6 +98,12 @@ def test_absent_without_download_says_where_and_what(tmp_path):
         cifar10(tmp_path, download=False)
 
 
+def test_a_mistyped_folder_of_data_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYNET_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"mnist: TINYNET_DATA=.*nowhere is no folder; name the one that holds mnist/"):
+        mnist()
+
+
 def test_wrong_contents_are_named(tmp_path):
     put_idx(tmp_path / "a", size=(9, 9))
     with pytest.raises(DataError, match=r"images of \(9, 9\)"):

@@ -236,7 +236,7 @@ def test_npy_types(tmp_path):
     for array, message in (
         (np.ones((2, 2), np.int64), "int64"),
         (np.full((2, 2), 1.5), "outside"),
-        (np.full((2, 2), np.nan), "outside"),
+        (np.full((2, 2), np.nan), "holds NaN"),
         (np.ones(4), "no picture"),
         (np.ones((2, 2, 2)), "shape"),
         (np.ones((2, 0)), "no picture"),

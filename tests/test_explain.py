@@ -137,7 +137,7 @@ def digit(tmp_path, monkeypatch):
 def test_the_command_writes_a_page(digit, tmp_path, capsys):
     assert main(digit) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^seven\.npy: \d \(\d+\.\d%\); .*patch.*\nwrote seven-explained.png$", out)
+    assert re.search(r"^net\.safetensors sees\nseven\.npy: \d \(\d+\.\d%\); .*patch.*\nwrote seven-explained.png$", out)
     assert (tmp_path / "seven-explained.png").read_bytes().startswith(b"\x89PNG")
     assert main([*digit, "--out", "why.png"]) == 0 and (tmp_path / "why.png").exists()
 

@@ -27,8 +27,8 @@ def explain(arguments: argparse.Namespace) -> int:
     from .. import insight
     from ..saving.checkpoint import replacing
 
-    _, settings, model = trained.loaded(arguments)
-    image = trained.seen_by(arguments.image, model, settings)
+    checkpoint, settings, model = trained.loaded(arguments, text=False)
+    image = trained.seen_by(arguments.image, checkpoint, model, settings)
     found = insight.explain(model, image, classes=settings.get("classes"))
     name = plain(Path(arguments.image).name)
     if arguments.text or not insight.can_plot():
@@ -41,5 +41,6 @@ def explain(arguments: argparse.Namespace) -> int:
     figure = insight.show_explanation(found, title=f"{name}: {found.name(found.likeliest[0], found.probability)}")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
+    say(f"{plain(checkpoint.parent if settings else checkpoint)}{trained.describe(settings)} sees")
     say(f"{name}: {found.name(found.likeliest[0], found.probability)}; {found.verdict()}\nwrote {plain(path)}")
     return 0

@@ -73,7 +73,7 @@ def finetune(arguments: argparse.Namespace) -> int:
         )
     if name := chosen_backend(arguments):
         backends.use(name)
-    path, source = runs.find_checkpoint(arguments.trained)
+    path, source = runs.find_checkpoint(arguments.trained, text=False)
     seed(arguments.seed)
     model = load(path).unfreeze()
     shape = model.built or ()

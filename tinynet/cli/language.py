@@ -24,7 +24,7 @@ from ..saving.checkpoint import first_line, replacing
 from . import runs, tasks
 from .usage import UsageError
 
-VOCABULARY, SAMPLES = "vocabulary.json", "samples.txt"
+SAMPLES = "samples.txt"
 STEPS = 250  # of an epoch: a text has as many windows as characters, and an epoch sees some of them
 WARMUP = 100  # steps
 SAMPLE = 300  # characters that are written after each epoch
@@ -73,7 +73,7 @@ def train(folder: Path | None, settings: dict[str, Any], out: str | None) -> int
     held_out = data.text.Windows(text.validation, recipe.length, stride=recipe.length)
     if folder is None:
         folder = runs.new_folder(settings["model"], settings["data"], out)
-        _write(folder / VOCABULARY, json.dumps(text.vocabulary.to_json()))
+        _write(folder / runs.VOCABULARY, json.dumps(text.vocabulary.to_json()))
     elif vocabulary(folder / runs.CHECKPOINT).to_json() != text.vocabulary.to_json():
         raise UsageError(
             f"{folder} was begun with other characters than {settings['data']} has now: put the text back as it was, "
@@ -138,7 +138,7 @@ def _finished(folder: Path, settings: dict[str, Any], history: list[dict[str, An
     seconds, loss = sum(row["seconds"] for row in history), history[-1]["val_loss"]
     ended = {"status": "finished", "train_seconds": round(seconds, 3), "validation_loss": loss}
     runs.write_settings(folder, settings | ended)
-    files = [runs.CHECKPOINT, VOCABULARY, SAMPLES, runs.HISTORY, runs.SETTINGS]
+    files = [runs.CHECKPOINT, runs.VOCABULARY, SAMPLES, runs.HISTORY, runs.SETTINGS]
     if plots.can_plot():
         try:
             title = f"{settings['model']} on {os.path.basename(settings['data'])}"
@@ -165,9 +165,9 @@ def evaluate(path: Path, settings: dict[str, Any], model: Module, name: str) -> 
 
 def vocabulary(checkpoint: Path) -> data.text.Vocabulary:
     """The vocabulary beside a checkpoint. UsageError where there is none, as of runs that learnt no text."""
-    path = checkpoint.parent / VOCABULARY
+    path = checkpoint.parent / runs.VOCABULARY
     if not path.is_file():
-        raise UsageError(f"{checkpoint}: has no {VOCABULARY} beside it, so it is no language model's run")
+        raise UsageError(f"{checkpoint}: has no {runs.VOCABULARY} beside it, so it is no language model's run")
     try:
         return data.text.vocabulary_from(json.loads(data.text.read_text(path)))
     except (ValueError, RecursionError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from .. import backends, optim
-from ..console import message, say
+from ..console import message, plain, say
 from ..saving.checkpoint import first_line
 from ..version import __version__
 from . import explain, finetune, play, sample, tasks, trace, usage
@@ -56,7 +58,9 @@ def _run(argv: Sequence[str] | None) -> int:
         words = sys.argv[1:] if argv is None else list(argv)
         if words and not words[0].startswith("-"):
             choose("command", words[0], COMMANDS)
-        arguments = _parser().parse_args(words)
+        arguments, unknown = _parser().parse_known_args(words)
+        if unknown:
+            _refuse(next(word for word in words if word in COMMANDS), unknown[0])
         return arguments.run(arguments)
     except SystemExit as stop:  # argparse: --help, or a wrong usage that it has explained
         return stop.code if isinstance(stop.code, int) else 1
@@ -73,6 +77,18 @@ def _run(argv: Sequence[str] | None) -> int:
             text += f" ({type(error).__name__}; TINYNET_DEBUG=1 shows where)"
         say(f"tinynet: error: {text}", sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _refuse(command: str, word: str) -> NoReturn:
+    """UsageError for a word that the command does not take, with the option that may be meant."""
+    parser = Parser()
+    for add in COMMANDS[command][3]:
+        add(parser)
+    near = difflib.get_close_matches(word.partition("=")[0], parser._option_string_actions, 1)
+    raise UsageError(
+        f"{command} takes no {plain(word, 60)}{f'; did you mean {near[0]}?' if near else ''}; "
+        f"tinynet {command} --help lists what it takes"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -80,10 +80,10 @@ def _network(given: str | None) -> Any:
 
     if given is None:
         try:
-            runs.newest()
+            runs.newest(text=False)
         except UsageError:
             return None
-    path, settings = runs.find_checkpoint(given)
+    path, settings = runs.find_checkpoint(given, text=False)
     model = load(path)
     count = (model.output_shape or (0,))[-1]
     return Network(

@@ -10,6 +10,7 @@ runs/mnist_cnn-digits-1/
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from .usage import MOST_WORKERS, UsageError
 
 ROOT = Path("runs")
 SETTINGS, CHECKPOINT, HISTORY = "settings.json", "checkpoint.safetensors", "history.csv"
+VOCABULARY = "vocabulary.json"  # beside them where a language model learnt a text
 SETTINGS_LIMIT = 1 << 24  # bytes of settings.json
 
 
@@ -100,13 +102,13 @@ def refuse_taken(folder: Path) -> None:
         raise UsageError(f"{folder} is no folder")
 
 
-def newest(*, unfinished: bool = False, beside: str = SETTINGS) -> Path:
-    """The folder of the newest run that has a checkpoint and the file `beside`, or, with `unfinished`, that was
-    interrupted."""
+def newest(*, unfinished: bool = False, text: bool | None = None) -> Path:
+    """The folder of the newest run that has a checkpoint, of a text (or of images) where that is said; or, with
+    `unfinished`, of the newest that was interrupted."""
     found = []
     for path in root().glob(f"*/{SETTINGS}"):
         checkpoint = path.parent / CHECKPOINT
-        if unfinished or (checkpoint.exists() and (path.parent / beside).exists()):
+        if unfinished or (checkpoint.exists() and text in (None, (path.parent / VOCABULARY).exists())):
             try:
                 done = read_settings(path.parent)["status"] == "finished"
             except UsageError:
@@ -116,21 +118,25 @@ def newest(*, unfinished: bool = False, beside: str = SETTINGS) -> Path:
     if not found:
         raise UsageError(
             f"there is no {'interrupted run' if unfinished else 'run'} in {root().resolve()}"
-            f"{'' if beside == SETTINGS else f' with a {beside}'}; "
+            f"{'' if text is None else ' that learnt a text' if text else ' that learnt images'}; "
             f"{'name its folder' if unfinished else 'train one with: tinynet train'}"
         )
     return max(found)[1]
 
 
-def find_checkpoint(given: str | None) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint of a run's folder (by default the newest), or a file, and the run's settings ({} without any)."""
-    path = newest() if given is None else Path(given)
+def find_checkpoint(given: str | None, *, text: bool | None = None) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of a run's folder (by default the newest, of a text or of images where that is said), or a file,
+    and the run's settings ({} without any)."""
+    path = newest(text=text) if given is None else Path(given)
     if path.is_dir():
         if not (path / CHECKPOINT).exists():
             raise UsageError(f"{path}: holds no {CHECKPOINT}")
         path = path / CHECKPOINT
     elif not path.exists():
-        raise UsageError(f"{path}: no such run or checkpoint")
+        near = difflib.get_close_matches(path.name, [p.parent.name for p in path.parent.glob(f"*/{SETTINGS}")], 1)
+        raise UsageError(
+            f"{path}: no such run or checkpoint" + "".join(f"; did you mean {path.parent / n}?" for n in near)
+        )
     if not (path.parent / SETTINGS).exists():
         return path, {}
     try:

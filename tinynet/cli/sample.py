@@ -43,8 +43,7 @@ def sample(arguments: argparse.Namespace) -> int:
 
     if name := chosen_backend(arguments):
         backends.use(name)
-    given = runs.newest(beside=language.VOCABULARY) if arguments.trained is None else arguments.trained
-    path, _ = runs.find_checkpoint(str(given))
+    path, _ = runs.find_checkpoint(arguments.trained, text=True)
     if not path.is_file():
         raise CheckpointError(f"{path}: is no file")
     vocabulary, model = language.vocabulary(path), load(path)

@@ -29,6 +29,7 @@ CLASSIFIERS = models.CLASSIFIERS
 LANGUAGE: dict[str, Callable[..., Module]] = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
+NO_TEXTS = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".npy", ".npz", ".safetensors"}
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -54,6 +55,11 @@ def data_name(name: str) -> str:
     if name in DATA or name in TEXTS:
         return name
     if name and (Path(name).is_dir() or Path(name).is_file()):
+        if Path(name).suffix.lower() in NO_TEXTS:
+            raise UsageError(
+                f"--data {name}: is no text; give a text file, a folder with a folder of pictures a class, or one of "
+                f"{', '.join([*DATA, *TEXTS])}"
+            )
         return str(Path(name).resolve())
     if any(mark in name for mark in "/\\."):
         raise UsageError(f"--data {name}: no such folder, and no such text file")
@@ -71,6 +77,11 @@ def model_for(name: str, data: str) -> str:
     if name in others:
         kinds = ("images", "is a text") if is_text(data) else ("texts", "has images")
         raise UsageError(f"--model {name} learns {kinds[0]}, and {data} {kinds[1]}; choose one of {', '.join(fits)}")
+    if name in models.MODELS and name not in fits:
+        raise UsageError(
+            f"--model {name} is trained in Python, by tn.fit(tn.models.{name}(…), …); this command trains "
+            f"{', '.join(fits)}"
+        )
     return choose("--model", name, fits)
 
 
@@ -161,8 +172,8 @@ def defaults(name: str) -> tuple[str, int, str]:
     model = "image128_cnn" if large and fits else "cifar_cnn" if colour else "mnist_cnn"
     batch = 64 if count >= 2000 else 16
     note = (
-        f"{count:,} {'colour' if colour else 'grey'} pictures of about {height}×{width}: {model}, which sees "
-        f"{times(model_shape(model) or ())}, in batches of {batch} (--model and --batch-size choose others)"
+        f"{count:,} {'colour' if colour else 'grey'} picture{'s' * (count != 1)} of about {height}×{width}: {model}, "
+        f"which sees {times(model_shape(model) or ())}, in batches of {batch} (--model and --batch-size choose others)"
     )
     return model, batch, note + ("; for image128_cnn they are too many for the memory" if large and not fits else "")
 

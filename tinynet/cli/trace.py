@@ -28,14 +28,15 @@ def trace(arguments: argparse.Namespace) -> int:
     """Print a line for each operation, forward and back."""
     from .. import insight
 
-    _, settings, model = trained.loaded(arguments)
-    image = trained.seen_by(arguments.image, model, settings)
+    path, settings, model = trained.loaded(arguments, text=False)
+    image = trained.seen_by(arguments.image, path, model, settings)
     names = settings.get("classes") or [str(i) for i in range((model.output_shape or (0,))[-1])]
     if arguments.label is not None and arguments.label not in names:
         raise UsageError(f"--class {arguments.label!r} is none of {', '.join(map(plain, names))}")
     y = None if arguments.label is None else [names.index(arguments.label)]
-    say(str(insight.trace(model, image[None], y, fused=arguments.fused)))
     if arguments.graph is not None:
         insight.draw_graph(model, arguments.graph)
+    say(str(insight.trace(model, image[None], y, fused=arguments.fused)))
+    if arguments.graph is not None:
         say(f"\nwrote {plain(arguments.graph)}")
     return 0

@@ -26,7 +26,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..insight.report import report
 
     name = None if arguments.data is None else tasks.data_name(arguments.data)
-    path, settings, model = loaded(arguments)
+    path, settings, model = loaded(arguments, text=None if name is None else tasks.is_text(name))
     if name is None and not (name := settings.get("data")):
         raise UsageError(f"{path} does not tell its data; name it by --data")
     name = tasks.data_name(name)
@@ -48,12 +48,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Say what each picture shows, and which run says so. Returns 1 where one could not be read."""
-    path, settings, model = loaded(arguments)
-    model.eval()
-    shape, failed = model.built or (), False
-    if len(shape) != 3 or shape[2] not in (1, 3):
-        hint = "; tinynet sample lets it write" if settings.get("model") in tasks.LANGUAGE else ""
-        raise UsageError(f"{plain(path)}: this network takes inputs of shape {shape}, not images{hint}")
+    path, settings, model = loaded(arguments, text=False)
+    shape, failed, written = image_shape(path, model.eval(), settings), False, list[str]()
     say(f"{plain(path.parent if settings else path)}{describe(settings)} sees")
     for name in arguments.images:
         try:
@@ -63,13 +59,27 @@ def predict(arguments: argparse.Namespace) -> int:
             if image is not None and (arguments.show or is_terminal(sys.stdout)):
                 say(_sketch(image))
             if image is not None and arguments.show:
-                _write(image, Path(f"{Path(name).stem}-seen.png"))
+                stem = Path(name).stem  # photos of two folders may be called alike
+                same = sum(other == stem for other in written)
+                written.append(stem)
+                _write(image, Path(f"{stem}-seen{f'-{same + 1}' if same else ''}.png"))
         except (data.DataError, OSError) as error:
             if debugging():
                 raise
             say(f"tinynet: error: {message(error)}", sys.stderr)
             failed = True
     return int(failed)
+
+
+def image_shape(path: Path, model: Module, settings: dict[str, Any]) -> tuple[int, ...]:
+    """The shape (H, W, C) of the images that the network of a checkpoint takes. UsageError where it takes none."""
+    shape = model.built or ()
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        hint = "; tinynet sample lets it write" if settings.get("model") in tasks.LANGUAGE else ""
+        raise UsageError(
+            f"{plain(path)}: this network takes inputs of shape {shape}, not images; choose another by --run{hint}"
+        )
+    return shape
 
 
 def describe(settings: dict[str, Any]) -> str:
@@ -93,18 +103,16 @@ def seen(name: str, shape: tuple[int, ...], learnt: str | None) -> tuple[np.ndar
     page = data.read_page(name, PAGE)
     found = data.find_drawing(page, shape[:2])  # type: ignore[arg-type]
     if found is None:
-        return None, "nothing is drawn here, the picture is even"
+        return None, "nothing is drawn here that stands out from the ground"
     if page.shape == shape[:2]:  # a picture as the network learnt them needs no cropping
         return data.read_image(name, whole), ""  # type: ignore[arg-type]
     return found.image, f"  (the largest of {found.shapes} drawings)" if found.shapes > 1 else ""
 
 
-def seen_by(name: str, model: Module, settings: dict[str, Any]) -> np.ndarray:
-    """The picture (H, W, C) that the network is to see. UsageError where it takes none, or nothing is drawn."""
-    shape = model.built or ()
-    if len(shape) != 3 or shape[2] not in (1, 3):
-        raise UsageError(f"this network takes inputs of shape {shape}, not images")
-    image, note = seen(name, shape, settings.get("data"))
+def seen_by(name: str, path: Path, model: Module, settings: dict[str, Any]) -> np.ndarray:
+    """The picture (H, W, C) that the network of a checkpoint is to see. UsageError where it takes none, or nothing is
+    drawn."""
+    image, note = seen(name, image_shape(path, model, settings), settings.get("data"))
     if image is None:
         raise UsageError(f"{name}: {note}")
     return image
@@ -140,11 +148,11 @@ def _write(image: np.ndarray, path: Path) -> None:
     say(f"  wrote {plain(path)}")
 
 
-def loaded(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any], Module]:
-    """The checkpoint that was asked for, its run's settings, and the model."""
+def loaded(arguments: argparse.Namespace, *, text: bool | None) -> tuple[Path, dict[str, Any], Module]:
+    """The checkpoint that was asked for, or the newest (of a text, or of images), its run's settings, and the model."""
     if name := chosen_backend(arguments):
         backends.use(name)
-    path, settings = runs.find_checkpoint(arguments.trained)
+    path, settings = runs.find_checkpoint(arguments.trained, text=text)
     if not path.is_file():
         raise CheckpointError(f"{path}: is no file")
     return path, settings, load(path)

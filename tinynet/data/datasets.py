@@ -216,11 +216,11 @@ def locate(
     """The folder that holds the files of a dataset, downloaded if need be."""
     names = dict.fromkeys((source.name, source.name.replace("_", "-")))
     cache = cache_folder(source.name)  # None for a user without a home
+    own = os.environ.get("TINYNET_DATA")
     if folder is not None:
         places = [Path(folder)]
     else:
         given = [place for place in os.environ.get("XDG_DATA_DIRS", "").split(os.pathsep) if place]
-        own = os.environ.get("TINYNET_DATA")
         roots = [
             *([Path(own)] if own else []),
             *([cache.parent] if cache else []),
@@ -238,6 +238,8 @@ def locate(
             f"{source.name} is in none of {', '.join(map(str, places))}; {by_hand}, or "
             + ("allow the download" if goal else "name a folder to download into: this user has no home")
         )
+    if folder is None and own and not Path(own).is_dir():
+        raise DataError(f"{source.name}: TINYNET_DATA={own} is no folder; name the one that holds {source.name}/")
     mirror = mirror or os.environ.get("TINYNET_MIRROR")
     bases = (f"{mirror.rstrip('/')}/{source.name}",) if mirror else source.urls
     try:

@@ -211,7 +211,8 @@ def _unit(pixels: NDArray[np.generic]) -> Floats:
         raise DataError(f"has the shape {pixels.shape}; a picture is (H, W) or (H, W, 1, 3 or 4)")
     if pixels.dtype.kind == "f":
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # also true of NaN
-            raise DataError("holds floats outside [0, 1]")
+            nan = np.isnan(pixels).any()
+            raise DataError("holds NaN" if nan else "holds floats outside [0, 1]; of values up to 255 give image / 255")
         return pixels.astype(np.float32)
     full = {"bool": 1, "uint8": 255, "uint16": 65535}.get(pixels.dtype.name)
     if full is None:

@@ -69,7 +69,7 @@ class Characters(_Symbols):
             return np.array([self.numbers[c] for c in text], np.int64)
         except KeyError:
             strange = sorted(set(text) - self.numbers.keys())
-            raise DataError(f"encode: the vocabulary has no {', '.join(map(ascii, strange[:5]))}") from None
+            raise DataError(f"the vocabulary has no {', '.join(map(repr, strange[:5]))}") from None
 
     def decode(self, ids: Any) -> str:
         """The text of numbers (T,)."""
