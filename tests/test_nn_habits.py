@@ -131,6 +131,22 @@ def test_one_output_and_the_default_loss_name_the_binary_loss(end):
     assert ("without the sigmoid" in str(caught.value)) == (end == "sigmoid")
 
 
+@pytest.mark.parametrize(
+    "first", [lambda: nn.Conv2d(2, 3), lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Dense(3))]
+)
+def test_bytes_from_0_to_255_are_told_once(first):
+    x, y = np.full((8, 6, 6, 1), 200, np.uint8), np.arange(8) % 3
+    model = nn.Sequential(first(), nn.Flatten(), nn.Dense(3), input_shape=(6, 6, 1))
+    with pytest.warns(
+        UserWarning, match=r"images are uint8, from 0 to 255.* nn\.Normalize\.fit\(x\) be the first layer"
+    ):
+        tn.fit(model, (x, y), epochs=1, verbose=False)
+    tn.fit(model, (x, y), epochs=1, verbose=False)
+    for same in ((x / 255).astype(np.float32), x):
+        ahead = nn.Normalize.fit(x) if same is x else nn.Lambda(ops.relu)
+        tn.fit(nn.Sequential(ahead, *model, input_shape=(6, 6, 1)), (same, y), epochs=1, verbose=False)
+
+
 def test_pytorch_habits_get_an_explanation():
     with pytest.raises(TypeError, match=r"Write nn\.Conv2d\(32, 3\)"):
         nn.Conv2d(1, 32, 3)

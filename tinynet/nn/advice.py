@@ -8,8 +8,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from .activation import Sigmoid, Softmax
+from .conv import Conv2d
+from .dense import Dense, Flatten
 from .functions import Lambda
 from .module import Module
 from .random import Dropout
@@ -56,6 +60,27 @@ def check_loss(model: Module, loss: Callable) -> None:
         warnings.warn(
             f"the model ends in {end}, and nll_loss takes log-probabilities; leave the {end} out and use "
             "loss=ops.softmax_cross_entropy",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_pixels(model: Module, x: Any) -> None:
+    """Warn, once for a model, where images as bytes, from 0 to 255, meet the first layer with weights as they are."""
+    first: Any = model
+    while isinstance(first, Sequential):
+        first = next((layer for layer in first.layers if not isinstance(layer, Flatten | Dropout)), None)
+    told = _told.setdefault(model, set())
+    if (
+        getattr(x, "dtype", None) == np.uint8
+        and x.ndim > 2
+        and isinstance(first, Conv2d | Dense)
+        and check_pixels not in told
+    ):
+        told.add(check_pixels)
+        warnings.warn(
+            f"the images are uint8, from 0 to 255, which {type(first).__name__} takes as they are: networks learn "
+            "badly from numbers so large; divide by 255, or let nn.Normalize.fit(x) be the first layer",
             UserWarning,
             stacklevel=3,
         )
