@@ -55,21 +55,43 @@ def cifar_cnn(seed: int, workers: Any, folder: Path) -> dict:
 
 
 def resnet20(
-    seed: int, workers: Any, folder: Path, *, samples: int = 50_000, epochs: int = 12, rate: float = 0.08
+    seed: int, workers: Any, folder: Path, *, samples: int = 50_000, epochs: int = 15, rate: float = 0.08
 ) -> dict:
-    """Shift and flip, SGD with momentum, one cycle up to `rate`."""
+    """Shift and flip, SGD with momentum, one cycle up to `rate`, softened labels. The figure is that of the mean of
+    what it says of images and of their mirror images."""
     (x, y), test = tn.data.cifar10()
     x, y = x[:samples], y[:samples]
     model = nn.Sequential(nn.Normalize.fit(x), tn.models.resnet20(), input_shape=x.shape[1:])
-    return classify(
+    made = classify(
         model,
         (x, y),
         test,
         epochs=epochs,
         workers=workers,
-        augment=tn.data.compose(tn.data.random_shift(4), tn.data.random_flip()),
-        optimizer=optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        augment=shift_and_flip(),
+        loss=partial(tn.ops.softmax_cross_entropy, label_smoothing=0.1),
+        optimizer=optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=7e-4),
+        schedule=cycle(epochs * -(-len(x) // 64)),
     )
+    return mirrored(model, test, made)
+
+
+def shift_and_flip() -> Any:
+    """What is shifted in mirrors the edge: a black border, which no test image has, would spoil the statistics of batch
+    normalisation."""
+    return tn.data.compose(tn.data.random_crop(2), tn.data.random_flip())
+
+
+def cycle(steps: int) -> Callable[[int], float]:
+    """One cycle of the rate, up for a fifth of the steps."""
+    return schedules.one_cycle(total=steps, rise=0.2)
+
+
+def mirrored(model: nn.Module, test: Any, made: dict) -> dict:
+    """What was measured, with the figure of the mean of what the model says of images and of their mirror images."""
+    x, y = test
+    seen = tn.predict(model, x) + tn.predict(model, np.ascontiguousarray(x[:, :, ::-1]))
+    return made | {"figure": float((seen.argmax(1) == y).mean()), "of the images alone": made["figure"]}
 
 
 def small_resnet(width: int) -> nn.Sequential:
@@ -95,11 +117,10 @@ def mnist(seed: int, workers: Any, folder: Path) -> dict:
 
 def fashion(seed: int, workers: Any, folder: Path) -> dict:
     """Trained on images and their mirror images; the figure is that of the mean of what it says of both."""
-    train, (x, y) = tn.data.fashion_mnist()
+    train, test = tn.data.fashion_mnist()
     model, flip = small_resnet(24), tn.data.random_flip()
-    made = classify(model, train, (x, y), epochs=8, workers=workers, augment=flip, optimizer="adamw", lr=4e-3)
-    seen = tn.predict(model, x) + tn.predict(model, np.ascontiguousarray(x[:, :, ::-1]))
-    return made | {"figure": float((seen.argmax(1) == y).mean()), "of the images alone": made["figure"]}
+    made = classify(model, train, test, epochs=8, workers=workers, augment=flip, optimizer="adamw", lr=4e-3)
+    return mirrored(model, test, made)
 
 
 # ---- language ---------------------------------------------------------------------------------------------------
@@ -149,13 +170,13 @@ def in_torch(name: str, **settings: Any) -> Callable[..., dict]:
 
 RECIPES = {
     "cifar_cnn": Recipe("`cifar_cnn`, CIFAR-10, 10 epochs", "≥ 69% (mean of three)", cifar_cnn),
-    "resnet20": Recipe("`resnet20`, CIFAR-10, 12 epochs", "≥ 87%", resnet20),
+    "resnet20": Recipe("`resnet20`, CIFAR-10, 15 epochs", "≥ 87%", resnet20),
     "resnet20_10k": Recipe(
         "`resnet20`, 10,000 images of CIFAR-10, 4 epochs",
         "within 1 point of PyTorch",
-        partial(resnet20, samples=10_000, epochs=4, rate=0.2),
+        partial(resnet20, samples=10_000, epochs=4),
     ),
-    "resnet20_10k_torch": Recipe("the same in PyTorch", "", in_torch("resnet20", samples=10_000, epochs=4)),
+    "resnet20_10k_torch": Recipe("the same in PyTorch", "", in_torch("resnet20", samples=10_000, epochs=4, rate=0.08)),
     "mnist": Recipe("a small residual network, MNIST", "≥ 99.6% (mean of three), ≤ 15 min", mnist),
     "fashion": Recipe("the same, wider, Fashion-MNIST", "≥ 93.5%, ≤ 15 min", fashion),
     "gpt": Recipe("`gpt`, tiny Shakespeare, 2,000 steps", "validation loss ≤ 1.90", gpt, "{:.3f}".format),

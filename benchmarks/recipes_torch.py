@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recipes
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -51,7 +52,14 @@ def resnet20_model() -> nn.Module:
 
 
 def train(
-    model: nn.Module, loader: Any, optimizer: Any, lr: float, schedule: Any, epochs: int, clip: float | None
+    model: nn.Module,
+    loader: Any,
+    optimizer: Any,
+    lr: float,
+    schedule: Any,
+    epochs: int,
+    clip: float | None,
+    smoothing: float = 0.0,
 ) -> dict:
     """The loop; the seconds of it, and the mean loss of each epoch."""
     rates, step, curve = [group["lr"] / lr for group in optimizer.param_groups], 0, []
@@ -64,7 +72,8 @@ def train(
                 group["lr"] = lr * rate * schedule(step)
             optimizer.zero_grad()
             out = model(torch.from_numpy(np.ascontiguousarray(x)))
-            loss = F.cross_entropy(out.reshape(-1, out.shape[-1]), torch.from_numpy(y.reshape(-1).astype(np.int64)))
+            labels = torch.from_numpy(y.reshape(-1).astype(np.int64))
+            loss = F.cross_entropy(out.reshape(-1, out.shape[-1]), labels, label_smoothing=smoothing)
             loss.backward()
             if clip:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -78,7 +87,7 @@ def train(
     return {"seconds": round(time.perf_counter() - began, 1), "curve": curve}
 
 
-def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int) -> dict:
+def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int, rate: float) -> dict:
     torch.manual_seed(seed)
     (x, y), (x_test, y_test) = tn.data.cifar10()
     x, y = x[:samples], y[:samples]
@@ -89,17 +98,20 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int
             return ((x - torch.tensor(mean)) / torch.tensor(std)).float().permute(0, 3, 1, 2)
 
     model = nn.Sequential(Input(), resnet20_model())
-    augment = tn.data.compose(tn.data.random_shift(4), tn.data.random_flip())
-    loader = tn.data.Loader(x, y, batch_size=64, seed=seed, augment=augment)
-    optimizer = torch.optim.SGD(model.parameters(), 0.2, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    made = train(model, loader, optimizer, 0.2, schedules.one_cycle(total=epochs * len(loader)), epochs, None)
+    loader = tn.data.Loader(x, y, batch_size=64, seed=seed, augment=recipes.shift_and_flip())
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=7e-4)
+    made = train(model, loader, optimizer, rate, recipes.cycle(epochs * len(loader)), epochs, None, smoothing=0.1)
     model.eval()
+    seen = [outputs(model, x_test), outputs(model, np.ascontiguousarray(x_test[:, :, ::-1]))]
+    alone, both = (float((p.argmax(1) == y_test).mean()) for p in (seen[0], seen[0] + seen[1]))
+    described = {"figure": both, "of the images alone": alone, "epochs": epochs, "engine": f"torch {torch.__version__}"}
+    return described | made
+
+
+def outputs(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    """The probabilities of the classes of images, batch by batch."""
     with torch.no_grad():
-        right = sum(
-            int((model(torch.from_numpy(x_test[i : i + 500])).argmax(1).numpy() == y_test[i : i + 500]).sum())
-            for i in range(0, len(x_test), 500)
-        )
-    return {"figure": right / len(x_test), "epochs": epochs, "engine": f"torch {torch.__version__}", **made}
+        return np.concatenate([model(torch.from_numpy(x[i : i + 500])).softmax(1) for i in range(0, len(x), 500)])
 
 
 class GPTBlock(nn.Module):

@@ -6,7 +6,7 @@
     python benchmarks/trained.py --table                    the table of the README, from the files
 
 $TINYNET_DATA says where the data are. A recipe's file holds a run for each seed: what was measured, the curve, the
-seconds it took, and the machine. A figure is measured once, after the last step, on data that no choice has seen.
+seconds it took, and the machine. A figure is measured once, after the last step, on the test set.
 """
 
 from __future__ import annotations
