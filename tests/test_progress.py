@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -23,6 +24,13 @@ class Terminal(io.StringIO):
         return True
 
 
+class Slow:
+    """Steps that take as long as larger networks' do."""
+
+    def on_step_end(self, info):
+        time.sleep(0.002)
+
+
 def test_plain_lines_have_no_control_characters(capsys):
     fit(network(), data(), validation=data(50, 1), epochs=2)
     shown = capsys.readouterr()
@@ -36,7 +44,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
     before = threading.active_count()
-    fit(network(), data(200), batch_size=1, epochs=1)
+    fit(network(), data(200), batch_size=1, epochs=1, callbacks=[Slow()])  # the bar is drawn ten times a second
     shown = terminal.getvalue()
     assert "\r" in shown and "epoch 1/1" in shown and "images/s" in shown and "100% |" in shown and " left" in shown
     assert shown.splitlines()[-1].startswith("epoch 1/1  loss")

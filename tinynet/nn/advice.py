@@ -82,7 +82,7 @@ def check_pixels(model: Module, x: Any) -> None:
             f"the images are uint8, from 0 to 255, which {type(first).__name__} takes as they are: networks learn "
             "badly from numbers so large; divide by 255, or let nn.Normalize.fit(x) be the first layer",
             UserWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
 
 

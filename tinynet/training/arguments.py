@@ -15,7 +15,7 @@ from .. import optim, parallel
 from ..data import Loader, split
 from ..integers import count
 from ..nested import shapes
-from ..nn import door
+from ..nn import advice, door
 from ..nn.module import Module
 from ..ops import random
 from ..saving import architecture
@@ -96,9 +96,10 @@ def as_loader(what: str, data: Any, batch_size: int, seed: int | None, augment: 
 
 
 def build(model: Module, loader: Loader) -> None:
-    """Give a model the sizes of the loader's samples, where it has none yet."""
+    """Give a model the sizes of the loader's samples, where it has none yet; a warning for images as bytes."""
     if model.built is None or model.unbuilt():
         door.build(model, loader.sample()[0])
+    advice.check_pixels(model, getattr(loader, "x", None))
 
 
 def unit(model: Module) -> str:

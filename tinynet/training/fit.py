@@ -107,7 +107,6 @@ def fit(
     at_epochs, at_steps, called = arguments.as_hooks(callbacks, schedule)
     arguments.build(model, loader)
     advice.check_loss(model, loss)
-    advice.check_pixels(model, getattr(loader, "x", None))
     arguments.check_outputs(model, loader, held_out, measures, stopping, metrics is not None)
     remember(model, loss)
     with arguments.begun(called, model):
