@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def train(
     return {"seconds": round(time.perf_counter() - began, 1), "curve": curve}
 
 
-def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int, rate: float) -> dict:
+def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int) -> dict:
     torch.manual_seed(seed)
     (x, y), (x_test, y_test) = tn.data.cifar10()
     x, y = x[:samples], y[:samples]
@@ -99,13 +100,11 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int
 
     model = nn.Sequential(Input(), resnet20_model())
     loader = tn.data.Loader(x, y, batch_size=64, seed=seed, augment=recipes.shift_and_flip())
-    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=7e-4)
-    made = train(model, loader, optimizer, rate, recipes.cycle(epochs * len(loader)), epochs, None, smoothing=0.1)
+    optimizer, schedule = torch.optim.SGD(model.parameters(), **recipes.SGD), recipes.cycle(epochs * len(loader))
+    made = train(model, loader, optimizer, recipes.SGD["lr"], schedule, epochs, None, recipes.SMOOTHING)
     model.eval()
-    seen = [outputs(model, x_test), outputs(model, np.ascontiguousarray(x_test[:, :, ::-1]))]
-    alone, both = (float((p.argmax(1) == y_test).mean()) for p in (seen[0], seen[0] + seen[1]))
-    described = {"figure": both, "of the images alone": alone, "epochs": epochs, "engine": f"torch {torch.__version__}"}
-    return described | made
+    measured = recipes.mirrored(partial(outputs, model), x_test, y_test)
+    return {**measured, "epochs": epochs, "engine": f"torch {torch.__version__}", **made}
 
 
 def outputs(model: nn.Module, x: np.ndarray) -> np.ndarray:

@@ -41,6 +41,6 @@ def explain(arguments: argparse.Namespace) -> int:
     figure = insight.show_explanation(found, title=f"{name}: {found.name(found.likeliest[0], found.probability)}")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
-    say(f"{plain(checkpoint.parent if settings else checkpoint)}{trained.describe(settings)} sees")
+    say(trained.who_sees(checkpoint, settings))
     say(f"{name}: {found.name(found.likeliest[0], found.probability)}; {found.verdict()}\nwrote {plain(path)}")
     return 0

@@ -29,7 +29,7 @@ CLASSIFIERS = models.CLASSIFIERS
 LANGUAGE: dict[str, Callable[..., Module]] = {"gpt": models.gpt, "char_lstm": models.char_lstm}  # what learns from text
 LARGE = 96  # pixels along the shorter side, from which 32 × 32 would lose too much
 MOST_BYTES = 2 << 30  # of images of 128 × 128 in memory
-NO_TEXTS = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".npy", ".npz", ".safetensors"}
+NO_TEXTS = (*data.images.SUFFIXES, ".npz", ".pdf", ".safetensors")
 ANY_SHAPE = ("mlp", "logistic_regression")  # they take any images, and any number of classes
 
 Pair = tuple[np.ndarray, np.ndarray]

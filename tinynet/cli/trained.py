@@ -50,7 +50,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """Say what each picture shows, and which run says so. Returns 1 where one could not be read."""
     path, settings, model = loaded(arguments, text=False)
     shape, failed, written = image_shape(path, model.eval(), settings), False, list[str]()
-    say(f"{plain(path.parent if settings else path)}{describe(settings)} sees")
+    say(who_sees(path, settings))
     for name in arguments.images:
         try:
             image, note = seen(name, shape, settings.get("data"))
@@ -60,9 +60,9 @@ def predict(arguments: argparse.Namespace) -> int:
                 say(_sketch(image))
             if image is not None and arguments.show:
                 stem = Path(name).stem  # photos of two folders may be called alike
-                same = sum(other == stem for other in written)
                 written.append(stem)
-                _write(image, Path(f"{stem}-seen{f'-{same + 1}' if same else ''}.png"))
+                number = written.count(stem)
+                _write(image, Path(f"{stem}-seen{f'-{number}' if number > 1 else ''}.png"))
         except (data.DataError, OSError) as error:
             if debugging():
                 raise
@@ -80,6 +80,11 @@ def image_shape(path: Path, model: Module, settings: dict[str, Any]) -> tuple[in
             f"{plain(path)}: this network takes inputs of shape {shape}, not images; choose another by --run{hint}"
         )
     return shape
+
+
+def who_sees(path: Path, settings: dict[str, Any]) -> str:
+    """The line ahead of what a network says of pictures: runs/x (mnist_cnn, trained on digits) sees."""
+    return f"{plain(path.parent if settings else path)}{describe(settings)} sees"
 
 
 def describe(settings: dict[str, Any]) -> str:

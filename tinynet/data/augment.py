@@ -8,7 +8,7 @@ number decide. Colours are changed in `colour`, images mixed in `mixing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,20 @@ def augmented(augment: Any, x: Any, rng: np.random.Generator, y: Any) -> tuple[A
 
 def compose(*augments: Any) -> Any:
     """All of these, one after another; a WithLabels where one of them is."""
-
     for augment in augments:
         function("compose", augment)
+    return in_turn(augments) if any(isinstance(augment, WithLabels) for augment in augments) else Composed(augments)
+
+
+def in_turn(augments: Sequence[Any]) -> WithLabels:
+    """One after another, with their labels."""
 
     def pair(x: Array, rng: np.random.Generator, y: Any) -> tuple[Array, Any]:
         for augment in augments:
             x, y = augmented(augment, x, rng, y)
         return x, y
 
-    return WithLabels(pair) if any(isinstance(augment, WithLabels) for augment in augments) else Composed(augments)
+    return WithLabels(pair)
 
 
 def with_masks(augment: Augment) -> WithLabels:
@@ -86,7 +90,7 @@ def with_masks(augment: Augment) -> WithLabels:
     if isinstance(augment, WithLabels):
         raise TypeError("with_masks: this augmentation changes labels itself; put the others alone into with_masks")
     if isinstance(augment, Composed):
-        return compose(WithLabels(lambda x, rng, y: (x, y)), *map(with_masks, augment.parts))
+        return in_turn([with_masks(part) for part in augment.parts])
     if isinstance(augment, Colours):
         return WithLabels(lambda x, rng, y: (augment(x, rng), y))
 

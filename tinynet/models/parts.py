@@ -21,8 +21,7 @@ def builder(function: Callable) -> Callable:
 
     @functools.wraps(named)
     def checked(*args: Any, **options: Any) -> Any:
-        shape = options.get("input_shape", (1, 1, 1))
-        if default is not None and not _is_shape(shape):
+        if default is not None and not _is_shape(shape := options.get("input_shape", default.default)):
             raise ValueError(
                 f"{function.__name__}: input_shape={shape!r} must be (H, W, C) of one image, without the batch axis, "
                 f"as in the default {default.default}"

@@ -143,10 +143,8 @@ def _train(t: Trial, make: Callable, data: Any, path: Path, share: float, monito
         model, t.history = _made(t, make, options["seed"]), []
         with contextlib.suppress(NonFiniteError):
             t.history = fit(model, data, checkpoint=path, resume=True, **given)
-    last = (t.history[: given["epochs"]] or [{monitor: math.inf}])[-1]  # a search taken up may know what came later
-    if last.get(monitor) is None:
-        raise ValueError(
-            f"search: the history has no {monitor}; it has {', '.join(k for k in last if last[k] is not None)}"
-        )
+    row = (t.history[: given["epochs"]] or [{monitor: math.inf}])[-1]  # a search taken up may know what came later
+    if monitor not in (last := {name: value for name, value in row.items() if value is not None}):
+        raise ValueError(f"search: the history has no {monitor}; it has {', '.join(last)}")
     value = -last[monitor] if t.history and higher_is_better(monitor) else last[monitor]
     t.value = value if math.isfinite(value) else math.inf

@@ -69,14 +69,13 @@ def _of_classes(model: Module, classes: int) -> Module:
     """Another object of the model's class, with its weights but for those whose shapes the number of classes decides,
     and frozen where it is."""
     old, other = model.state_dict(), _made_again(model, "classes", classes).build(model.built)
-    shapes = {name: w.shape for name, w in other.state_dict().items()}
-    if all(w.shape == shapes[name] for name, w in old.items()):  # as many as before: one more tells what the head is
-        probe = _made_again(model, "classes", classes + 1).build(model.built)
-        shapes = {name: w.shape for name, w in probe.state_dict().items()}
-    kept = {name: w for name, w in old.items() if w.shape == shapes[name]}
+    fresh = told = other.state_dict()
+    if all(w.shape == told[name].shape for name, w in old.items()):  # as many as before: one more tells the head
+        told = _made_again(model, "classes", classes + 1).build(model.built).state_dict()
+    kept = {name: w for name, w in old.items() if w.shape == told[name].shape}
     if frozen := [name for name, p in model.named_parameters() if not p.requires_grad and name in kept]:
         other.freeze(*frozen)
-    return other.load_state_dict(other.state_dict() | kept)
+    return other.load_state_dict(fresh | kept)
 
 
 def _made_again(module: Module, argument: str, value: int) -> Module:

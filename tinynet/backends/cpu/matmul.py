@@ -65,10 +65,8 @@ def _turned(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _sum_of_products(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """The same, likewise, by parts of K."""
-    part = min(
-        SMALL_PRODUCT // out.size, DEEP // 4
-    )  # where they lie, OpenBLAS adds them one after another on some CPUs
+    """The same, likewise, by parts of K: shorter ones, as where they lie some CPUs' BLAS adds one after another."""
+    part = min(SMALL_PRODUCT // out.size, DEEP // 4)
     count = x.shape[1] // part
     whole = count * part
     products = np.matmul(x[:, :whole].reshape(len(x), count, part).swapaxes(0, 1), y[:whole].reshape(count, part, -1))
