@@ -87,6 +87,17 @@ def test_from_the_loss_and_fused():
     assert mean.steps[-1].back
 
 
+def test_a_step_of_several_layers_is_the_first_ones():
+    conv = [nn.Conv2d(4, 3), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm(), nn.ReLU()]
+    body = [nn.Conv2d(4, 3, padding="same"), nn.ReLU(), nn.Conv2d(4, 3, padding="same")]
+    rest = [nn.Residual(*body), nn.ReLU(), nn.Flatten(), nn.Dense(5), nn.Tanh(), nn.Dense(4, activation="relu")]
+    model = nn.Sequential(*conv, *rest, nn.Dense(3), input_shape=(12, 12, 3))
+    steps = insight.trace(model, pictures(), np.array([0, 2]), fused=True).steps
+    layers = {s.layer for s in steps if "cross_entropy" not in s.name}
+    assert layers - {"1"} == {"0", "4", "6", "6.body.0", "6.body.2", "8", "9", "11", "12"}  # 1 folds itself into 0
+    assert {s.layer for s in steps if s.name == "dense"} == {"9", "11", "12"}
+
+
 def test_memory_as_tracemalloc_counts_it():
     """The bytes of an operation are those of its new arrays: a view takes none. (NumPy tells tracemalloc.)"""
     x = tn.tensor(RNG.standard_normal((71, 97)).astype(np.float32))

@@ -70,8 +70,12 @@ class Dense(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         together = in_one_step(self.activation) if self.activation and fusing() else None
-        y = ops.dense(x, self.weight, self.bias, activation=together)
+        y = self.dense(x, together)
         return y if self.activation is None or together else self.activation(y)
+
+    def dense(self, x: Tensor, activation: str | None = None) -> Tensor:
+        """The product and the bias, and in the same step the named activation."""
+        return ops.dense(x, self.weight, self.bias, activation=activation)
 
 
 def in_one_step(activation: Callable | None) -> str | None:

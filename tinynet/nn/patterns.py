@@ -83,8 +83,7 @@ def _conv(pool: bool) -> Callable[..., Run]:
 
 
 def _dense(dense: Dense, after: Any = None) -> Run:
-    name = in_one_step(dense.activation if after is None else _function(after))
-    return lambda x: ops.dense(x, dense.weight, dense.bias, activation=name)
+    return partial(dense.dense, activation=in_one_step(dense.activation if after is None else _function(after)))
 
 
 def _then_relu(layer: Any, *_: Any) -> Run:
