@@ -7,14 +7,17 @@ from .parts import normal
 
 
 def dcgan(latent: int = 100, *, width: int = 64, channels: int = 1) -> tuple[Sequential, Sequential]:
-    """(generator, discriminator) of images 28×28×channels.
+    """(generator, discriminator) of images 28×28×channels, a dense layer in each, as in the authors' code for MNIST.
 
-    The generator makes noise (N, 1, 1, latent) into images in (-1, 1): 759,681 parameters, 7,250,432 multiply-adds. The
-    discriminator makes images into logits (N, 1), of being data: 138,689 parameters, 6,629,504 multiply-adds. Weights
-    are drawn from N(0, 0.02²), those of batch normalisation from N(1, 0.02²).
-    Args: width: the channels of the layers next to the image.
+    The generator makes noise (N, 1, 1, latent) into images in (-1, 1): 6,659,457 parameters, 13,148,160 multiply-adds.
+    The discriminator makes images into logits (N, 1), of being data: 6,558,017 parameters, 13,046,784 multiply-adds.
+    Weights are drawn from N(0, 0.02²), those of batch normalisation from N(1, 0.02²).
+    Args: width: the channels of the layers next to the image; the dense layers have 16 times as many features.
     """
     generator = Sequential(
+        ConvTranspose2d(16 * width, 1, bias=False),
+        BatchNorm(),
+        ReLU(),
         ConvTranspose2d(2 * width, 7, bias=False),
         BatchNorm(),
         ReLU(),
@@ -31,6 +34,9 @@ def dcgan(latent: int = 100, *, width: int = 64, channels: int = 1) -> tuple[Seq
         BatchNorm(),
         LeakyReLU(0.2),
         Flatten(),
+        Dense(16 * width, bias=False),
+        BatchNorm(),
+        LeakyReLU(0.2),
         Dense(1),
         input_shape=(28, 28, channels),
     )
