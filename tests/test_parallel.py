@@ -12,7 +12,7 @@ import pytest
 
 import tinynet as tn
 from tests.replica_runs import SIZES, adam, assert_same_run, batches, double, small_net, train, trainer
-from tinynet import nn, optim, parallel
+from tinynet import hints, nn, optim, parallel
 from tinynet.backends.cpu import conv
 from tinynet.ops import random
 from tinynet.optim import optimizer as optimizer_module
@@ -187,6 +187,18 @@ def test_a_copy_of_this_process_is_refused():
                     os._exit(9)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
         assert step(x, y).item() != before
+
+
+def test_a_step_walks_through_no_model_and_searches_for_no_name(monkeypatch):
+    """Each would take longer than the step of a small network."""
+    x, y = np.random.default_rng(3).standard_normal((6, 8, 8, 1)), np.arange(6) % 3
+    model = small_net()
+    with parallel.trainer(model, adam(model.parameters()), workers=2) as step:
+        step(x, y)
+        monkeypatch.setattr(nn.Module, "modules", None)
+        monkeypatch.setattr(hints.difflib, "get_close_matches", None)
+        assert step.workers == 2 and step(x, y).item() > 0
+        assert getattr(model, "follows_batch", 3) == 3
 
 
 def test_an_evaluation_makes_no_new_replicas_of_the_engines_own_layers():

@@ -157,6 +157,7 @@ def unset(x: Any, name: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1024)  # getattr(model, name, default) comes here in each step of a training
 def _elsewhere(place: str, name: str) -> str | None:
     """The public name that is written like this, but for capitals, where it may be; else one that is nearly so."""
     if name.startswith("_"):

@@ -29,9 +29,9 @@ class Parted(Exception):
     """Another replica does not gather what this one does."""
 
 
-def tensors(model: Module) -> list[Tensor]:
+def tensors(modules: list[Module]) -> list[Tensor]:
     """The state that follows the batch: of each step one replica keeps it, and a step that does not count leaves it."""
-    names = ((vars(m), name) for m in model.modules() for name in getattr(m, "follows_batch", ()))
+    names = ((vars(m), name) for m in modules for name in getattr(m, "follows_batch", ()))
     return [attributes[name] for attributes, name in names if isinstance(attributes.get(name), Tensor)]
 
 
@@ -43,8 +43,8 @@ def of_shares(model: Module) -> bool:
 class Kept:
     """State as it is now, to be put back; with `drawn` that of Python's and NumPy's global random generators, too."""
 
-    def __init__(self, model: Module, drawn: bool = True):
-        self.then = [(t, t.data.copy()) for t in tensors(model)]
+    def __init__(self, modules: list[Module], drawn: bool = True):
+        self.then = [(t, t.data.copy()) for t in tensors(modules)]
         self.drawn: Any = (random.getstate(), np.random.get_state()) if drawn else None  # noqa: NPY002
 
     def restore(self) -> None:

@@ -87,7 +87,7 @@ class Replicas(Trainer):
     def _share_fixed(self) -> None:
         """The same for parameters that the optimiser does not know, new ones too, and for what follows the batch."""
         known = {id(p): data for p, data in self._fixed} | {id(p): p.data for p in self.params}
-        for p in (*(p for _, p in self.model._tensors(Parameter)), *following.tensors(self.model)):
+        for p in (*(p for _, p in self.model._tensors(Parameter)), *following.tensors(self.model.modules())):
             if known.get(id(p)) is not p.data:
                 self._fixed.append((p, _shared(p.data)))
                 p.data = self._fixed[-1][1]
@@ -160,9 +160,10 @@ class Replicas(Trainer):
             raise RuntimeError("trainer: it belongs to the process that made it, not to this copy")
         if self.workers == 1:
             return alone(x, y)
-        draws, state = random.state.snapshot(), following.Kept(self.model, work not in self._proved)
+        draws = random.state.snapshot()
         try:
             self._up_to_date()
+            state = following.Kept(self.modules, work not in self._proved)
             count = samples(x)
             bounds = [-(-count * r // self.workers) for r in range(self.workers + 1)]  # replica 0 always has some
             batch = handover.give(self.team, (x, y), bounds[1])
@@ -210,7 +211,7 @@ class Replicas(Trainer):
 
     def _whole(self, work: str, x: Any, y: Any) -> float:
         """The loss of a batch as one process computes it, NaN where it fails."""
-        state = following.Kept(self.model)
+        state = following.Kept(self.modules)
         try:
             with no_grad(), random.restoring():
                 if work == "_step":
