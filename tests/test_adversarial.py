@@ -145,3 +145,28 @@ def test_mistakes_are_explained():
     ):
         with pytest.raises(error, match=text):
             call()
+
+
+def test_the_loss_is_the_one_that_the_model_was_trained_with():
+    x = np.random.default_rng(0).random((40, 4)).astype(np.float32)
+    y = (x[:, :1] > x[:, 1:2]).astype(np.float32)
+    bce = ops.binary_cross_entropy_with_logits
+    model = nn.Sequential(nn.Dense(8, activation="relu"), nn.Dense(1), input_shape=4)
+    with pytest.raises(ValueError, match=r"softmax over one class is always 1.*binary_cross_entropy_with_logits"):
+        fgsm(model, x, y, 0.1)
+    seen = []
+
+    def attack(model, x, y):
+        seen.append(np.abs(fgsm(model, x, y, 0.1) - x).max())
+        return x
+
+    quiet(model, (x, y), loss=bce, attack=attack, epochs=1)
+    assert min(seen) == pytest.approx(0.1)
+    np.testing.assert_array_equal(fgsm(model, x, y, 0.1), fgsm(model, x, y, 0.1, loss=bce))
+    assert not np.array_equal(fgsm(model, x, y, 0.1), fgsm(model, x, y, 0.1, loss=lambda o, t: -bce(o, t)))
+
+
+def test_a_frozen_model_on_a_device_is_attacked_there():
+    model = nn.Sequential(nn.Dense(3), input_shape=4).to("simulator").freeze()
+    x = np.random.default_rng(0).random((5, 4)).astype(np.float32)
+    assert np.abs(fgsm(model, x, np.arange(5) % 3, 0.1) - x).max() > 0.09

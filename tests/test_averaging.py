@@ -73,6 +73,7 @@ def test_averages_beside_pytorch(kind):
 def test_a_graph_notices_that_averages_were_written():
     model = net()
     average = optim.EMA(model)
+    average.update()
     loss = model(tn.tensor(np.ones((1, 3), np.float32), requires_grad=True)).sum()
     average.apply()
     with pytest.raises(RuntimeError, match="was changed in place since"):
@@ -179,3 +180,17 @@ def test_batch_norms_are_measured_for_the_averages(momentum):
     assert_allclose(model[1].running_var.numpy(), np.mean([h.var(0, ddof=1) for h in hidden], axis=0), rtol=1e-4)
     groups = optim.no_decay(model)
     assert [len(group["params"]) for group in groups] == [2, 4] and model[1].momentum == momentum
+
+
+@pytest.mark.parametrize("make", [optim.EMA, lambda model: optim.SWA(model, start=5)])
+def test_an_average_of_nothing_is_refused(make):
+    model = net()
+    average, before = make(model), values(model)
+    tn.fit(model, (np.ones((8, 3)), np.zeros(8, int)), epochs=2, verbose=False)
+    learnt = values(model)
+    assert not np.array_equal(learnt[0], before[0])
+    for use in average.apply, lambda: average.applied().__enter__():
+        with pytest.raises(RuntimeError, match=r"never updated; pass it as callbacks=\[…\]"):
+            use()
+    for a, b in zip(values(model), learnt, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -119,3 +119,22 @@ def test_the_loss_of_the_members_tells_a_wrong_average(tmp_path):
         assert len(tn.Ensemble(trained(outputs, loss))) == 2
     with pytest.raises(ValueError, match="average='mean' is none of softmax, sigmoid, outputs"):
         tn.Ensemble(members(), average="mean")
+
+
+def test_it_is_evaluated_by_its_members_loss(tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((40, 5)).astype(np.float32)
+    for loss, targets, average in (
+        (ops.binary_cross_entropy_with_logits, (x[:, :3] > 0).astype(np.float32), "sigmoid"),
+        (ops.mse, x[:, :3], "outputs"),
+        (ops.softmax_cross_entropy, x[:, :3].argmax(1), "softmax"),
+    ):
+        parts = [nn.Sequential(nn.Dense(3), input_shape=5) for _ in range(2)]
+        for part in parts:
+            quiet(part, (x, targets), loss=loss, epochs=2, lr=0.1)
+        parts[1].load_state_dict(parts[0].state_dict())
+        model = tn.Ensemble(parts, average=average)
+        tn.save(model, tmp_path / "e")
+        for each in model, tn.load(tmp_path / "e"):
+            found, wanted = tn.evaluate(each, (x, targets)), tn.evaluate(parts[0], (x, targets))
+            assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5) and found["accuracy"] == wanted["accuracy"]

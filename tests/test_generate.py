@@ -102,3 +102,12 @@ def test_mistakes_are_explained(arguments, options, message):
 def test_weights_that_are_not_finite_are_told():
     with pytest.raises(ValueError, match="logits are not finite"):
         tn.generate(Fixed([0, np.nan]), [0], 1)
+
+
+def test_probabilities_are_drawn_from_as_they_are():
+    model = nn.Sequential(nn.Embedding(4, 2), nn.Dense(4, activation="softmax"))
+    model(np.zeros((1, 2), int))
+    model[1].weight.data[...] = 0
+    model[1].bias.data[...] = LOGITS + 3
+    ids = tn.generate(model, np.zeros((4000, 1), int), 1, seed=1)[:, 1]
+    np.testing.assert_allclose(np.bincount(ids, minlength=4) / 4000, [0.1, 0.2, 0.3, 0.4], atol=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import warnings
 
@@ -10,7 +11,7 @@ import pytest
 
 import tinynet as tn
 from tests.insight_models import picture_net, snapshot
-from tinynet import nn
+from tinynet import nn, ops
 
 ROWS = np.random.default_rng(0).standard_normal((12, 4))
 
@@ -70,3 +71,60 @@ def test_shap_takes_a_model_as_it_is(tabular):
         np.testing.assert_allclose(values.sum(1), whole, atol=1e-5)  # its own completeness
         masked = shap.Explainer(lambda x: tn.predict(tabular, x), ROWS[:6])(ROWS[6:8], silent=True)
     np.testing.assert_allclose(masked.values.sum(1), whole, atol=1e-5)
+
+
+def fitted(outputs, loss, targets, end=None):
+    """A network that `fit` trained with a loss."""
+    model = nn.Sequential(nn.Dense(outputs, activation=end), input_shape=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the softmax beside a loss that takes logits
+        tn.fit(model, (ROWS.astype(np.float32), targets), loss=loss, epochs=3, lr=0.5, verbose=False)
+    return model
+
+
+@pytest.mark.parametrize("loss", [ops.mse, ops.l1, functools.partial(ops.huber, delta=2.0)])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_network_trained_for_numbers_gives_them(loss, outputs, tmp_path):
+    model = fitted(outputs, loss, 10 * ROWS[:, :outputs].astype(np.float32))
+    np.testing.assert_array_equal(tn.predict(model, ROWS), model(ROWS).numpy())
+    tn.save(model, tmp_path / "model")
+    if loss in (ops.mse, ops.l1):  # of a partial the file has no name
+        np.testing.assert_array_equal(tn.predict(tn.load(tmp_path / "model"), ROWS), tn.predict(model, ROWS))
+
+
+@pytest.mark.parametrize("loss", [ops.binary_cross_entropy_with_logits, ops.focal])
+def test_labels_that_do_not_exclude_one_another_get_a_sigmoid_each(loss):
+    model = fitted(3, loss, (ROWS[:, :3] > 0).astype(np.float32))
+    np.testing.assert_allclose(tn.predict(model, ROWS), 1 / (1 + np.exp(-model(ROWS).numpy())), rtol=1e-6)
+    both = tn.Ensemble([model, fitted(3, loss, (ROWS[:, :3] > 0).astype(np.float32))], average="sigmoid")
+    mean = np.mean([tn.predict(m, ROWS) for m in both.members], 0)
+    np.testing.assert_allclose(tn.predict(both, ROWS), mean, rtol=1e-5)
+
+
+def test_a_loss_of_ones_own_is_taken_for_a_classifiers():
+    def mse(outputs, y):  # called like one of tinynet's
+        return ops.softmax_cross_entropy(outputs, y)
+
+    model = fitted(3, mse, np.arange(12) % 3)
+    np.testing.assert_allclose(tn.predict(model, ROWS).sum(1), 1, rtol=1e-6)
+    vars(model)["_fitted_loss"] = "mse"  # what a file tells of it
+    np.testing.assert_allclose(tn.predict(model, ROWS).sum(1), 1, rtol=1e-6)
+
+
+def test_the_rows_are_in_the_datas_order(tabular):
+    loader = tn.data.Loader(ROWS, np.arange(12), batch_size=5)
+    assert loader.shuffle
+    np.testing.assert_allclose(tn.predict(tabular, loader), tn.predict(tabular, ROWS), rtol=1e-6)
+    assert loader.shuffle and loader.epoch == 0
+
+
+def test_probabilities_are_no_logits_for_a_report_and_an_ensemble():
+    y = np.arange(12) % 3
+    model = fitted(3, ops.softmax_cross_entropy, y, end="softmax")
+    both = tn.Ensemble([model, fitted(3, ops.softmax_cross_entropy, y, end="softmax")], average="outputs")
+    for network in model, both:
+        p = tn.predict(network, ROWS)
+        np.testing.assert_array_equal(p, network(ROWS).numpy())
+        report = tn.report(network, (ROWS, y))
+        np.testing.assert_allclose(report.probability, p.max(1), rtol=1e-5)
+        np.testing.assert_allclose(report.loss, -np.log(p[np.arange(12), y]), rtol=1e-5)

@@ -136,3 +136,17 @@ def test_plateau_goes_on_where_a_run_is_resumed(stop, tmp_path):
     resumed, whole = run(6, tmp_path / "part"), run(6, tmp_path / "whole")
     assert [(row["lr"], row["loss"]) for row in resumed] == [(row["lr"], row["loss"]) for row in whole]
     assert len({row["lr"] for row in whole}) > 2
+
+
+def test_a_plateau_begins_anew_with_each_training():
+    calm = optim.schedules.plateau(monitor="loss", patience=0, threshold=10.0)
+
+    def rates():
+        data = np.ones((8, 3), np.float32), np.arange(8) % 2
+        return [row["lr"] for row in tn.fit(nn.Dense(2).build(3), data, epochs=3, schedule=calm, verbose=False)]
+
+    first = rates()
+    assert rates() == first and len(set(first)) > 1
+    found = tn.search(lambda width: nn.Dense(2).build(3), {"width": [1, 2, 3]}, (np.ones((40, 3)), np.arange(40) % 2),
+                      epochs=9, schedule=calm)  # fmt: skip
+    assert len({tuple(row["lr"] for row in t.history[:3]) for t in found.trials}) == 1

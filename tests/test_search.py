@@ -129,3 +129,19 @@ def test_the_picture_is_a_png(tmp_path):
     found = tn.search(make, {"lr": [0.001, 0.01, 0.1], "optimizer": ["sgd", "adam"]}, data(60), epochs=3)
     tn.insight.plot_search(found, tmp_path / "search.png", title="a search")
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trial_that_diverges_late_is_behind_those_that_were_stopped():
+    """With the schedule, no trial survives its ninth step."""
+    options = {"optimizer": "sgd", "lr": 0.1, "schedule": lambda step: 1.0 if step < 12 else 1e30, "epochs": 9}
+    with np.errstate(all="ignore"):
+        found = tn.search(make, {"width": [2, 3, 4]}, data(160), **options)
+    first, second, last = found.trials
+    assert len(first.history) == len(second.history) == 3 and first.value <= second.value < last.value == np.inf
+    np.testing.assert_allclose(tn.evaluate(found.model, data(160))["loss"], first.value, atol=0.2)
+
+
+def test_make_must_return_another_model_each_time():
+    one = make()
+    with pytest.raises(ValueError, match="search: make returned a model that it returned before"):
+        tn.search(lambda: one, {"lr": [0.1, 0.2]}, data(60), epochs=1)

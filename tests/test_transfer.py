@@ -280,3 +280,26 @@ def test_a_head_that_is_not_the_last_attribute_is_not_mistaken(classes):
     assert other(x).shape == (48, classes)
     np.testing.assert_array_equal(other.body.weight.numpy(), model.body.weight.numpy())
     assert classes != 3 or not np.array_equal(other.head.weight.numpy(), model.head.weight.numpy())
+
+
+class Backboned(nn.Module):
+    """Is given a module to stand on."""
+
+    def __init__(self, body, classes):
+        self.body, self.head = body, nn.Dense(classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_new_head_shares_nothing_with_the_old_model(dtype):
+    x = data()[0].reshape(48, -1)
+    model = Backboned(nn.Sequential(nn.Dense(5), nn.ReLU()), 3).build(36).astype(dtype)
+    before = model(x).numpy()
+    other = new_head(model, 4)
+    assert not {id(p) for p in other.parameters()} & {id(p) for p in model.parameters()}
+    assert {p.dtype for p in other.parameters()} == {np.dtype(dtype)}
+    np.testing.assert_array_equal(other.body[0].weight.numpy(), model.body[0].weight.numpy())
+    quiet(other, (x, np.arange(48) % 4), epochs=1)
+    np.testing.assert_array_equal(model(x).numpy(), before)

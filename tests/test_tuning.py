@@ -93,3 +93,20 @@ def test_find_lr_refuses_what_makes_no_sense():
             optim.find_lr(model, (x, y), loss=ops.mse, **wrong)
     with pytest.raises(ValueError, match="find_lr: the loss is not finite"):
         optim.find_lr(model, (x * np.nan, y), loss=ops.mse)
+
+
+def test_find_lr_takes_what_fit_takes_and_refuses_what_fit_refuses():
+    model, (x, y) = nn.Dense(1).build(5), problem()
+    with pytest.raises(ValueError, match="softmax over one class is always 1"):
+        optim.find_lr(model, (x, y))
+    low = optim.find_lr(model, (x, y), loss=lambda o, t: ops.mse(o, t) - 1e6)  # a likelihood may be negative
+    assert low.suggestion > 0 and len(low.curve) > 50
+
+    class Pairs:
+        def __len__(self):
+            return len(x)
+
+        def __getitem__(self, i):
+            return x[i], y[i]
+
+    assert optim.find_lr(model, Pairs(), loss=ops.mse).suggestion > 0

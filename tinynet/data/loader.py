@@ -30,7 +30,8 @@ class Loader:
     Each `for` is one epoch: the first is `epoch` 0, or the one that `set_epoch` says. Where `shuffle` is on,
     the order is a function of (seed, epoch) alone, so a run can be repeated, or taken up again in the middle
     of an epoch with `iterate(epoch, start_batch)`. `drop_last` leaves out a last batch that is not full. `steps` is
-    the largest number of batches in an epoch: of a large set, an epoch then sees a part, in each another one.
+    the largest number of batches in an epoch: of a large set, an epoch then sees a part, in each another one where it
+    shuffles, else always the first.
 
     `augment(x_batch, rng)` returns a changed batch, and a `WithLabels` changed labels, too; its `rng` depends on
     (seed, epoch, number of the batch) only, so neither `prefetch` nor a restart alters what it does. `prefetch` is the

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..autograd import grad
 from ..integers import count
+from ..nn.advice import check_loss, fitted_loss
 from ..nn.module import Module, Parameter, restoring_modes
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
@@ -29,7 +30,7 @@ def fgsm(
     y: Any,
     eps: float,
     *,
-    loss: Callable = softmax_cross_entropy,
+    loss: Callable | None = None,
     clip: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
 ) -> np.ndarray:
@@ -39,9 +40,11 @@ def fgsm(
         model: a classifier; it is taken in evaluation mode, and left as it was: weights, gradients, modes, statistics.
         x: (N, …), floating. y: (N,) class numbers, or what `loss` takes.
         eps: the most that a value changes, in units of x.
+        loss: what shall grow: by default the one that `fit` trained the model with, else the softmax cross-entropy.
         clip: the least and the largest value that x may have; examples stay within.
     Returns: an array of x's shape and dtype.
-    Raises: TypeError where x is no floating array; ValueError for eps < 0, and where x is not within `clip`.
+    Raises: TypeError where x is no floating array; ValueError for eps < 0, where x is not within `clip`, and for the
+        softmax cross-entropy of a single output, which nothing changes.
     """
     return pgd(model, x, y, eps, steps=1, step=eps, start=False, loss=loss, clip=clip, batch_size=batch_size)
 
@@ -56,7 +59,7 @@ def pgd(
     step: float | None = None,
     start: bool = True,
     seed: int | None = 0,
-    loss: Callable = softmax_cross_entropy,
+    loss: Callable | None = None,
     clip: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
 ) -> np.ndarray:
@@ -79,6 +82,8 @@ def pgd(
         raise ValueError(
             f"fgsm, pgd: x lies in [{x.min():g}, {x.max():g}], not within clip={clip}; pass the range of the inputs"
         )
+    loss = loss or fitted_loss(model) or softmax_cross_entropy
+    check_loss(model, loss)
     steps, batch_size = count("pgd", "steps", steps, 1), count("fgsm, pgd", "batch_size", batch_size, 1)
     rate = 2.5 * eps / steps if step is None else step
     if not 0 <= rate < math.inf:
@@ -102,13 +107,14 @@ def pgd(
 def _fixed(model: Module) -> Iterator[Any]:
     """Within this context the model is in evaluation mode, and its parameters want no gradient, which saves a third of
     the time; behind it all is as before. Returns the parameters' backend, None where there are none."""
-    learning = [p for _, p in model.named_tensors(Parameter) if p.requires_grad]
+    parameters = [p for _, p in model.named_tensors(Parameter)]
+    learning = [p for p in parameters if p.requires_grad]
     with restoring_modes(model):
         model.eval()
         try:
             for p in learning:
                 p.requires_grad_(False)
-            yield learning[0].backend if learning else None
+            yield parameters[0].backend if parameters else None
         finally:
             for p in learning:
                 p.requires_grad_()

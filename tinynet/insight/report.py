@@ -10,6 +10,7 @@ import numpy as np
 
 from ..console import plain
 from ..integers import class_numbers
+from ..nn import advice
 from ..nn.module import Module
 from ..training import outputs
 from .scores import class_scores, confusion
@@ -102,7 +103,7 @@ def report(model: Module, data: Any, *, classes: Sequence[str] | None = None, ba
     labels, predictions, probability, losses = [], [], [], []
     count = 0
     for out, y in outputs(model, data, batch_size=batch_size):
-        logits = out.numpy()
+        logits = advice.logits(model, out.numpy())
         try:
             if logits.ndim != 2:
                 raise ValueError("a report is of one class a sample")

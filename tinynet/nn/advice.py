@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..tensor import Tensor
 from .activation import Sigmoid, Softmax
 from .conv import Conv2d
 from .dense import Dense, Flatten
@@ -21,12 +22,14 @@ from .sequential import Sequential
 
 _told: weakref.WeakKeyDictionary[Module, set[Callable]] = weakref.WeakKeyDictionary()  # models that were warned of
 
+FITTED = "_fitted_loss"  # the attribute of a model that was trained: the loss, or its name as a file tells it
 ENDS = {ops.softmax: "softmax", ops.sigmoid: "sigmoid"}
 LOGITS = {
     ops.softmax_cross_entropy: "softmax",  # the losses that take logits, and what they apply to them
     ops.binary_cross_entropy_with_logits: "sigmoid",
     ops.focal: "sigmoid",
 }
+NUMBERS = (ops.mse, ops.l1, ops.huber)  # the losses whose outputs are what is asked for
 
 
 def check_loss(model: Module, loss: Callable) -> None:
@@ -35,7 +38,7 @@ def check_loss(model: Module, loss: Callable) -> None:
     Warns, once for a model and a loss, where the model ends in softmax or sigmoid and the loss takes logits, or where
     nll_loss gets probabilities. Raises ValueError where softmax_cross_entropy gets one value a sample.
     """
-    function: Any = loss.func if isinstance(loss, functools.partial) else loss
+    function = _bare(loss)
     end, size = last_activation(model), model.output_shape
     if function is ops.softmax_cross_entropy and isinstance(size, tuple) and size[-1:] == (1,):
         remedy = " without the sigmoid" if end == "sigmoid" else ""
@@ -86,6 +89,35 @@ def check_pixels(model: Module, x: Any) -> None:
         )
 
 
+def fitted_loss(model: Module) -> Callable | None:
+    """The loss that `fit` trained a model with; None where there was none, or its file tells the name of another's."""
+    loss = vars(model).get(FITTED)
+    if not isinstance(loss, str):
+        return loss
+    return getattr(ops, loss[4:]) if loss.startswith("ops.") and loss[4:] in ops.loss.__all__ else None
+
+
+def probabilities(model: Module, outputs: Tensor) -> Tensor:
+    """What outputs (N, …, K) say: the softmax of logits; the sigmoid where there is one, or where the model was trained
+    with a loss that takes it; themselves where the model ends in either, or was trained with a loss of numbers."""
+    function = _bare(fitted_loss(model))
+    if last_activation(model) is not None or function in NUMBERS:
+        return outputs
+    return ops.sigmoid(outputs) if outputs.shape[-1] == 1 or LOGITS.get(function) == "sigmoid" else ops.softmax(outputs)
+
+
+def logits(model: Module, outputs: np.ndarray) -> np.ndarray:
+    """Outputs (…, K) as numbers whose softmax is what the model says: their logarithms where it ends in softmax."""
+    if last_activation(model) != "softmax":
+        return outputs
+    return np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+
+
+def _bare(loss: Any) -> Any:
+    """The function of which `loss` may have set some options."""
+    return loss.func if isinstance(loss, functools.partial) else loss
+
+
 def last_activation(model: Module) -> str | None:
     """ "softmax" or "sigmoid" where the model's last layer ends in that; None for others and where it is not known."""
     while isinstance(model, Sequential):
@@ -93,6 +125,8 @@ def last_activation(model: Module) -> str | None:
         if not layers:
             return None
         model = layers[-1]
+    if isinstance(own := getattr(type(model), "ends_in", None), property):  # an ensemble's
+        return own.fget(model)  # type: ignore[misc]
     if isinstance(model, Softmax | Sigmoid):
         return type(model).__name__.lower()
     function = model.function if isinstance(model, Lambda) else vars(model).get("activation")

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import ops
 from ..tensor import Tensor
-from .advice import last_activation
+from .advice import FITTED, last_activation
 from .fields import Field, joined
 from .module import Module
 
@@ -51,6 +51,12 @@ class Ensemble(Module):
                 f"Ensemble: a member ends in {ends[0]}; members must return logits, so leave it out, or pass "
                 "average='outputs'"
             )
+        losses = {_fitted(m): vars(m).get(FITTED) for m in self.members}
+        common = next(iter(losses.values())) if len(losses) == 1 else None
+        if common is None and average == "sigmoid":
+            common = ops.binary_cross_entropy_with_logits
+        if common is not None:
+            vars(self)[FITTED] = common  # what `evaluate` and `predict` take it for
         built = {(m.built, m.output_shape) for m in self.members if m.built is not None}
         if len(built) > 1:
             shapes = ", ".join(f"{m.built} → {m.output_shape}" for m in self.members)
@@ -71,6 +77,12 @@ class Ensemble(Module):
             return _mean(ops.log_softmax(logits))
         return _mean(ops.log_sigmoid(logits)) - _mean(ops.log_sigmoid(-logits))
 
+    @property
+    def ends_in(self) -> str | None:
+        """The activation that all members end in: then their outputs are averaged."""
+        ends = {last_activation(member) for member in self.members}
+        return ends.pop() if len(ends) == 1 else None
+
     def output_size(self, shape: tuple) -> tuple:
         return [member.output_size(shape) for member in self.members][-1]
 
@@ -87,7 +99,7 @@ class Ensemble(Module):
 def _fitted(model: Module) -> str:
     """The name of the loss that `fit` trained a model with; "" where none is known, and where one logit makes sigmoid
     and softmax the same."""
-    loss = vars(model).get("_fitted_loss")
+    loss = vars(model).get(FITTED)
     name = loss.removeprefix("ops.") if isinstance(loss, str) else getattr(loss, "__name__", "")
     return "" if OTHERS.get(name) == "sigmoid" and (model.output_shape or ())[-1:] == (1,) else name
 

@@ -56,7 +56,11 @@ class Average:
             _write(self.params, own)
 
     def apply(self) -> Module:
-        """Write the averages into the model, in place, for good; returns the model."""
+        """Write the averages into the model, in place, for good; returns the model. RuntimeError where they were never
+        updated: they are the parameters that it began with."""
+        if not self.count:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}: never updated; pass it as callbacks=[…] to fit, or call update() after a step")
         _write(self.params, self.averages)
         return self.model
 

@@ -131,6 +131,10 @@ class plateau:
         if not (0 < self.factor < 1 and self.patience >= 0 and self.cooldown >= 0 and 0 <= self.least <= 1):
             raise ValueError(f"plateau: {self} needs 0 < factor < 1, patience and cooldown >= 0, 0 <= least <= 1")
         self._sign = -1 if self.monitor.endswith("accuracy") else 1  # of what shall fall
+        self.on_begin()
+
+    def on_begin(self, model: Any = None) -> None:
+        """Begin anew, as `fit` has it at the start of each training."""
         self._best, self._bad, self._cooling, self._now = math.inf, 0, 0, 1.0
 
     def __call__(self, step: int) -> float:

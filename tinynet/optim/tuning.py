@@ -13,6 +13,7 @@ import numpy as np
 from ..data import Loader
 from ..hints import explained
 from ..nn import door
+from ..nn.advice import check_loss
 from ..nn.module import Module
 from ..ops import random
 from ..ops.loss import softmax_cross_entropy
@@ -77,8 +78,8 @@ def find_lr(
 
     Args:
         model: one without sizes is built for the data: the copy alone.
-        data: (x, y), arrays or lists; x may be a tuple or dict of several inputs; or a Loader, whose epoch stays as
-            it is.
+        data: (x, y), arrays or lists; x may be a tuple or dict of several inputs; a dataset; or a Loader, whose epoch
+            stays as it is.
         optimizer: a rule such as optim.SGD or its name, or a function (params, lr=…) that returns an Optimizer.
         low, high: the first rate and the last.
         batch_size: of arrays.
@@ -91,7 +92,8 @@ def find_lr(
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"find_lr: optimizer {optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
         optimizer = OPTIMIZERS[optimizer]
-    loader = data if hasattr(data, "iterate") else Loader(*data, batch_size=batch_size, prefetch=0)
+    own: dict[str, Any] = {"batch_size": batch_size, "prefetch": 0}
+    loader = data if isinstance(data, Loader) else Loader(*(data if isinstance(data, tuple | list) else [data]), **own)
     twin, held = copy.deepcopy(model), (random.state.seed, dict(random.state.steps))
     batches = itertools.chain.from_iterable(map(loader.iterate, itertools.count()))
     points: list[tuple[float, float]] = []
@@ -99,6 +101,7 @@ def find_lr(
     try:
         if twin.built is None or twin.unbuilt():
             door.build(twin, loader.sample()[0])
+        check_loss(twin, loss)
         twin.train()
         rule = optimizer(twin.parameters(), lr=low)
         for step, (x, y) in enumerate(itertools.islice(batches, steps)):
@@ -109,7 +112,7 @@ def find_lr(
             rule.step(value)
             mean += 0.1 * (value.item() - mean)
             smooth = mean / (1 - 0.9 ** (step + 1))
-            if not math.isfinite(smooth) or (points and smooth > 4 * best):
+            if not math.isfinite(smooth) or (points and smooth - best > 3 * abs(best)):
                 break
             best = min(best, smooth) if points else smooth
             points.append((rule.lr, smooth))

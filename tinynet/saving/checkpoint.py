@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from ..nn.advice import FITTED
 from ..nn.module import Module
 from ..ops import loss as losses
 from ..optim.optimizer import Optimizer
@@ -31,8 +32,6 @@ HEADER_LIMIT = 100_000_000  # bytes, safetensors' own; that of a network with te
 DTYPES = {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64"} | {
     f"{sign}int{bits}": f"{(sign or 'i').upper()}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
-
-FITTED = "_fitted_loss"  # the attribute of a model that was trained: the loss, or its name as a file tells it
 
 PathLike = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray]

@@ -4,13 +4,14 @@ left as they were."""
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from .. import ops, parallel
+from .. import parallel
 from ..autograd import no_grad
 from ..backends.cpu.threads import one_blas_thread
 from ..data import Loader
@@ -19,7 +20,6 @@ from ..nested import samples
 from ..nn import advice, door
 from ..nn.module import Module
 from ..ops.loss import softmax_cross_entropy
-from ..saving.checkpoint import FITTED
 from ..tensor import Tensor
 from . import arguments
 from .metrics import Metric, chosen
@@ -86,20 +86,23 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
     It is what LIME, SHAP and scikit-learn's tools call a model: `explainer(lambda x: tn.predict(model, x), rows)`.
 
     Args: x: an array (N, …) of any dtype, or a list; a tuple or a dict of arrays for a model of several inputs; or a
-        Loader, whose y is not looked at, and which should not shuffle.
+        Loader, whose y is not looked at, and whose samples are taken in their order, also where it shuffles.
     Returns: an array (N, K) of the model's dtype: the softmax of its logits (N, K), over the last axis where there are
-        more; the sigmoid of a single one, (N, 1). The outputs themselves where the model ends in softmax or sigmoid.
-    Raises: TypeError where the model's output is no Tensor of logits.
+        more; the sigmoid of a single one, (N, 1), and of all where `fit` trained the model with a loss that takes it,
+        such as binary_cross_entropy_with_logits. The outputs themselves where the model ends in softmax or sigmoid, or
+        was trained for numbers (mse, l1, huber).
+    Raises: TypeError where the model's output is no Tensor of floats (N, K).
     """
     arguments.check_model("predict", model, ())
-    x = np.asarray(x) if isinstance(x, list) else x
-    parts = []
-    ended = advice.last_activation(model) is not None
+    x, parts = np.asarray(x) if isinstance(x, list) else x, []
+    if isinstance(x, Loader):
+        x = copy.copy(x)
+        x.shuffle = False
     with one_blas_thread(), no_grad():
         for out, _ in outputs(model, x if isinstance(x, Loader) else (x, None), batch_size=batch_size):
             if not isinstance(out, Tensor) or out.ndim < 2 or out.dtype.kind != "f":
                 raise TypeError(f"predict: the outputs {arguments.shape_text(out)} must be logits, floats (N, K)")
-            parts.append((out if ended else ops.sigmoid(out) if out.shape[-1] == 1 else ops.softmax(out)).numpy())
+            parts.append(advice.probabilities(model, out).numpy())
     return np.concatenate(parts)
 
 
@@ -108,16 +111,14 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
 
 def remember(model: Module, loss: Callable) -> None:
     """Note the loss on the model, for `evaluate`."""
-    vars(model)[FITTED] = loss
+    vars(model)[advice.FITTED] = loss
 
 
 def remembered(model: Module) -> Callable | None:
     """The loss that `fit` used, None where there was none; a warning where the model's file does not hold it."""
-    loss = vars(model).get(FITTED)
-    if not isinstance(loss, str):
-        return loss
-    if loss.startswith("ops.") and callable(function := getattr(ops.loss, loss[4:], None)):
-        return function
+    loss, known = vars(model).get(advice.FITTED), advice.fitted_loss(model)
+    if known is not None or loss is None:
+        return known
     warnings.warn(
         f"evaluate: the model was trained with the loss {loss:.60}, which its file does not hold; this is another one, "
         "softmax_cross_entropy: pass loss=",

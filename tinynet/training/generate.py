@@ -9,6 +9,7 @@ import numpy as np
 from .. import parallel
 from ..backends.cpu.threads import one_blas_thread
 from ..integers import count
+from ..nn import advice
 from ..nn.module import Module
 
 
@@ -21,9 +22,9 @@ def generate(
     >>> print(vocabulary.decode(ids))
 
     Args:
-        model: ids (N, T) -> logits (N, T, K). One with a `step(ids, state) -> (logits, state)`, such as char_lstm,
-            reads each id once and keeps its state; one with a `context`, such as gpt, reads so many of the last ids,
-            each time anew.
+        model: ids (N, T) -> logits (N, T, K), or their softmax. One with a `step(ids, state) -> (logits, state)`, such
+            as char_lstm, reads each id once and keeps its state; one with a `context`, such as gpt, reads so many of
+            the last ids, each time anew.
         ids: integers (T,), or (N, T) for N texts at once; T is 1 or more.
         length: how many to add.
         temperature: divides the logits: below 1 the likely ones become likelier, 0 always takes the likeliest.
@@ -50,7 +51,8 @@ def generate(
                 logits = model(known if context is None else known[:, -context:])
             else:
                 logits, state = step(new, state)
-            new = _drawn(logits.numpy()[:, -1].astype(np.float64), temperature, top_k, rng)
+            last = advice.logits(model, logits.numpy()[:, -1])
+            new = _drawn(last.astype(np.float64), temperature, top_k, rng)
             known = np.concatenate([known, new], 1)
     return known[0] if given.ndim == 1 else known
 

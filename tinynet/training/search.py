@@ -1,7 +1,4 @@
-"""Search: which settings train a network best, the losers stopped early.
-
->>> found = tn.search(make, {"width": [16, 64], "lr": (1e-4, 1e-1)}, (x, y), trials=9)  # a model is make(width=16)
-"""
+"""Search: which settings train a network best, the losers stopped early."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import itertools
 import json
 import math
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +46,7 @@ class Trial:
 class Search:
     """What `search` returns. `print(found)` is a table, `insight.plot_search(found, path)` a picture."""
 
-    trials: list[Trial]  # the best first; those that were stopped stand behind those that went on
+    trials: list[Trial]  # the best first; behind those that went on the stopped ones, then those that diverged
     monitor: str  # the column of the history that decided
     model: Module  # of the best trial, trained
 
@@ -88,6 +86,16 @@ def search(
     found, halving = _drawn(space, trials, options["seed"]), count("search", "halving", halving, 1)
     rungs = int(math.log(min(len(found), options["epochs"]), halving) + 1e-9) if halving > 1 else 0
     asked = json.dumps(text([make, space, data, trials, halving, monitor, options | {"callbacks": None}]))
+    models = weakref.WeakSet[Module]()
+
+    def made(t: Trial) -> Module:
+        random.seed(options["seed"])
+        model = make(**{name: value for name, value in t.settings.items() if name not in FIT})
+        if model in models:
+            raise ValueError("search: make returned a model that it returned before; it must make another each time")
+        models.add(model)
+        return model
+
     with tempfile.TemporaryDirectory() as nowhere, random.restoring():
         (place := Path(nowhere if folder is None else folder)).mkdir(parents=True, exist_ok=True)
         file = place / "search.json"
@@ -99,17 +107,15 @@ def search(
         going, stopped = list(found), list[Trial]()
         for rung in range(rungs + 1):
             for t in going:
-                _train(t, make, data, place / f"trial-{found.index(t)}", halving ** (rung - rungs), monitor, options)
+                _train(t, made, data, place / f"trial-{found.index(t)}", halving ** (rung - rungs), monitor, options)
                 with replacing(file) as temporary:
                     temporary.write_text(json.dumps([asked, [t.history for t in found]]))
                 say("  ".join(f"{k} {v}" for k, v in zip([*space, "epochs", monitor], t.row(monitor), strict=False)))
-            ranked = sorted(going, key=lambda t: t.value) + stopped
-            left = len(found) // halving ** (rung + 1)
-            going, stopped = ranked[:left], ranked[left:]
-        best = ranked[0]
-        if math.isinf(best.value):
+            ranked = sorted([*sorted(going, key=lambda t: t.value), *stopped], key=lambda t: t.value == math.inf)
+            going, stopped = ranked[: (left := len(found) // halving ** (rung + 1))], ranked[left:]
+        if math.isinf((best := ranked[0]).value):
             raise ValueError("search: every trial's loss became NaN or infinite; search lower learning rates")
-        return Search(ranked, monitor, load(place / f"trial-{found.index(best)}", _made(best, make, options["seed"])))
+        return Search(ranked, monitor, load(place / f"trial-{found.index(best)}", made(best)))
 
 
 def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) -> list[Trial]:
@@ -122,25 +128,18 @@ def _drawn(space: Mapping[str, Sequence[Any]], trials: int | None, seed: int) ->
     rng = np.random.Generator(np.random.Philox(seed))
 
     def draw(v: Sequence[Any]) -> Any:
-        if isinstance(v, list):
-            return v[rng.integers(len(v))]
-        value = math.exp(rng.uniform(*np.log(v)))
-        return round(value) if all(isinstance(end, int) for end in v) else value
+        value = v[rng.integers(len(v))] if isinstance(v, list) else math.exp(rng.uniform(*np.log(v)))
+        return round(value) if isinstance(v, tuple) and all(isinstance(end, int) for end in v) else value
 
     return [Trial({name: draw(v) for name, v in space.items()}) for _ in range(count("search", "trials", trials, 1))]
 
 
-def _made(t: Trial, make: Callable, seed: int) -> Module:
-    random.seed(seed)
-    return make(**{name: value for name, value in t.settings.items() if name not in FIT})
-
-
-def _train(t: Trial, make: Callable, data: Any, path: Path, share: float, monitor: str, options: dict) -> None:
+def _train(t: Trial, made: Callable, data: Any, path: Path, share: float, monitor: str, options: dict) -> None:
     """Train a trial for a share of its epochs, from where it is."""
     given = options | {name: value for name, value in t.settings.items() if name in FIT}
     given["epochs"] = max(1, math.ceil(given["epochs"] * share - 1e-9))
     if len(t.history) < given["epochs"]:
-        model, t.history = _made(t, make, options["seed"]), []
+        model, t.history = made(t), []
         with contextlib.suppress(NonFiniteError):
             t.history = fit(model, data, checkpoint=path, resume=True, **given)
     row = (t.history[: given["epochs"]] or [{monitor: math.inf}])[-1]  # a search taken up may know what came later

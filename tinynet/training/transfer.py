@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,9 @@ def _put(holder: Any, place: str, layer: Module) -> None:
 def _of_classes(model: Module, classes: int) -> Module:
     """Another object of the model's class, with its weights but for those whose shapes the number of classes decides,
     and frozen where it is."""
-    old, other = model.state_dict(), _made_again(model, "classes", classes).build(model.built)
+    model = copy.deepcopy(model)  # whose own modules the other, made with the same arguments, may then hold
+    old, first = model.state_dict(), model.parameters()[0]
+    other = _made_again(model, "classes", classes).build(model.built).astype(first.dtype).to(first.backend)
     fresh = told = other.state_dict()
     if all(w.shape == told[name].shape for name, w in old.items()):  # as many as before: one more tells the head
         told = _made_again(model, "classes", classes + 1).build(model.built).state_dict()
