@@ -54,13 +54,13 @@ def cifar_cnn(seed: int, workers: Any, folder: Path) -> dict:
     return classify(tn.models.cifar_cnn(), train, test, epochs=10, batch_size=32, workers=workers, augment=flip)
 
 
-SGD = {"lr": 0.08, "momentum": 0.9, "nesterov": True, "weight_decay": 7e-4}  # PyTorch's names are the same
+SGD = {"lr": 0.08, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}  # PyTorch's names are the same
 SMOOTHING = 0.1  # of labels
 
 
 def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, epochs: int = 15) -> dict:
     """Shift and flip, SGD with momentum, one cycle of the rate, softened labels. The figure is that of the mean of what
-    it says of images and of their mirror images."""
+    it says of ten views of an image."""
     (x, y), test = tn.data.cifar10()
     x, y = x[:samples], y[:samples]
     model = nn.Sequential(nn.Normalize.fit(x), tn.models.resnet20(), input_shape=x.shape[1:])
@@ -75,7 +75,7 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, ep
         optimizer=optim.SGD(model.parameters(), **SGD),
         schedule=cycle(epochs * -(-len(x) // 64)),
     )
-    return made | mirrored(partial(tn.predict, model), *test)
+    return made | ten_views(partial(tn.predict, model), *test)
 
 
 def shift_and_flip() -> Any:
@@ -87,6 +87,18 @@ def shift_and_flip() -> Any:
 def cycle(steps: int) -> Callable[[int], float]:
     """One cycle of the rate, up for a fifth of the steps."""
     return schedules.one_cycle(total=steps, rise=0.2)
+
+
+def ten_views(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> dict:
+    """The accuracy of the mean of what is said of ten views of images, as Krizhevsky et al. 2012, §4.1, have it, and
+    that of the images alone: as they are and shifted by a pixel to each side, all these and their mirror images."""
+    padded, (height, width) = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect"), x.shape[1:3]
+    seen = []
+    for top, left in ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0)):
+        view = padded[:, top : top + height, left : left + width]
+        seen += [predict(np.ascontiguousarray(v)) for v in (view, view[:, :, ::-1])]
+    figure, alone = (float((p.argmax(1) == y).mean()) for p in (sum(seen), seen[0]))
+    return {"figure": figure, "of the images alone": alone}
 
 
 def mirrored(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> dict:
