@@ -194,3 +194,24 @@ def test_an_average_of_nothing_is_refused(make):
             use()
     for a, b in zip(values(model), learnt, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_statistics_are_measured_of_what_a_loader_brings():
+    class Both(nn.Module):
+        def __init__(self):
+            self.norm = nn.BatchNorm(momentum=0.5)
+
+        def forward(self, a, b):
+            return self.norm(a + b)
+
+    x = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    for inputs in (x, x), {"a": x, "b": x}:
+        model = Both()
+        tn.evaluate(model, (inputs, x), loss=lambda out, y: (out * 0).sum())  # built
+        optim.update_statistics(model, tn.data.Loader(inputs, x, batch_size=4))
+        assert_allclose(model.norm.running_mean.numpy(), 2 * x.mean(0), rtol=1e-4, atol=1e-6)
+    norm = nn.BatchNorm().build(3)
+    with pytest.raises(TypeError, match=r"update_statistics: batches is a tuple; pass a Loader\(x, y\)"):
+        optim.update_statistics(norm, (x, x))
+    with pytest.raises(ValueError, match="there are no batches"):
+        optim.update_statistics(norm, [])

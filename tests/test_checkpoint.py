@@ -628,3 +628,23 @@ def test_kill_nine_at_random_moments():
     spec.loader.exec_module(kill_resume)
     counts = kill_resume.measure(kills=3, epochs=2)
     assert counts["kills"] == 3 and counts["ended"] == counts["identical"] >= 1 and counts["left behind"] == 0
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda m: setattr(m[1], "shortcut", nn.Tanh()), "1.shortcut"),
+        (lambda m: m[1].body.layers.append(nn.Tanh()), "1.body.1"),
+        (lambda m: m[1].body.layers.pop(), "1.body"),
+        (lambda m: m[2].branches.append(nn.Sigmoid()), "2.branches"),
+    ],
+)
+def test_layers_that_were_put_in_or_taken_out_are_noticed(change, text, tmp_path):
+    model = nn.Sequential(nn.Dense(3), nn.Residual(nn.ReLU()), nn.Concatenate(nn.ReLU(), nn.Tanh()), input_shape=3)
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    save(model, tmp_path / "as made")
+    np.testing.assert_array_equal(load(tmp_path / "as made")(x).numpy(), model(x).numpy())
+    change(model)
+    save(model, tmp_path / "changed")
+    with pytest.raises(CheckpointError, match=rf"its layers are not those .*: {text}|{text}\.layers was changed"):
+        load(tmp_path / "changed")

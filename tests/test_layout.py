@@ -32,3 +32,23 @@ def test_layouts_of_whole_models_say_what_to_pass(convert):
         convert(model)
     with pytest.raises(ValueError, match="is unknown; choose one of"):
         convert(np.ones((2, 2)), model)
+
+
+@pytest.mark.parametrize("convert", [tn.to_torch, tn.from_torch])
+def test_an_image_that_is_not_the_weights_is_refused(convert):
+    w = np.arange(2000.0).reshape(10, 200)
+    w = w.T if convert is tn.to_torch else w
+    for value, image, error, text in (
+        (
+            {"fc.weight": w},
+            {"fc1.weight": (5, 10, 4)},
+            ValueError,
+            "image: the state dict has no 'fc1.weight'; it has fc",
+        ),
+        ({"fc.weight": w}, (5, 10, 4), TypeError, r"image=\(5, 10, 4\): of a state dict it must be a mapping"),
+        (w, (5, 5, 4), ValueError, r"image=\(5, 5, 4\) has 100 numbers, the weight takes 200 inputs"),
+        ({"fc.weight": w}, {"fc.weight": (5, 5, 4)}, ValueError, "has 100 numbers"),
+    ):
+        with pytest.raises(error, match=text):
+            convert(value, "dense", image=image)
+    assert convert({"fc.weight": w}, image={"fc.weight": (5, 10, 4)})["fc.weight"].shape == w.T.shape

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinynet as tn
-from tinynet import nn
+from tinynet import nn, ops
 from tinynet.ops import random
 from tinynet.saving.checkpoint import CheckpointError
 from tinynet.training import fit
@@ -252,3 +252,57 @@ def test_a_buffer_may_be_infinite_but_not_nan(tmp_path):
     model[0].mask[0] = np.nan
     with pytest.raises(CheckpointError, match=r"the buffer 0\.mask"):
         tn.save(model, tmp_path / "b")
+
+
+class Twice(nn.Module):
+    """An operation of two outputs, and slices of one tensor."""
+
+    def __init__(self):
+        self.lstm = nn.LSTM(3)
+
+    def forward(self, x):
+        y, _ = self.lstm(x.reshape(x.shape[0], 3, 1))
+        return y[:, 0] + y[:, 2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("layer", [nn.BatchNorm, Twice])
+def test_a_gradient_of_several_outputs_is_explained_too(layer, workers):
+    x, y = data()
+    model = nn.Sequential(nn.Dense(3), layer(), nn.Dense(1), input_shape=3)
+    with (
+        np.errstate(all="ignore"),
+        pytest.warns(NonFiniteWarning, match=r"was voided.*training went on: the gradient of"),
+    ):
+        fit(model, (x, y), loss=lambda out, _: (out * out).mean() * 1e36, batch_size=16, epochs=1, verbose=False,
+            workers=workers)  # fmt: skip
+    with (
+        np.errstate(all="ignore"),
+        pytest.warns(NonFiniteWarning, match="the first operation that made such a gradient"),
+    ):
+        fit(model, (x, y), loss=lambda out, _: ((out * 0) * 1e30 * 1e30).sqrt().mean(), batch_size=64, epochs=1,
+            verbose=False, workers=workers)  # fmt: skip
+
+
+@pytest.mark.parametrize("explained", ["loss", "gradient"])
+def test_a_diagnosis_leaves_the_running_statistics_alone(explained):
+    x, y = data()
+    model = nn.Sequential(nn.Dense(3), nn.BatchNorm(), nn.Dense(2), input_shape=3)
+    seen = []
+
+    def loss(out, y):
+        seen.append(model[1].running_mean.numpy().copy())
+        if explained == "loss":
+            return ops.softmax_cross_entropy(out, y) * np.inf
+        return ops.softmax_cross_entropy(out, y) * 1e38
+
+    options = {"loss": loss, "batch_size": 64, "epochs": 1, "verbose": False}
+    with np.errstate(all="ignore"):
+        if explained == "loss":
+            with pytest.raises(NonFiniteError):
+                fit(model, (x, y), **options)
+        else:
+            with pytest.warns(NonFiniteWarning):
+                fit(model, (x, y), **options)
+    assert len(seen) == 2 and not np.array_equal(seen[0], seen[1]), "the step was replayed"
+    np.testing.assert_array_equal(model[1].running_mean.numpy(), seen[0])

@@ -175,3 +175,59 @@ def test_pytorch_habits_get_an_explanation():
 def test_bad_layers_are_refused_with_the_reason(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: nn.Flatten(2), "Flatten takes no arguments, got 2"),
+        (lambda: nn.Softmax(axis=1), "Softmax takes no arguments, got axis=1"),
+        (lambda: nn.GELU(approximate="tanh"), "GELU takes no arguments, got approximate='tanh'"),
+        (lambda: Plain(3, b=2), "Plain takes no arguments, got 3, b=2"),
+    ],
+)
+def test_a_layer_without_settings_takes_none(make, text):
+    with pytest.raises(TypeError, match=text):
+        make()
+
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def test_what_would_do_nothing_is_refused():
+    model = nn.Sequential(nn.Dense(2), input_shape=3)
+    optimizer = optim.SGD(model.parameters(), 0.1)
+    for thing, name, text in (
+        (model, "trainable", r"Sequential has no attribute 'trainable'; in tinynet: freeze\(\)"),
+        (model[0], "trainable", "Dense has no attribute 'trainable'"),
+        (optimizer, "learning_rate", "SGD has no attribute 'learning_rate'; in tinynet: lr"),
+    ):
+        for use in lambda thing, name: setattr(thing, name, 0), getattr:
+            with pytest.raises(AttributeError, match=text):
+                use(thing, name)
+    remove = model.register_forward_hook(lambda module, x, y: y * 0)
+    with pytest.raises(TypeError, match="a forward hook returned a Tensor; hooks look"):
+        model(np.ones((1, 3)))
+    remove()
+    assert model(np.ones((1, 3))).shape == (1, 2)
+
+
+@pytest.mark.parametrize("values", [np.ones((4, 3)), 0.5, np.ones(3)])
+def test_an_initialiser_makes_the_parameters_shape(values):
+    with pytest.raises(
+        ValueError, match=r"Dense: the initialiser made values of shape .*, the parameter's is \(3, 4\)"
+    ):
+        nn.Dense(4, kernel_init=lambda shape, rng: values)(np.ones((1, 3)))
+
+
+def test_fused_layers_make_floats_of_integers_too():
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    for rest in ([nn.Dense(4, activation="relu"), nn.Dense(2)], [nn.BatchNorm(), nn.ReLU()]):
+        model = nn.Sequential(lambda x: (x > 0).astype(np.int64), *rest, input_shape=3)
+        fused = model(x)
+        with nn.set_fusion(False):
+            plain = model(x)
+        assert fused.dtype == plain.dtype == np.float32
+        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5, atol=1e-6)

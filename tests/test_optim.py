@@ -327,3 +327,27 @@ def test_a_rate_set_between_steps_is_of_the_state():
     again = optim.SGD(other.parameters(), 0.1)
     again.load_state_dict(optimizer.state_dict())
     assert again.lr == 0.5 and again.groups[0].segments[0][2].tolist() == [0.5, 0.0]
+
+
+def test_settings_that_are_changed_later_are_checked():
+    def made(**options):
+        w = tn.tensor([1.0, 2.0], requires_grad=True)
+        w.grad = tn.tensor([1.0, 1.0])
+        return w, optim.SGD([w], 0.1, **options)
+
+    for name, value, text in (
+        ("momentum", 0.9, "SGD: momentum=0.9 was set after it was made, and it keeps no velocity"),
+        ("lr", -1.0, "SGD: lr=-1.0 must be a number >= 0"),
+        ("weight_decay", "a", "SGD: weight_decay='a' must be a number"),
+    ):
+        w, optimizer = made()
+        optimizer.groups[0].options[name] = value
+        with pytest.raises(ValueError, match=text):
+            optimizer.step()
+        assert w.numpy().tolist() == [1.0, 2.0]
+    w, optimizer = made(momentum=0.5)
+    optimizer.groups[0].options |= {"momentum": 0.9, "weight_decay": 0.1}
+    other, same = made(momentum=0.9, weight_decay=0.1)
+    optimizer.step()
+    same.step()
+    assert w.numpy().tolist() == other.numpy().tolist()

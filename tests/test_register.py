@@ -274,3 +274,37 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
 def test_descriptions_are_json(tmp_path):
     tn.save(MODELS["arguments"]().build(3), tmp_path / "m.safetensors")
     assert "own.swish" in json.dumps(read(tmp_path / "m.safetensors")[1])
+
+
+@tn.register
+class Scaled(nn.Module):
+    """Settings of several kinds."""
+
+    scale = 1.0
+
+    def __init__(self, factors, names):
+        self.factors, self.names = list(factors), dict(names)
+
+    def forward(self, x):
+        return x * self.scale * self.factors[0] * self.names["a"]
+
+    def output_size(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (lambda m: setattr(m, "scale", 3.0), "scale"),
+        (lambda m: m.factors.__setitem__(0, 3.0), "factors"),
+        (lambda m: m.names.update(a=3.0), "names"),
+    ],
+)
+def test_settings_that_were_changed_are_not_lost_in_silence(change, name, tmp_path):
+    model = nn.Sequential(Scaled([2.0], {"a": 1.0}), input_shape=3)
+    tn.save(model, tmp_path / "model")
+    assert tn.load(tmp_path / "model")(np.ones((1, 3))).numpy().tolist() == [[2.0, 2.0, 2.0]]
+    change(model[0])
+    tn.save(model, tmp_path / "model")
+    with pytest.raises(CheckpointError, match=rf"0\.{name} was changed after the layer was made"):
+        tn.load(tmp_path / "model")

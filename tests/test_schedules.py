@@ -150,3 +150,25 @@ def test_a_plateau_begins_anew_with_each_training():
     found = tn.search(lambda width: nn.Dense(2).build(3), {"width": [1, 2, 3]}, (np.ones((40, 3)), np.arange(40) % 2),
                       epochs=9, schedule=calm)  # fmt: skip
     assert len({tuple(row["lr"] for row in t.history[:3]) for t in found.trials}) == 1
+
+
+@pytest.mark.parametrize(
+    "monitor, mode, rises",
+    [
+        ("val_top_5", None, True),
+        ("top_1", None, True),
+        ("val_accuracy", None, True),
+        ("val_loss", None, False),
+        ("val_f1", "max", True),
+        ("val_f1", "min", False),
+        ("val_accuracy", "min", False),
+    ],
+)
+def test_a_plateau_knows_which_way_is_better(monitor, mode, rises):
+    for sign in (1, -1):
+        calm = optim.schedules.plateau(monitor=monitor, mode=mode, patience=1)
+        for value in range(1, 8):
+            calm.on_epoch_end({monitor: sign * value / 10})
+        assert (calm(0) == 1) is ((sign == 1) is rises)
+    with pytest.raises(ValueError, match="plateau: mode='up' must be 'min', 'max' or None"):
+        optim.schedules.plateau(mode="up")

@@ -144,6 +144,24 @@ def missing(owner: str, name: str, obj: Any, place: str = "model") -> AttributeE
     )
 
 
+class renamed:
+    """An attribute of another library's objects that these do not have: to set it would do nothing."""
+
+    def __init__(self, remedy: str):
+        self.remedy = remedy
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, obj: Any, owner: type) -> Any:
+        if obj is None:
+            return self
+        raise AttributeError(f"{owner.__name__} has no attribute {self.name!r}; in tinynet: {self.remedy}")
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        self.__get__(obj, type(obj))
+
+
 def unset(x: Any, name: str) -> None:
     """What a Tensor says of an attribute that it lacks: AttributeError, but None, with a warning, of the gradient of
     what an operation returned."""

@@ -47,17 +47,36 @@ def from_torch(value: Any, kind: str | None = None, *, image: Any = None) -> Any
         image: (H, W, C) of the image that was flattened before this dense weight; for a state dict a mapping from
             the weight's name.
     Returns: a C-contiguous NumPy array of its own memory, or a dict of them, that `load_state_dict` takes.
+    Raises: ValueError where an image is not of as many numbers as the weight has inputs, or of no weight here.
     """
     if isinstance(value, Mapping):
-        return {name: _from(_host(x), kind, (image or {}).get(name), True) for name, x in value.items()}
+        images = _images(value, image)
+        return {name: _from(_host(x), kind, images.get(name), True) for name, x in value.items()}
     return _from(_host(value), kind, image, False)
+
+
+def _images(state: Mapping, image: Any) -> Mapping:
+    """`image` of a state dict, checked."""
+    if image is not None and not isinstance(image, Mapping):
+        raise TypeError(f"image={image!r:.60}: of a state dict it must be a mapping, {{'fc.weight': (H, W, C)}}")
+    if unknown := [name for name in image or () if name not in state]:
+        raise ValueError(f"image: the state dict has no {unknown[0]!r:.60}; it has {', '.join(state):.200}")
+    return image or {}
+
+
+def _size(image: Any, x: np.ndarray) -> tuple[int, int, int]:
+    """(H, W, C), where so many numbers are an input of the dense weight x (out, in)."""
+    h, w, c = image
+    if h * w * c != x.shape[1]:
+        raise ValueError(f"image={tuple(image)} has {h * w * c} numbers, the weight takes {x.shape[1]} inputs")
+    return h, w, c
 
 
 def _from(x: np.ndarray, kind: str | None, image: Any, weights: bool) -> np.ndarray:
     kind = _kind(x, kind, weights)
     if kind == "dense":
         if image is not None:
-            h, w, c = image
+            h, w, c = _size(image, x)
             x = x.reshape(-1, c, h, w).transpose(0, 2, 3, 1).reshape(len(x), -1)
         return np.array(x.T, order="C")
     axes = {"images": (0, 2, 3, 1), "conv": (2, 3, 1, 0)}.get(kind)
@@ -67,7 +86,8 @@ def _from(x: np.ndarray, kind: str | None, image: Any, weights: bool) -> np.ndar
 def to_torch(value: Any, kind: str | None = None, *, image: Any = None) -> Any:
     """The way back: tinynet's layout in PyTorch's. Arguments as `from_torch`; wrap with torch.from_numpy."""
     if isinstance(value, Mapping):
-        return {name: _to(_host(x), kind, (image or {}).get(name), True) for name, x in value.items()}
+        images = _images(value, image)
+        return {name: _to(_host(x), kind, images.get(name), True) for name, x in value.items()}
     return _to(_host(value), kind, image, False)
 
 
@@ -76,7 +96,7 @@ def _to(x: np.ndarray, kind: str | None, image: Any, weights: bool) -> np.ndarra
     if kind == "dense":
         x = x.T
         if image is not None:
-            h, w, c = image
+            h, w, c = _size(image, x)
             x = x.reshape(-1, h, w, c).transpose(0, 3, 1, 2).reshape(len(x), -1)
     axes = {"images": (0, 3, 1, 2), "conv": (3, 2, 0, 1)}.get(kind)
     return np.array(x.transpose(axes) if axes else x, order="C")

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..autograd import no_grad
 from ..backends.switches import scope
-from ..hints import call, missing, refuse_renamed
+from ..hints import call, missing, refuse_renamed, renamed
 from ..ops import random
 from ..tensor import Tensor
 from . import door, summary
@@ -45,6 +45,7 @@ class Module(Tree):
     output_shape: Any = None
     _arguments: tuple[tuple, dict] = ((), {})
     _hooks: list[Callable]
+    trainable = renamed("freeze() or unfreeze() of the layer")  # Keras's
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -52,6 +53,9 @@ class Module(Tree):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         refuse_renamed(cls.__name__, cls.__init__, kwargs)
+        if (args or kwargs) and cls.__init__ is object.__init__:  # which says nothing beside a __new__
+            given = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+            raise TypeError(f"{cls.__name__} takes no arguments, got {given:.80}")
         self = super().__new__(cls)
         self._arguments = (args, kwargs)  # so that `tn.save` can write how the module was made
         self._hooks = []
@@ -92,7 +96,8 @@ class Module(Tree):
         if self.output_shape is None:
             self.output_shape = door.shape_of(y)
         for hook in self._hooks:
-            hook(self, inputs[0] if len(inputs) == 1 else inputs, y)
+            if isinstance(hook(self, inputs[0] if len(inputs) == 1 else inputs, y), Tensor):
+                raise TypeError("a forward hook returned a Tensor; hooks look, and change no output: write a layer")
         return y
 
     def _first_call(self, inputs: tuple, options: dict) -> Any:
@@ -190,8 +195,13 @@ class Module(Tree):
 
     def parameter(self, shape: tuple, initialise: Callable) -> Parameter:
         """A new parameter: `initialise(shape, rng)` returns its float32 values."""
-        be = backends.current()
-        return Parameter(be.copy(be.asarray(initialise(shape, random.state.generator("init")), np.float32)), be)
+        be, values = backends.current(), initialise(shape, random.state.generator("init"))
+        if np.shape(values) != tuple(shape):
+            raise ValueError(
+                f"{type(self).__name__}: the initialiser made values of shape {np.shape(values)}, the parameter's is "
+                f"{tuple(shape)}; weights of PyTorch come through tn.interchange.from_torch"
+            )
+        return Parameter(be.copy(be.asarray(values, np.float32)), be)
 
     def register_forward_hook(self, hook: Callable[[Module, Any, Any], None]) -> Callable[[], None]:
         """Call `hook(module, x, y)` after each forward (x is a tuple where there are several inputs); returns a

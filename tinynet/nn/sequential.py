@@ -41,7 +41,8 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         i = 0
         while i < len(self.layers):
-            run, length = fused(self.layers, i) if fusing() and isinstance(x, Tensor) else (None, 1)
+            floats = isinstance(x, Tensor) and x.data.dtype.kind == "f"  # others become floats at a layer's own door
+            run, length = fused(self.layers, i) if floats and fusing() else (None, 1)
             try:
                 x = run(x) if run else self.layers[i](x)
             except (ValueError, TypeError, IndexError, AttributeError) as error:

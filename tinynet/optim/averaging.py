@@ -17,6 +17,7 @@ import numpy as np
 
 from ..autograd import changed, no_grad
 from ..backends.switches import scope
+from ..nn import door
 from ..nn.module import Module
 from ..tensor import Tensor
 
@@ -123,7 +124,10 @@ def update_statistics(model: Module, batches: Iterable[Any]) -> None:
     Args: batches: of inputs, or of pairs (inputs, y), as a Loader's.
     The layers meant are those with `momentum` and `running_mean`; without any, nothing is done. Modes and momenta are
     left as they were.
+    Raises: TypeError where it is given (x, y), arrays; ValueError where no batch comes.
     """
+    if isinstance(batches, tuple):
+        raise TypeError("update_statistics: batches is a tuple; pass a Loader(x, y), or a list of batches")
     norms: list[Any] = [m for m in model.modules() if vars(m).keys() >= {"momentum", "running_mean"}]
     if not norms:
         return
@@ -131,10 +135,13 @@ def update_statistics(model: Module, batches: Iterable[Any]) -> None:
     try:
         model.eval()  # dropout passes everything
         with no_grad():
+            number = 0
             for number, batch in enumerate(batches, 1):
                 for norm in norms:
                     norm.training, norm.momentum = True, 1 / number  # the mean of so many
-                model(batch[0] if isinstance(batch, tuple | list) else batch)
+                door.call(model, batch[0] if isinstance(batch, tuple | list) else batch)
+            if not number:
+                raise ValueError("update_statistics: there are no batches to measure")
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -39,6 +39,7 @@ class Group:
         self.segments: list[tuple[int, int, Any]] = [(0, len(params), lr_count)]
         self.offered: list | None = None  # on a device: the parts of `g`, which operations may write gradients to
         self.lr = options["lr"]  # the value last written to lr_count
+        self.known = dict(options)  # the settings that were checked
         self.most = float(np.finfo(dtype).max) ** (0.5 if owner.squares else 1)  # a larger gradient would overflow
         self.w_tensor = Tensor(self.w, self.be)  # stands for all parameters where changes are noted
         for p in params:
@@ -79,11 +80,14 @@ class Group:
         self.segments = [(a, b, self.be.asarray(np.array(lr_count))) for a, b, lr_count in segments]
 
     def reclaim(self) -> None:
-        """Follow what was set from outside: a learning rate in `options`, and the `data` of parameters, which is copied
-        to the flat vector where it was replaced by another array.
+        """Follow what was set from outside: settings in `options`, and the `data` of parameters, which is copied to the
+        flat vector where it was replaced by another array.
 
-        Raises: RuntimeError where another optimiser has taken a parameter over; ValueError for data of another shape.
+        Raises: RuntimeError where another optimiser has taken a parameter over; ValueError for data of another shape,
+        and for settings that make no sense, or need vectors that the rule was made without.
         """
+        if self.options != self.known:
+            self._check_options()
         self.follow_rate()
         for p, view in zip(self.params, self.homes, strict=True):
             if p.data is not view:
@@ -96,6 +100,17 @@ class Group:
                 self.be.copyto(view, p.data)
                 p.data = view
                 changed.note(p)
+
+    def _check_options(self) -> None:
+        owner: Any = self.owner()
+        owner.check_options(self.options)
+        if lacking := [name for name in owner.state_names(self.options) if name not in self.state]:
+            changed = ", ".join(f"{k}={v!r}" for k, v in self.options.items() if self.known.get(k) != v)
+            raise ValueError(
+                f"{type(owner).__name__}: {changed} was set after it was made, and it keeps no {', '.join(lacking)}; "
+                "make the optimiser with that setting"
+            )
+        self.known = dict(self.options)
 
     def _refuse_taken(self, p: Tensor) -> None:
         if p.owner is not self.owner:
@@ -116,7 +131,7 @@ class Group:
         """Write the learning rate to where the kernels read it, beside the step count."""
         if (recording := getattr(self.be, "recording", None)) is not None:
             recording.refuse("sets a learning rate; set optimizer.lr before the call")
-        self.lr = self.options["lr"] = float(lr)
+        self.lr = self.options["lr"] = self.known["lr"] = float(lr)
         for _, _, lr_count in self.segments:
             self.be.copyto(lr_count[:1], self.lr)
 

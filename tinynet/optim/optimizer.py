@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import changed
-from ..hints import refuse_renamed
+from ..hints import refuse_renamed, renamed
 from ..tensor import Tensor
 from .group import Group
 
@@ -32,6 +32,7 @@ class Optimizer:
         defaults: the settings of groups that do not set them.
     """
 
+    learning_rate = renamed("lr, as in optimizer.lr = 1e-3")  # Keras's
     squares = True  # whether the rule squares gradients: one whose square would overflow then voids a step
     whole = False  # whether it needs whole parameters (their norms, matrices): others take any part of the vectors
     guard: Tensor | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,8 @@ class plateau:
     `fit` shows it each epoch's row, by on_epoch_end(row); a loop of one's own does so itself.
 
     Args:
-        monitor: the name of the metric in the epoch's row; an accuracy shall rise, any other fall.
+        monitor: the name of the metric in the epoch's row.
+        mode: "max" where it shall rise, "min" where it shall fall; None: an accuracy, or top_k, rises, any other falls.
         threshold: the least improvement, as a share of the best value (or itself, where relative=False).
         cooldown: epochs after each fall in which nothing is counted.
         least: the lowest factor.
@@ -126,11 +128,15 @@ class plateau:
     relative: bool = True
     cooldown: int = 0
     least: float = 0.0
+    mode: str | None = None
 
     def __post_init__(self) -> None:
+        if self.mode not in (None, "min", "max"):
+            raise ValueError(f"plateau: mode={self.mode!r} must be 'min', 'max' or None")
         if not (0 < self.factor < 1 and self.patience >= 0 and self.cooldown >= 0 and 0 <= self.least <= 1):
             raise ValueError(f"plateau: {self} needs 0 < factor < 1, patience and cooldown >= 0, 0 <= least <= 1")
-        self._sign = -1 if self.monitor.endswith("accuracy") else 1  # of what shall fall
+        named = self.monitor.endswith("accuracy") or re.fullmatch(r"(val_)?top_\d+", self.monitor)
+        self._sign = -1 if self.mode == "max" or (self.mode is None and named) else 1  # of what shall fall
         self.on_begin()
 
     def on_begin(self, model: Any = None) -> None:

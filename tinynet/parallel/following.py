@@ -31,7 +31,7 @@ class Parted(Exception):
 
 def tensors(modules: list[Module]) -> list[Tensor]:
     """The state that follows the batch: of each step one replica keeps it, and a step that does not count leaves it."""
-    names = ((vars(m), name) for m in modules for name in getattr(m, "follows_batch", ()))
+    names = ((vars(m), name) for m in modules for name in getattr(type(m), "follows_batch", ()))
     return [attributes[name] for attributes, name in names if isinstance(attributes.get(name), Tensor)]
 
 
@@ -44,12 +44,12 @@ class Kept:
     """State as it is now, to be put back; with `drawn` that of Python's and NumPy's global random generators, too."""
 
     def __init__(self, modules: list[Module], drawn: bool = True):
-        self.then = [(t, t.data.copy()) for t in tensors(modules)]
+        self.then = [(t, t.backend.copy(t.data)) for t in tensors(modules)]
         self.drawn: Any = (random.getstate(), np.random.get_state()) if drawn else None  # noqa: NPY002
 
     def restore(self) -> None:
         for t, then in self.then:
-            np.copyto(t.data, then)
+            t.backend.copyto(t.data, then)
         if self.drawn is not None:
             random.setstate(self.drawn[0])
             np.random.set_state(self.drawn[1])  # noqa: NPY002

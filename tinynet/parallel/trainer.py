@@ -70,7 +70,7 @@ class Trainer:
 
     def __call__(self, x: Any, y: Any) -> Tensor:
         """One step on a batch: x (N, …), y (N, …). Returns the loss, 0-d. Gradients are forgotten (`grad` is None).
-        Where the loss or a gradient is not finite nothing changes, and `voided` is true."""
+        Where the loss or a gradient is not finite nothing changes but running statistics, and `voided` is true."""
         self._begin(x, y)
         seen, loss = self._gradients(x, y)
         have = [p for group in self.optimizer.groups for p in group.params if p.grad is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ class Training:
             raise PlayError("drop a table first: two columns of numbers and one of classes")
         with self.turns.person():
             self._begin(plan, task)
-        if self.thread is None:
+        if self.thread is None or not self.thread.is_alive():
             self.thread = threading.Thread(target=self._work, name="tinynet play: training", daemon=True)
             self.thread.start()
         return {"version": self.version}
@@ -181,7 +182,8 @@ class Training:
                         due = self._show()
                 except Exception as error:  # the page says it
                     self.running, self.steps_due, self.trouble = False, 0, f"{message(error)} ({type(error).__name__})"
-                    self._show()
+                    with contextlib.suppress(Exception):  # it may be what cannot be shown
+                        self._show()
             time.sleep(max(0.0, PACE - (time.perf_counter() - began)))
 
     def _step(self) -> None:

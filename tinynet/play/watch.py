@@ -76,7 +76,7 @@ def _activations(model: Module, x: np.ndarray) -> tuple[list[dict[str, Any]], di
 
 def histogram(values: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Where the values lie, and how many of them: counts (BINS,) from `low` to `high`; the share of zeros apart."""
-    values = values[np.isfinite(values)].ravel()
+    values = values[np.isfinite(values)].ravel().astype(np.float64)  # whose ranges do not overflow
     zero = float((values == 0).mean()) if len(values) else 0.0
     kept = values[values != 0] if zero < 1 else values
     low, high = (float(kept.min()), float(kept.max())) if len(kept) else (0.0, 0.0)

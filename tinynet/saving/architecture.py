@@ -44,7 +44,9 @@ def describe(model: Module) -> dict[str, Any]:
             again = _made(spec)
         except Exception as error:
             raise Unknown(f"its layers cannot be made from their arguments again: {error}") from None
-    for (name, ours), (_, other) in zip(model.named_modules(), again.named_modules(), strict=False):
+    for (name, ours), (place, other) in zip(model.named_modules(), again.named_modules(), strict=False):
+        if name != place:
+            raise Unknown(f"its layers are not those that its arguments make: {name or 'it'}")
         if (changed := _difference(ours, other)) is not None:
             raise Unknown(f"{name or 'it'}.{changed} was changed after the layer was made")
     ties = tied(model)
@@ -53,6 +55,10 @@ def describe(model: Module) -> dict[str, Any]:
             build_as(again, model.built, model.built_for, ties)
     except Exception as error:
         raise Unknown(f"it cannot be built as a whole: {error}") from None
+    layers, others = ([(name, type(m)) for name, m in part.named_modules()] for part in (model, again))
+    if layers != others:
+        differ = sorted({name or "it" for name, _ in {*layers} ^ {*others}})
+        raise Unknown(f"its layers are not those that its arguments make: {', '.join(differ):.200}")
     shapes, made = ({name: p.shape for name, p in m.named_tensors(Parameter)} for m in (model, again))
     if shapes != made:
         differ = sorted(name for name in shapes.keys() | made.keys() if shapes.get(name) != made.get(name))
@@ -117,22 +123,27 @@ def _difference(ours: Module, other: Module) -> str | None:
     if type(ours) is not type(other):
         return "layers"
     for name, value in vars(ours).items():
-        if name not in BOOKKEEPING and _plain(value) and not _same(vars(other).get(name, value), value):
+        then = vars(other).get(name, getattr(type(other), name, value))
+        if name not in BOOKKEEPING and _plain(value) and not _same(then, value):
             return name
     return None
 
 
 def _plain(value: Any) -> bool:
-    """Whether an attribute is a setting: a number, a string, a function, or a tuple of them."""
-    if isinstance(value, tuple):
+    """Whether an attribute is a setting: a number, a string, a function, or a tuple, a list or a dict of them."""
+    if isinstance(value, tuple | list):
         return all(map(_plain, value))
+    if type(value) is dict:
+        return all(map(_plain, value.values()))
     return type(value) in SCALARS or (callable(value) and not isinstance(value, Module))
 
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two settings are one; functions that `__init__` defines anew each time are."""
-    if isinstance(a, tuple) and isinstance(b, tuple):
+    if isinstance(a, tuple | list) and type(a) is type(b):
         return len(a) == len(b) and all(map(_same, a, b))
+    if type(a) is type(b) is dict:
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     if isinstance(a, FunctionType) and isinstance(b, FunctionType):
         return a.__code__ is b.__code__
     if isinstance(a, partial) and isinstance(b, partial):

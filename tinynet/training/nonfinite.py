@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from ..nested import leaves
 from ..nn import door
 from ..nn.module import Module
 from ..ops import random
+from ..parallel.following import Kept
+from ..tape import Output
 from ..tensor import Tensor
 
 
@@ -82,10 +84,12 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
         return look
 
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
+    state = Kept(model.modules(), drawn=False)
     try:
         with no_grad(), random.restoring(draws), np.errstate(all="ignore"):
             result = loss(door.call(model, x), y)
     finally:
+        state.restore()
         for remove in removers:
             remove()
     if first:
@@ -121,7 +125,11 @@ def explain_gradient(
     first: list[str] = []
     bad, largest = [], (0.0, "")
     with random.restoring(draws), np.errstate(all="ignore"):
-        result = loss(door.call(model, x), y)
+        state = Kept(model.modules(), drawn=False)
+        try:
+            result = loss(door.call(model, x), y)
+        finally:
+            state.restore()
         names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
         _watch(result.backend, result.node, first)
         for node, g, _ in sweep(result.node, result.backend.full(result.shape, 1, result.dtype)):
@@ -156,13 +164,12 @@ def _watch(be: Any, root: Node, first: list[str]) -> None:
     def watched(name: str, shape: tuple, vjp: Callable) -> Callable:
         def product(g: Any, need: Any) -> Any:
             parts = vjp(g, need)
-            for part in () if first or _bad(be.numpy(g)) else parts:
-                array = part.g if isinstance(part, Part) else part
-                if array is not None and (wrong := _bad(be.numpy(array))) is not None:
-                    first.append(
-                        f"the first operation that made such a gradient is {name}, output shape {shape} ({wrong})"
-                    )
-                    break
+            if not first and not any(map(_bad, _arrays(be, g))):
+                first.extend(
+                    f"the first operation that made such a gradient is {name}, output shape {shape} ({wrong})"
+                    for array in _arrays(be, parts)
+                    if (wrong := _bad(array)) is not None
+                )
             return parts
 
         return product
@@ -176,6 +183,14 @@ def _watch(be: Any, root: Node, first: list[str]) -> None:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 nodes.append(parent)
+
+
+def _arrays(be: Any, parts: Any) -> Iterator[np.ndarray]:
+    """The arrays in what `sweep` hands on: a gradient, or those of several, some of them None."""
+    for part in parts if type(parts) is tuple else (parts,):
+        array = part.g if isinstance(part, Part | Output) else part
+        if array is not None:
+            yield be.numpy(array)
 
 
 def _bad(array: Any) -> str | None:
