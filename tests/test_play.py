@@ -22,6 +22,7 @@ from tinynet.cli.play import NETWORKS, Tools
 from tinynet.data import synthetic_digits
 from tinynet.play import Network, Server, Session, draw, plane, read, server
 from tinynet.play.packed import packed, unpacked
+from tinynet.play.watch import histogram
 from tinynet.tensor import tensor
 
 from .pages import page as page_of
@@ -420,6 +421,27 @@ def test_drawing_goes_on_while_it_trains_in_two_tabs(client):
     for tab in tabs:
         tab.join()
     assert errors == [] and client.ask("GET", "state")["plan"]["data"] == "spirals"
+
+
+def test_what_cannot_be_drawn_ends_no_training_for_good(client, monkeypatch):
+    client.ask("POST", "train/start", SPIRALS)
+    training = client.serving.session.training
+    with monkeypatch.context() as broken:
+        broken.setattr(training, "_show", lambda: 1 / 0)
+        client.ask("POST", "train/step")
+        for _ in range(1000):
+            if training.trouble:
+                break
+            time.sleep(0.01)
+    assert "ZeroDivisionError" in training.trouble and training.thread.is_alive()
+    client.ask("POST", "train/start", SPIRALS)
+    client.ask("POST", "train/step")
+    assert watch(client, lambda found: found[0]["step"] == 1)
+
+
+def test_large_values_have_a_histogram():
+    place, counts = histogram(np.array([3e38, -3e38, 0, np.inf], np.float32))
+    assert counts.sum() == 2 and place["high"] == -place["low"] == pytest.approx(3e38)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(client):
