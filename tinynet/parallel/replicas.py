@@ -172,16 +172,8 @@ class Replicas(Trainer):
             return alone(x, y)
         try:
             settings = [group.snapshot() for group in self.groups]
-            self.team.broadcast(
-                (
-                    work,
-                    bounds,
-                    batch,
-                    bytes(m.training for m in self.modules),
-                    settings,
-                    draws,
-                )
-            )
+            training = bytes(m.training for m in self.modules)
+            self.team.broadcast((work, bounds, batch, training, settings, draws))
             unproved = work not in self._proved and bounds[1] < count
             self._expected = self._whole(work, x, y) if unproved else math.nan
             own = [mapped(lambda array: array[: bounds[1]], value) for value in (x, y)]
