@@ -207,11 +207,6 @@ def test_what_would_do_nothing_is_refused():
         for use in lambda thing, name: setattr(thing, name, 0), getattr:
             with pytest.raises(AttributeError, match=text):
                 use(thing, name)
-    remove = model.register_forward_hook(lambda module, x, y: y * 0)
-    with pytest.raises(TypeError, match="a forward hook returned a Tensor; hooks look"):
-        model(np.ones((1, 3)))
-    remove()
-    assert model(np.ones((1, 3))).shape == (1, 2)
 
 
 @pytest.mark.parametrize("values", [np.ones((4, 3)), 0.5, np.ones(3)])

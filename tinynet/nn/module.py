@@ -96,8 +96,7 @@ class Module(Tree):
         if self.output_shape is None:
             self.output_shape = door.shape_of(y)
         for hook in self._hooks:
-            if isinstance(hook(self, inputs[0] if len(inputs) == 1 else inputs, y), Tensor):
-                raise TypeError("a forward hook returned a Tensor; hooks look, and change no output: write a layer")
+            hook(self, inputs[0] if len(inputs) == 1 else inputs, y)
         return y
 
     def _first_call(self, inputs: tuple, options: dict) -> Any:
@@ -205,7 +204,8 @@ class Module(Tree):
 
     def register_forward_hook(self, hook: Callable[[Module, Any, Any], None]) -> Callable[[], None]:
         """Call `hook(module, x, y)` after each forward (x is a tuple where there are several inputs); returns a
-        function that removes it. A hooked layer is never fused with its neighbours."""
+        function that removes it. What the hook returns is not looked at: to change the output, write a layer. A hooked
+        layer is never fused with its neighbours."""
         self._hooks.append(hook)
         return lambda: self._hooks.remove(hook)
 
