@@ -211,7 +211,10 @@ def test_statistics_are_measured_of_what_a_loader_brings():
         optim.update_statistics(model, tn.data.Loader(inputs, x, batch_size=4))
         assert_allclose(model.norm.running_mean.numpy(), 2 * x.mean(0), rtol=1e-4, atol=1e-6)
     norm = nn.BatchNorm().build(3)
-    with pytest.raises(TypeError, match=r"update_statistics: batches is a tuple; pass a Loader\(x, y\)"):
-        optim.update_statistics(norm, (x, x))
+    with pytest.raises(TypeError, match=r"update_statistics: a tuple \(x, y\) is no list of batches; pass Loader"):
+        optim.update_statistics(norm, (x, np.arange(12)))
+    optim.update_statistics(norm, ((x[:4], 0), (x[4:], 0)))
+    optim.update_statistics(norm, (x[:4], x[4:]))
+    assert_allclose(norm.running_mean.numpy(), (x[:4].mean(0) + x[4:].mean(0)) / 2, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="there are no batches"):
         optim.update_statistics(norm, [])

@@ -126,8 +126,8 @@ def update_statistics(model: Module, batches: Iterable[Any]) -> None:
     left as they were.
     Raises: TypeError where it is given (x, y), arrays; ValueError where no batch comes.
     """
-    if isinstance(batches, tuple):
-        raise TypeError("update_statistics: batches is a tuple; pass a Loader(x, y), or a list of batches")
+    if isinstance(batches, tuple) and len({getattr(batch, "shape", ())[1:] for batch in batches}) > 1:
+        raise TypeError("update_statistics: a tuple (x, y) is no list of batches; pass Loader(x, y)")
     norms: list[Any] = [m for m in model.modules() if vars(m).keys() >= {"momentum", "running_mean"}]
     if not norms:
         return
