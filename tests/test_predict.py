@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import warnings
@@ -109,6 +110,23 @@ def test_a_loss_of_ones_own_is_taken_for_a_classifiers():
     np.testing.assert_allclose(tn.predict(model, ROWS).sum(1), 1, rtol=1e-6)
     vars(model)["_fitted_loss"] = "mse"  # what a file tells of it
     np.testing.assert_allclose(tn.predict(model, ROWS).sum(1), 1, rtol=1e-6)
+
+
+@dataclasses.dataclass
+class Smoothed:
+    """A loss with a setting, which as a dataclass is no key of a dict."""
+
+    by: float
+
+    def __call__(self, outputs, y):
+        return ops.softmax_cross_entropy(outputs, y, label_smoothing=self.by)
+
+
+@pytest.mark.parametrize("end", [None, "softmax"])
+def test_a_loss_may_be_any_object(end):
+    model = fitted(3, Smoothed(0.1), np.arange(12) % 3, end=end)
+    np.testing.assert_allclose(tn.predict(model, ROWS).sum(1), 1, rtol=1e-6)
+    assert tn.evaluate(model, (ROWS, np.arange(12) % 3))["loss"] > 0
 
 
 def test_the_rows_are_in_the_datas_order(tabular):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,9 @@ def logits(model: Module, outputs: np.ndarray) -> np.ndarray:
 
 
 def _bare(loss: Any) -> Any:
-    """The function of which `loss` may have set some options."""
-    return loss.func if isinstance(loss, functools.partial) else loss
+    """The function of which `loss` may have set some options; None for an object that cannot be a key, none of ours."""
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    return function if isinstance(function, Hashable) else None
 
 
 def last_activation(model: Module) -> str | None:
