@@ -75,7 +75,7 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int = 50_000, ep
         optimizer=optim.SGD(model.parameters(), **SGD),
         schedule=cycle(epochs * -(-len(x) // 64)),
     )
-    return made | ten_views(partial(tn.predict, model), *test)
+    return made | views(partial(tn.predict, model), *test, SIDES)
 
 
 def shift_and_flip() -> Any:
@@ -89,23 +89,18 @@ def cycle(steps: int) -> Callable[[int], float]:
     return schedules.one_cycle(total=steps, rise=0.2)
 
 
-def ten_views(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> dict:
-    """The accuracy of the mean of what is said of ten views of images, as Krizhevsky et al. 2012, §4.1, have it, and
-    that of the images alone: as they are and shifted by a pixel to each side, all these and their mirror images."""
+SIDES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # pixels down and to the right: ten views with the mirror images
+
+
+def views(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, shifts: Any = SIDES[:1]) -> dict:
+    """The accuracy of the mean of what is said of shifted images and of their mirror images, as Krizhevsky et al. 2012,
+    §4.1, have it, and that of the images alone, which are the first."""
     padded, (height, width) = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect"), x.shape[1:3]
     seen = []
-    for top, left in ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0)):
-        view = padded[:, top : top + height, left : left + width]
+    for down, right in shifts:
+        view = padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
         seen += [predict(np.ascontiguousarray(v)) for v in (view, view[:, :, ::-1])]
     figure, alone = (float((p.argmax(1) == y).mean()) for p in (sum(seen), seen[0]))
-    return {"figure": figure, "of the images alone": alone}
-
-
-def mirrored(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> dict:
-    """The accuracy of the mean of what is said of images and of their mirror images, and that of the images alone."""
-    seen = predict(x)
-    both = seen + predict(np.ascontiguousarray(x[:, :, ::-1]))
-    figure, alone = (float((p.argmax(1) == y).mean()) for p in (both, seen))
     return {"figure": figure, "of the images alone": alone}
 
 
@@ -135,7 +130,7 @@ def fashion(seed: int, workers: Any, folder: Path) -> dict:
     train, test = tn.data.fashion_mnist()
     model, flip = small_resnet(24), tn.data.random_flip()
     made = classify(model, train, test, epochs=8, workers=workers, augment=flip, optimizer="adamw", lr=4e-3)
-    return made | mirrored(partial(tn.predict, model), *test)
+    return made | views(partial(tn.predict, model), *test)
 
 
 # ---- language ---------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def resnet20(seed: int, workers: Any, folder: Path, *, samples: int, epochs: int
     optimizer, schedule = torch.optim.SGD(model.parameters(), **recipes.SGD), recipes.cycle(epochs * len(loader))
     made = train(model, loader, optimizer, recipes.SGD["lr"], schedule, epochs, None, recipes.SMOOTHING)
     model.eval()
-    measured = recipes.ten_views(partial(outputs, model), x_test, y_test)
+    measured = recipes.views(partial(outputs, model), x_test, y_test, recipes.SIDES)
     return {**measured, "epochs": epochs, "engine": f"torch {torch.__version__}", **made}
 
 

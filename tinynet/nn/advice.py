@@ -100,10 +100,10 @@ def fitted_loss(model: Module) -> Callable | None:
 def probabilities(model: Module, outputs: Tensor) -> Tensor:
     """What outputs (N, …, K) say: the softmax of logits; the sigmoid where there is one, or where the model was trained
     with a loss that takes it; themselves where the model ends in either, or was trained with a loss of numbers."""
-    function = _bare(fitted_loss(model))
-    if last_activation(model) is not None or function in NUMBERS:
+    loss = fitted_loss(model)
+    if last_activation(model) is not None or _bare(loss) in NUMBERS:
         return outputs
-    return ops.sigmoid(outputs) if outputs.shape[-1] == 1 or LOGITS.get(function) == "sigmoid" else ops.softmax(outputs)
+    return ops.sigmoid(outputs) if outputs.shape[-1] == 1 or applied(loss) == "sigmoid" else ops.softmax(outputs)
 
 
 def logits(model: Module, outputs: np.ndarray) -> np.ndarray:
@@ -111,6 +111,11 @@ def logits(model: Module, outputs: np.ndarray) -> np.ndarray:
     if last_activation(model) != "softmax":
         return outputs
     return np.log(np.maximum(outputs, np.finfo(outputs.dtype).tiny))
+
+
+def applied(loss: Any) -> str | None:
+    """What a loss that takes logits applies to them: "softmax" or "sigmoid"; None of others."""
+    return LOGITS.get(_bare(loss))
 
 
 def _bare(loss: Any) -> Any:

@@ -94,12 +94,13 @@ def predict(model: Module, x: Any, *, batch_size: int = 256) -> np.ndarray:
     Raises: TypeError where the model's output is no Tensor of floats (N, K).
     """
     arguments.check_model("predict", model, ())
-    x, parts = np.asarray(x) if isinstance(x, list) else x, []
+    data: Any = (np.asarray(x) if isinstance(x, list) else x, None)
     if isinstance(x, Loader):
-        x = copy.copy(x)
-        x.shuffle = False
+        data = copy.copy(x)
+        data.shuffle = False
+    parts = []
     with one_blas_thread(), no_grad():
-        for out, _ in outputs(model, x if isinstance(x, Loader) else (x, None), batch_size=batch_size):
+        for out, _ in outputs(model, data, batch_size=batch_size):
             if not isinstance(out, Tensor) or out.ndim < 2 or out.dtype.kind != "f":
                 raise TypeError(f"predict: the outputs {arguments.shape_text(out)} must be logits, floats (N, K)")
             parts.append(advice.probabilities(model, out).numpy())

@@ -7,14 +7,13 @@ over all samples. It is never differentiated: `outputs.numpy()` is a good beginn
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..ops import loss as losses
+from ..nn import advice
 from ..parallel.trainer import Metric, accuracy
 from ..tensor import Tensor
 
@@ -89,7 +88,7 @@ def chosen(metrics: Any, loss: Callable) -> dict[str, Metric]:
 
 
 def _named(name: str, loss: Callable) -> Metric:
-    if name == "accuracy" and _plain(loss) in (losses.binary_cross_entropy_with_logits, losses.focal):
+    if name == "accuracy" and advice.applied(loss) == "sigmoid":
         return binary_accuracy
     if ranked := re.fullmatch(r"top_([1-9]\d*)", name):
         return top(int(ranked[1]))
@@ -109,13 +108,6 @@ def higher_is_better(column: str) -> bool | None:
 def shown(name: str, value: float) -> str:
     """'accuracy 86.91%', 'val_loss 0.4123'."""
     return f"{name} {value:.2%}" if higher_is_better(name) else f"{name} {value:.4f}"
-
-
-def _plain(function: Any) -> Any:
-    """The function in a `partial`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
 
 
 def _alike(outputs: Any, y: Any) -> tuple[np.ndarray, np.ndarray] | None:

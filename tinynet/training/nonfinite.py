@@ -84,12 +84,10 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
         return look
 
     removers = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
-    state = Kept(model.modules(), drawn=False)
     try:
-        with no_grad(), random.restoring(draws), np.errstate(all="ignore"):
-            result = loss(door.call(model, x), y)
+        with no_grad(), np.errstate(all="ignore"):
+            result = _replayed(model, loss, x, y, draws)
     finally:
-        state.restore()
         for remove in removers:
             remove()
     if first:
@@ -100,6 +98,17 @@ def _cause(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, in
     return None, (
         f"replaying the step gives a finite loss, {result.item():.6g}: what it computes is not the same each time"
     )
+
+
+def _replayed(model: Module, loss: Callable, x: Any, y: Any, draws: Mapping[str, int]) -> Tensor:
+    """The loss of a step again, with the random draws that it had; running statistics and random state stay as they
+    are."""
+    state = Kept(model.modules(), drawn=False)
+    try:
+        with random.restoring(draws):
+            return loss(door.call(model, x), y)
+    finally:
+        state.restore()
 
 
 class NonFiniteWarning(RuntimeWarning):
@@ -124,12 +133,8 @@ def explain_gradient(
     """
     first: list[str] = []
     bad, largest = [], (0.0, "")
-    with random.restoring(draws), np.errstate(all="ignore"):
-        state = Kept(model.modules(), drawn=False)
-        try:
-            result = loss(door.call(model, x), y)
-        finally:
-            state.restore()
+    with np.errstate(all="ignore"):
+        result = _replayed(model, loss, x, y, draws)
         names = {p.node: name for name, p in model.named_parameters() if p.node is not None}
         _watch(result.backend, result.node, first)
         for node, g, _ in sweep(result.node, result.backend.full(result.shape, 1, result.dtype)):
